@@ -1,0 +1,123 @@
+//! `--explain`: a narration of what a binary asks of the kernel.
+//!
+//! One line of purpose in plain words, then the calls under it, as `strace` would print them, with their result:
+//!
+//! ```text
+//! child  > a fresh /proc, so that ps sees this pid namespace only
+//! child      fsopen("proc") = <proc>
+//! ```
+//!
+//! Every line is made here, from what the wrappers in [`crate::sys`] hand in. Descriptors and processes appear by
+//! label, so that the story is the same on every run. When it is off, nothing is formatted.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::Mutex;
+
+use nix::errno::Errno;
+
+use crate::Failure;
+
+/// The option that every binary has.
+#[derive(clap::Args, Debug, Clone, Copy)]
+pub struct ExplainOptions {
+    /// Tell on standard error what is asked of the kernel, and why
+    #[arg(long)]
+    explain: bool,
+}
+
+impl ExplainOptions {
+    /// Begins the narration, if it is asked for, in the voice of `who`.
+    pub fn begin(self, who: &'static str) {
+        let mut narrator = NARRATOR.lock().expect("one thread, no panic inside");
+        *narrator = Narrator { on: self.explain, who, purpose: None };
+    }
+}
+
+/// Who speaks, and the purpose that the next call will print first.
+struct Narrator {
+    on: bool,
+    who: &'static str,
+    purpose: Option<&'static str>,
+}
+
+static NARRATOR: Mutex<Narrator> = Mutex::new(Narrator { on: false, who: "", purpose: None });
+
+impl Narrator {
+    /// One line, one write: lines of parent and child never mix. A closed standard error is no reason to stop.
+    fn line(&self, mark: &str, text: fmt::Arguments<'_>) {
+        let line = format!("{:<6} {mark}{text}\n", self.who);
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+
+    fn call(&mut self, text: fmt::Arguments<'_>) {
+        if let Some(purpose) = self.purpose.take() {
+            self.line("> ", format_args!("{purpose}"));
+        }
+        self.line("    ", text);
+    }
+}
+
+fn when_on(tell: impl FnOnce(&mut Narrator)) {
+    let mut narrator = NARRATOR.lock().expect("one thread, no panic inside");
+    if narrator.on {
+        tell(&mut narrator);
+    }
+}
+
+/// Says in plain words why the next calls are made. It is printed with the first of them, or never.
+pub fn purpose(text: &'static str) {
+    when_on(|narrator| narrator.purpose = Some(text));
+}
+
+/// Gives the rest of the narration another voice: a new process speaks for itself.
+pub fn speak_as(who: &'static str) {
+    when_on(|narrator| {
+        narrator.who = who;
+        narrator.purpose = None;
+    });
+}
+
+/// Tells of a call before it is made: one that does not return, or that lets another process go on.
+pub fn announce(text: fmt::Arguments<'_>) {
+    when_on(|narrator| narrator.call(text));
+}
+
+/// Tells of a call that was made, and turns the kernel's refusal into a [`Failure`] that names it.
+pub fn call<T: Outcome>(text: fmt::Arguments<'_>, result: Result<T, Errno>) -> Result<T, Failure> {
+    when_on(|narrator| match &result {
+        Ok(value) => narrator.call(format_args!("{text} = {}", value.show())),
+        Err(errno) => narrator.call(format_args!("{text} = {errno:?}")),
+    });
+    result.map_err(|errno| Failure::call(text, errno))
+}
+
+/// How the result of a call is told.
+pub trait Outcome {
+    /// The text behind the `=`.
+    fn show(&self) -> String;
+}
+
+impl Outcome for () {
+    fn show(&self) -> String {
+        "0".to_owned()
+    }
+}
+
+impl Outcome for usize {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Outcome for crate::Fd {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl<A: Outcome, B: Outcome> Outcome for (A, B) {
+    fn show(&self) -> String {
+        format!("{} {}", self.0.show(), self.1.show())
+    }
+}

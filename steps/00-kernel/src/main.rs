@@ -1,0 +1,2 @@
+//! The `doctor`: which lessons can this machine run?
+fn main() {}

@@ -1,0 +1,265 @@
+//! Lesson 2: a process in namespaces of its own, two pipes to it, and its end.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+pub use nix::sched::CloneFlags;
+
+use super::{Fd, Lazy, names, signal};
+use crate::Failure;
+use crate::explain::{Outcome, announce, call};
+
+/// A child process, held by a descriptor: a pid can be used again by another process, a pidfd cannot.
+#[derive(Debug)]
+pub struct Process {
+    pid: libc::pid_t,
+    pidfd: Fd,
+}
+
+/// Which of the two processes we are after [`clone3`].
+#[derive(Debug)]
+pub enum Clone {
+    /// The caller, with its new child.
+    Parent(Process),
+    /// The new process.
+    Child,
+}
+
+/// Makes a new process, in new namespaces as `flags` say (man 2 clone, "clone3").
+///
+/// Refused with EINVAL when this process has more than one thread: the child would have a copy of memory in which
+/// the other threads' locks are held for ever.
+pub fn clone3(flags: CloneFlags, label: &'static str) -> Result<Clone, Failure> {
+    // A thread cannot be unshared: the kernel refuses it to a process of several, and does nothing for a single one.
+    // SAFETY: takes a number, touches no memory.
+    let single = Errno::result(unsafe { libc::unshare(libc::CLONE_THREAD) });
+    single.map_err(|errno| {
+        Failure::call(format_args!("unshare(THREAD)"), errno).hint("a launcher must have one thread when it clones")
+    })?;
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: all zero is a valid clone_args: no flags, no stack, no pointers.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = flags.bits() as u64 | libc::CLONE_PIDFD as u64;
+    arguments.pidfd = &raw mut pidfd as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    let text = Lazy(|| names(flags.iter_names().map(|(name, _)| name), "CLONE_"));
+    let text = format_args!("clone3({text}, pidfd=<{label}>)");
+    announce(text);
+    // SAFETY: `arguments` and `pidfd` outlive the call; without CLONE_VM the child has a copy of this stack and
+    // memory, as after fork, and it is the only thread there.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
+    if result == 0 {
+        return Ok(Clone::Child);
+    }
+    let pid = Errno::result(result).map_err(|errno| Failure::call(text, errno))?;
+    // SAFETY: the kernel stored a new descriptor in `pidfd`.
+    let pidfd = unsafe { super::new_fd(pidfd.into(), label) }.expect("a descriptor, for the call succeeded");
+    Ok(Clone::Parent(Process { pid: pid as libc::pid_t, pidfd }))
+}
+
+impl Process {
+    /// The pid, as this process sees it.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Sends a signal (man 2 pidfd_send_signal). A child that has ended already is no error.
+    pub fn send_signal(&self, number: i32) -> Result<(), Failure> {
+        let none = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: a null siginfo is allowed and means "as kill(2) would fill it in".
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.raw(), number, none, 0) };
+        let result = match Errno::result(result) {
+            Err(Errno::ESRCH) => Ok(()),
+            other => other.map(drop),
+        };
+        call(format_args!("pidfd_send_signal({}, {})", self.pidfd, signal::name(number)), result)
+    }
+
+    /// Waits until the process has ended (man 2 waitid).
+    pub fn wait(&self) -> Result<Exit, Failure> {
+        let exit = wait_for(libc::P_PIDFD, self.pidfd.raw() as libc::id_t, libc::WEXITED);
+        call(format_args!("waitid({})", self.pidfd), exit.map(|ended| ended.expect("it waited").1))
+    }
+
+    /// How the process has ended; `None` if it has not.
+    pub fn try_wait(&self) -> Result<Option<Exit>, Failure> {
+        match wait_for(libc::P_PIDFD, self.pidfd.raw() as libc::id_t, libc::WEXITED | libc::WNOHANG) {
+            Ok(None) => Ok(None),
+            ended => {
+                let exit = ended.map(|ended| ended.expect("None is taken above").1);
+                call(format_args!("waitid({})", self.pidfd), exit).map(Some)
+            }
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It left with this code.
+    Code(u8),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The exit code as a shell gives it: the command's own, or 128 and the signal's number.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(number) => 128 + number as u8,
+        }
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Code(code) => write!(f, "exited {code}"),
+            Exit::Signal(number) => write!(f, "killed by {}", signal::name(*number)),
+        }
+    }
+}
+
+impl Outcome for Exit {
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Reaps one child of this process that has ended, whichever it is: its pid, and how it ended. `None` if none has.
+pub fn reap_any() -> Result<Option<(i32, Exit)>, Failure> {
+    match wait_for(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG) {
+        Err(Errno::ECHILD) => Ok(None),
+        other => other.map_err(|errno| Failure::call(format_args!("waitid(ALL)"), errno)),
+    }
+}
+
+fn wait_for(kind: libc::idtype_t, id: libc::id_t, options: i32) -> Result<Option<(i32, Exit)>, Errno> {
+    // SAFETY: all zero is a valid siginfo; a pid of 0 in it afterwards means that nothing has ended.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: `info` outlives the call, and the kernel writes no more than a siginfo there.
+        let result = unsafe { libc::waitid(kind, id, &raw mut info, options) };
+        match Errno::result(result) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        // SAFETY: waitid succeeded, so the fields of a SIGCHLD are the ones that are set (or all zero).
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        let exit = if info.si_code == libc::CLD_EXITED { Exit::Code(status as u8) } else { Exit::Signal(status) };
+        return Ok((pid != 0).then_some((pid, exit)));
+    }
+}
+
+/// A pipe, closed on exec at both ends (man 2 pipe): what is written into the second comes out of the first.
+pub fn pipe(read: &'static str, write: &'static str) -> Result<(Fd, Fd), Failure> {
+    let ends = nix::unistd::pipe2(OFlag::O_CLOEXEC);
+    call(format_args!("pipe2(CLOEXEC)"), ends.map(|(r, w)| (Fd::new(r, read), Fd::new(w, write))))
+}
+
+/// Waits until something is written at the other end, or its last writer has closed it (man 2 read): how many bytes
+/// came, none in the second case.
+pub fn read_some(fd: &Fd) -> Result<usize, Failure> {
+    let mut bytes = [0; 16];
+    let result = as_file(fd).and_then(|mut file| file.read(&mut bytes).map_err(errno));
+    call(format_args!("read({fd})"), result)
+}
+
+/// Reads until the last writer has closed the other end (man 2 read).
+pub fn read_to_end(fd: &Fd) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let result = as_file(fd).and_then(|mut file| file.read_to_end(&mut bytes).map_err(errno));
+    call(format_args!("read({fd})"), result).map(|_| bytes)
+}
+
+/// Writes it all (man 2 write).
+pub fn write_all(fd: &Fd, bytes: &[u8]) -> Result<(), Failure> {
+    let result = as_file(fd).and_then(|mut file| file.write_all(bytes).map_err(errno));
+    call(format_args!("write({fd}, {} bytes)", bytes.len()), result)
+}
+
+/// Writes it all (man 2 write), announced before it is made: it lets another process go on.
+pub fn write_announced(fd: &Fd, bytes: &[u8]) -> Result<(), Failure> {
+    let text = format_args!("write({fd}, {:?})", String::from_utf8_lossy(bytes));
+    announce(text);
+    let result = nix::unistd::write(fd, bytes).map(drop);
+    result.map_err(|errno| Failure::call(text, errno))
+}
+
+fn as_file(fd: &Fd) -> Result<std::fs::File, Errno> {
+    let copy: OwnedFd = fd.as_fd().try_clone_to_owned().map_err(errno)?;
+    Ok(copy.into())
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Whether the last reader of this pipe has gone (man 2 poll, POLLERR).
+pub fn reader_has_gone(pipe: &Fd) -> Result<bool, Failure> {
+    let mut polled = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
+    let result = nix::poll::poll(&mut polled, PollTimeout::ZERO);
+    call(format_args!("poll({pipe}, 0)"), result.map(|count| count as usize)).map(|count| count > 0)
+}
+
+/// Asks the kernel for SIGKILL when the parent ends (man 2 PR_SET_PDEATHSIG). Changing credentials forgets it.
+pub fn die_with_parent() -> Result<(), Failure> {
+    let result = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
+    call(format_args!("prctl(SET_PDEATHSIG, SIGKILL)"), result)
+}
+
+/// Enters a new time namespace with the next child, not with this process (man 7 time_namespaces).
+pub fn unshare_time() -> Result<(), Failure> {
+    // SAFETY: takes a number, touches no memory.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWTIME) };
+    call(format_args!("unshare(NEWTIME)"), Errno::result(result).map(drop))
+}
+
+/// Writes a text to a file of the kernel's (in /proc, /sys), in one call: such files take it whole or not at all.
+pub fn write_file(path: &str, text: &str) -> Result<(), Failure> {
+    let result = std::fs::OpenOptions::new().write(true).open(path).and_then(|mut file| file.write(text.as_bytes()));
+    call(format_args!("write({path:?}, {text:?})"), result.map_err(errno)).map(drop)
+}
+
+/// Names this machine anew, for every process in its uts namespace (man 2 sethostname).
+pub fn sethostname(name: &str) -> Result<(), Failure> {
+    call(format_args!("sethostname({name:?})"), nix::unistd::sethostname(name))
+}
+
+/// Leaves at once, without running anything that the parent's copy of this memory has prepared (man 2 _exit).
+pub fn exit_now(code: u8) -> ! {
+    // SAFETY: ends the process; nothing runs after it.
+    unsafe { libc::_exit(code.into()) }
+}
+
+/// The process group that a terminal's Ctrl-C and Ctrl-Z go to (man 3 tcgetpgrp).
+#[derive(Debug)]
+pub struct Foreground {
+    terminal: Fd,
+    group: nix::unistd::Pid,
+}
+
+impl Foreground {
+    /// Remembers who has the terminal, if one of the standard descriptors is a terminal and we have it.
+    pub fn ours() -> Option<Foreground> {
+        let standard = [std::io::stdin().as_fd().try_clone_to_owned(), std::io::stderr().as_fd().try_clone_to_owned()];
+        standard.into_iter().flatten().find_map(|fd| {
+            let group = nix::unistd::tcgetpgrp(&fd).ok()?;
+            (group == nix::unistd::getpgrp()).then(|| Foreground { terminal: Fd::new(fd, "terminal"), group })
+        })
+    }
+
+    /// Takes the terminal back: a shell that ended in the container may have kept it. SIGTTOU must be blocked.
+    pub fn take_back(&self) -> Result<(), Failure> {
+        if nix::unistd::tcgetpgrp(&self.terminal) == Ok(self.group) {
+            return Ok(());
+        }
+        let result = nix::unistd::tcsetpgrp(&self.terminal, self.group);
+        call(format_args!("tcsetpgrp({}, <our group>)", self.terminal), result)
+    }
+}

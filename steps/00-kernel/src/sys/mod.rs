@@ -1,0 +1,86 @@
+//! The system calls, one thin function each, a file per lesson. Read a file when its lesson needs it.
+//!
+//! | file | first used by |
+//! |---|---|
+//! | [`process`] | step 1: another root, and a clean exec |
+//! | [`clone`], [`signal`] | step 2: a process in namespaces of its own, and what its parent must do for it |
+//! | [`mount`] | step 3: file systems made detached, and moved onto a descriptor |
+//! | [`attack`] | the inmate: calls that only somebody who wants to get out makes |
+//!
+//! Each function makes one call, hands its text to [`crate::explain`], and returns a [`crate::Failure`] that names it.
+//! Most go through `nix`, which is safe; where it has no wrapper, the `unsafe` block stands here and says why it is sound.
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+
+pub mod attack;
+pub mod clone;
+pub mod mount;
+pub mod process;
+pub mod signal;
+
+/// An open descriptor, closed when dropped, with the name that the narration and the failures give it: `<root>`.
+#[derive(Debug)]
+pub struct Fd {
+    fd: OwnedFd,
+    label: &'static str,
+}
+
+impl Fd {
+    /// Names a descriptor.
+    pub fn new(fd: OwnedFd, label: &'static str) -> Fd {
+        Fd { fd, label }
+    }
+
+    /// Another descriptor of the same open file, under the same name (man 2 fcntl, F_DUPFD_CLOEXEC).
+    pub fn duplicate(&self) -> Result<Fd, crate::Failure> {
+        let copy = self.fd.try_clone().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)));
+        copy.map(|fd| Fd::new(fd, self.label))
+            .map_err(|errno| crate::Failure::call(format_args!("fcntl({self}, DUPFD_CLOEXEC)"), errno))
+    }
+
+    fn raw(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+impl AsFd for Fd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl fmt::Display for Fd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{}>", self.label)
+    }
+}
+
+/// What a raw call returned, as the kernel's error or as a new descriptor.
+///
+/// # Safety
+/// `result` is the return value of a call that gives a descriptor nobody else owns.
+unsafe fn new_fd(result: libc::c_long, label: &'static str) -> Result<Fd, Errno> {
+    let fd = Errno::result(result)?;
+    // SAFETY: the caller says that the descriptor is new, and so nobody else's.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+    Ok(Fd::new(fd, label))
+}
+
+/// Flags as the manual writes them, without their common prefix: `NEWPID|NEWNS`; 0 when there are none.
+fn names<'a>(names: impl Iterator<Item = &'a str>, prefix: &str) -> String {
+    let list: Vec<&str> = names.map(|name| name.trim_start_matches(prefix)).collect();
+    if list.is_empty() { "0".to_owned() } else { list.join("|") }
+}
+
+/// A value that is formatted only if the narration or a failure asks for it.
+struct Lazy<F: Fn() -> String>(F);
+
+impl<F: Fn() -> String> fmt::Display for Lazy<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0())
+    }
+}

@@ -1,0 +1,53 @@
+//! Lesson 1: another root directory, and an exec that carries nothing over.
+
+use std::convert::Infallible;
+use std::ffi::{CStr, CString};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+
+use crate::Failure;
+use crate::explain::{announce, call};
+
+/// Makes `path` the root directory of this process (man 2 chroot). The working directory stays where it was.
+pub fn chroot(path: &Path) -> Result<(), Failure> {
+    call(format_args!("chroot({path:?})"), nix::unistd::chroot(path))
+}
+
+/// Changes the working directory (man 2 chdir).
+pub fn chdir(path: &Path) -> Result<(), Failure> {
+    call(format_args!("chdir({path:?})"), nix::unistd::chdir(path))
+}
+
+// ANCHOR: close_range
+/// Marks every descriptor from `first` on to be closed by the next exec (man 2 close_range, Linux 5.11).
+pub fn close_on_exec_from(first: u32) -> Result<(), Failure> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC;
+    // SAFETY: takes three numbers and touches no memory; descriptors stay open and valid until the exec.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+    call(format_args!("close_range({first}, MAX, CLOEXEC)"), Errno::result(result).map(drop))
+}
+// ANCHOR_END: close_range
+
+/// Gives every signal its default action, and blocks none (man 7 signal).
+///
+/// Both survive an exec, and Rust starts each program with SIGPIPE ignored: without this, `yes | head` in the
+/// container would never end.
+pub fn reset_signals() -> Result<(), Failure> {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: the default action needs no handler, so no code of ours can be called. KILL, STOP and the two
+        // that libc keeps for itself answer EINVAL, which is fine.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    call(format_args!("sigaction(1..{}, SIG_DFL)", libc::SIGRTMAX()), Ok(()))?;
+    let none = SigSet::empty();
+    call(format_args!("sigprocmask(SETMASK, [])"), sigprocmask(SigmaskHow::SIG_SETMASK, Some(&none), None))
+}
+
+/// Replaces this program by another (man 2 execve). Returns only if the kernel refuses.
+pub fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> Result<Infallible, Failure> {
+    let text = format_args!("execve({path:?}, {arguments:?}, {} variables)", environment.len());
+    announce(text);
+    nix::unistd::execve(path, arguments, environment).map_err(|errno| Failure::call(text, errno))
+}

@@ -1,0 +1,60 @@
+//! Lesson 2: signals read like messages, not handled in the middle of something else.
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::Failure;
+use crate::explain::call;
+
+pub use libc::{SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
+
+/// A signal that arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrived {
+    /// Its number, as in man 7 signal.
+    pub number: i32,
+    /// The kernel sent it, not a process: by Ctrl-C, say. Then the whole foreground process group got it.
+    pub by_kernel: bool,
+}
+
+/// All signals of this process, blocked from now on and read one by one (man 2 signalfd).
+#[derive(Debug)]
+pub struct Signals(SignalFd);
+
+impl Signals {
+    /// Blocks every signal and opens the descriptor from which they are read.
+    pub fn block() -> Result<Signals, Failure> {
+        // A parent that ignores SIGCHLD (it survives exec) would never be told that its child has ended.
+        // SAFETY: the default action needs no handler, so no code of ours can be called.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+        let all = SigSet::all();
+        call(format_args!("sigprocmask(SETMASK, [all])"), sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None))?;
+        let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC);
+        signals.map(Signals).map_err(|errno| Failure::call(format_args!("signalfd([all])"), errno))
+    }
+
+    /// Waits for the next signal.
+    pub fn next(&self) -> Result<Arrived, Failure> {
+        loop {
+            match self.0.read_signal() {
+                Ok(Some(info)) => {
+                    let by_kernel = info.ssi_code == libc::SI_KERNEL;
+                    return Ok(Arrived { number: info.ssi_signo as i32, by_kernel });
+                }
+                Ok(None) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(Failure::call(format_args!("read(<signals>)"), errno)),
+            }
+        }
+    }
+}
+
+/// Stops this process until somebody sends SIGCONT.
+pub fn stop_self() -> Result<(), Failure> {
+    call(format_args!("raise(SIGSTOP)"), nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP))
+}
+
+/// A signal's name, `SIGTERM`, or its number where it has none.
+pub fn name(number: i32) -> String {
+    nix::sys::signal::Signal::try_from(number).map_or_else(|_| number.to_string(), |signal| signal.as_str().to_owned())
+}

@@ -1,0 +1,174 @@
+//! Step 1, a cell: another root directory.
+//!
+//! A root filesystem is a directory that holds what a distribution puts at `/`: `bin`, `etc`, `lib`, `usr`. The
+//! kernel keeps, for every process, which directory its paths begin at; `chroot` changes that. The process sees a
+//! machine with another distribution on it, on the same kernel.
+//!
+//! What order matters:
+//!
+//! 1. Look at what was asked for while mistakes can still be told in the host's own terms ([`CommandOptions::check`]).
+//! 2. Change the root, then the working directory: without the second, `.` still lies outside ([`enter`]).
+//! 3. Carry nothing over: descriptors, variables and signals survive an exec unless we see to it ([`exec`]).
+//!
+//! It is a weak wall. Its chapter climbs over it in five lines.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsStr, OsString};
+use std::io::IsTerminal;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use kernel::{Errno, Failure, Remedy, purpose, sys};
+
+mod program;
+
+/// Which root filesystem, which command, and what it starts with.
+#[derive(clap::Args, Debug)]
+pub struct CommandOptions {
+    /// The root filesystem [default: target/rootfs/busybox of the workspace]
+    #[arg(long, value_name = "DIR", env = "CELLBLOCK_ROOTFS", hide_env_values = true)]
+    rootfs: Option<PathBuf>,
+
+    /// Set a variable of the command's environment; may be given again
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    env: Vec<OsString>,
+
+    /// The command's working directory, inside the root filesystem
+    #[arg(long, short, value_name = "DIR", default_value = "/")]
+    workdir: PathBuf,
+
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, value_name = "COMMAND", default_value = "/bin/sh")]
+    command: Vec<OsString>,
+}
+
+/// A command that is ready to be run.
+#[derive(Debug)]
+pub struct Command {
+    /// The root filesystem, as the host sees it.
+    pub rootfs: PathBuf,
+    workdir: PathBuf,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+/// Where commands are looked for, whatever the host's own PATH says.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl CommandOptions {
+    /// Refuses what cannot work, before anything is made.
+    ///
+    /// # Errors
+    /// A root filesystem that is not a directory, or a variable without a name.
+    pub fn check(&self) -> Result<Command> {
+        let rootfs = self.rootfs.clone().unwrap_or_else(default_rootfs);
+        if !rootfs.is_dir() {
+            let hint = "make one: scripts/rootfs busybox (or name another: --rootfs DIR)";
+            return Err(Failure::new(format!("no root filesystem at {}", shown(&rootfs))).hint(hint).into());
+        }
+        Ok(Command {
+            rootfs,
+            workdir: self.workdir.clone(),
+            arguments: self.command.iter().map(c_string).collect::<Result<_>>()?,
+            environment: environment(&self.env)?,
+        })
+    }
+}
+
+/// The workspace's own busybox, from whichever folder the launcher is started.
+fn default_rootfs() -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
+    workspace.expect("this crate lies two folders below").join("target/rootfs/busybox")
+}
+
+/// A path as short as the reader knows it: relative where it lies below the working directory.
+pub fn shown(path: &Path) -> std::path::Display<'_> {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).display()
+}
+
+// ANCHOR: environment
+/// An environment of its own: nothing of the host's, except the kind of terminal if there is one.
+fn environment(asked: &[OsString]) -> Result<Vec<CString>> {
+    let mut variables = vec![("PATH".into(), PATH.into()), ("HOME".into(), "/root".into())];
+    if let (true, Some(terminal)) = (std::io::stdin().is_terminal(), std::env::var_os("TERM")) {
+        variables.push(("TERM".into(), terminal));
+    }
+    for variable in asked {
+        let (name, value) = name_and_value(variable)
+            .ok_or_else(|| Failure::new(format!("--env {variable:?} has no name")).hint("write --env NAME=VALUE"))?;
+        variables.retain(|(other, _)| *other != name);
+        variables.push((name, value));
+    }
+    variables.iter().map(|(name, value)| c_string(&[name.as_os_str(), value].join(OsStr::new("=")))).collect()
+}
+// ANCHOR_END: environment
+
+fn name_and_value(variable: &OsStr) -> Option<(OsString, OsString)> {
+    let bytes = variable.as_bytes();
+    let equals = bytes.iter().position(|&byte| byte == b'=').filter(|&at| at > 0)?;
+    Some((OsString::from_vec(bytes[..equals].to_vec()), OsString::from_vec(bytes[equals + 1..].to_vec())))
+}
+
+// ANCHOR: enter
+/// Makes `rootfs` the root directory, and goes there (man 2 chroot).
+///
+/// # Errors
+/// EPERM without CAP_SYS_CHROOT.
+///
+/// # Shell: `chroot ROOTFS COMMAND`
+pub fn enter(rootfs: &Path) -> Result<()> {
+    purpose("another root directory; then go there, for . still lies outside");
+    sys::process::chroot(rootfs)
+        .hint_on(Errno::EPERM, "only root may: sudo, or cargo run -p ..., which finds a way")
+        .with_context(|| format!("cannot enter {}", shown(rootfs)))?;
+    Ok(sys::process::chdir(Path::new("/"))?)
+}
+// ANCHOR_END: enter
+
+// ANCHOR: exec
+/// Becomes the command, with nothing carried over but the three standard descriptors.
+///
+/// # Errors
+/// Exit code 127 if the command is not in the root filesystem, 126 if it cannot be executed.
+pub fn exec(command: &Command) -> Result<Infallible> {
+    if command.workdir != Path::new("/") {
+        sys::process::chdir(&command.workdir)
+            .hint("--workdir is a directory inside the root filesystem")
+            .with_context(|| format!("cannot start in {}", command.workdir.display()))?;
+    }
+    let program = program::find(&command.arguments[0], &command.environment)?;
+    purpose("nothing comes along: no open file, no signal that is ignored or blocked");
+    sys::process::close_on_exec_from(3)?;
+    sys::process::reset_signals()?;
+    purpose("become the command");
+    sys::process::execve(&program, &command.arguments, &command.environment)
+        .map_err(|refused| program::explain(&program, refused))
+        .with_context(|| format!("cannot run {}", program.to_string_lossy()))
+}
+// ANCHOR_END: exec
+
+fn c_string(text: impl AsRef<OsStr>) -> Result<CString> {
+    let text = text.as_ref();
+    CString::new(text.as_bytes()).with_context(|| format!("{text:?} has a NUL byte in it"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_replaces_the_default() {
+        let variables = environment(&["PATH=/opt".into(), "A=b=c".into(), "EMPTY=".into()]).unwrap();
+        let text: Vec<_> = variables.iter().map(|v| v.to_str().unwrap()).filter(|v| !v.starts_with("TERM")).collect();
+        assert_eq!(text, ["HOME=/root", "PATH=/opt", "A=b=c", "EMPTY="]);
+    }
+
+    #[test]
+    fn a_variable_needs_a_name() {
+        for wrong in ["=value", "value", ""] {
+            assert!(environment(&[wrong.into()]).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Finding the program, and saying why it cannot be run. The lesson does not need this file; its reader's first
+//! mistake does: `ENOENT` is the answer for a command that is missing, and for one whose loader is.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use kernel::{Errno, Failure};
+
+const CANNOT_EXECUTE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+/// The command's file, looked for in its own PATH as a shell would. Call it inside the new root.
+pub fn find(name: &CStr, environment: &[CString]) -> Result<CString, Failure> {
+    let name_os = OsStr::from_bytes(name.to_bytes());
+    if name.to_bytes().contains(&b'/') {
+        return Ok(name.to_owned());
+    }
+    let path = environment.iter().find_map(|variable| variable.to_bytes().strip_prefix(b"PATH=")).unwrap_or_default();
+    let candidates: Vec<PathBuf> =
+        std::env::split_paths(OsStr::from_bytes(path)).map(|dir| dir.join(name_os)).filter(|p| p.is_file()).collect();
+    let executable = candidates.iter().find(|path| is_executable(path));
+    match (executable, candidates.first()) {
+        (Some(path), _) => Ok(CString::new(path.as_os_str().as_bytes()).expect("made of two C strings")),
+        (None, Some(path)) => {
+            let text = format!("cannot run {}: permission denied", path.display());
+            Err(Failure::new(text).code(CANNOT_EXECUTE).hint("it is not executable: chmod +x"))
+        }
+        (None, None) => {
+            let text = format!("cannot run {name_os:?}: executable file not found in $PATH");
+            let hint = format!("looked in {}, inside the root filesystem", String::from_utf8_lossy(path));
+            Err(Failure::new(text).code(NOT_FOUND).hint(hint))
+        }
+    }
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// Gives a refused execve its exit code and, from a look at the file, its remedy.
+pub fn explain(program: &CStr, refused: Failure) -> Failure {
+    let path = Path::new(OsStr::from_bytes(program.to_bytes()));
+    let code = if refused.errno() == Some(Errno::ENOENT) { NOT_FOUND } else { CANNOT_EXECUTE };
+    let hint = match refused.errno() {
+        Some(Errno::ENOENT) if !path.exists() => Some("it is not in the root filesystem".to_owned()),
+        Some(Errno::ENOENT) => interpreter(path)
+            .map(|needs| format!("the file is there, but what starts it is not in the root filesystem: {needs}")),
+        Some(Errno::EACCES) if path.is_dir() => Some("it is a directory".to_owned()),
+        Some(Errno::EACCES) => Some("it is not executable: chmod +x".to_owned()),
+        Some(Errno::ENOEXEC) => Some(foreign(path)),
+        _ => None,
+    };
+    let refused = refused.code(code);
+    match hint {
+        Some(hint) => refused.hint(hint),
+        None => refused,
+    }
+}
+
+/// What the kernel starts instead of the file: a script's interpreter (man 2 execve), or a program's loader
+/// (man 5 elf, PT_INTERP).
+fn interpreter(path: &Path) -> Option<String> {
+    let file = fs::read(path).ok()?;
+    if let Some(script) = file.strip_prefix(b"#!") {
+        let line = script.split(|&byte| byte == b'\n').next()?;
+        return Some(String::from_utf8_lossy(line).split_whitespace().next()?.to_owned());
+    }
+    let (headers, size, count) = (number(&file, 32, 8)?, number(&file, 54, 2)?, number(&file, 56, 2)?);
+    let header = (0..count).map(|index| headers + index * size).find(|&at| number(&file, at, 4) == Some(PT_INTERP))?;
+    let (start, length) = (number(&file, header + 8, 8)?, number(&file, header + 32, 8)?);
+    let name = file.get(start..start.checked_add(length)?)?;
+    Some(String::from_utf8_lossy(name).trim_end_matches('\0').to_owned())
+}
+
+const PT_INTERP: usize = 3;
+
+/// A little-endian number in an ELF file; `None` beyond its end.
+fn number(file: &[u8], at: usize, bytes: usize) -> Option<usize> {
+    let field = file.get(at..at.checked_add(bytes)?)?;
+    Some(field.iter().rev().fold(0, |value, &byte| value << 8 | usize::from(byte)))
+}
+
+/// Why the kernel does not know the file's format.
+fn foreign(path: &Path) -> String {
+    let file = fs::read(path).unwrap_or_default();
+    let machine = match number(&file, 18, 2).filter(|_| file.starts_with(b"\x7fELF")) {
+        Some(62) => "x86_64",
+        Some(183) => "aarch64",
+        Some(_) => "another machine",
+        None => return "neither a program nor a script that begins with #!".to_owned(),
+    };
+    format!("it is a program for {machine}, and this is {}: qemu-user-static can run it", std::env::consts::ARCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_loader_is_found() {
+        let loader = interpreter(Path::new("/proc/self/exe"));
+        assert!(
+            loader.is_none_or(|path| path.contains("ld-")),
+            "a dynamic program names its loader, a static one none"
+        );
+    }
+
+    #[test]
+    fn a_cut_file_is_no_reason_to_panic() {
+        assert_eq!(number(b"\x01\x02", 0, 2), Some(0x0201));
+        assert_eq!(number(b"\x01\x02", 1, 2), None);
+        assert_eq!(number(b"", usize::MAX, 8), None);
+    }
+}

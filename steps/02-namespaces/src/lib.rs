@@ -1,0 +1,128 @@
+//! Step 2, blindfolds: namespaces.
+//!
+//! The kernel keeps some of its tables in copies: who runs (pid), what this machine is called (uts), which shared
+//! memory and queues there are (ipc), what is mounted where (mount). A namespace is one such copy. A process in a
+//! new one cannot name what is in another, so it cannot touch it either.
+//!
+//! What order matters:
+//!
+//! 1. [`spawn`]: the child is born into its namespaces (clone3), for nobody can move into a pid namespace later.
+//!    It waits at a gate until its parent has done what only the parent can do.
+//! 2. [`make_mounts_private`]: a new mount namespace is a copy that still passes mounts on, until told not to.
+//! 3. [`become_command`]: the first process of a pid namespace is its PID 1, with duties that few programs know of;
+//!    with `--init`, [`init`] takes them.
+
+use std::convert::Infallible;
+
+use anyhow::{Context, Result};
+use kernel::sys::clone::{self, CloneFlags};
+use kernel::{Errno, Failure, Remedy, purpose, sys};
+
+mod init;
+mod report;
+mod spawn;
+mod wait;
+
+pub use spawn::{Child, spawn};
+
+/// What the cell sees of the machine.
+#[derive(clap::Args, Debug)]
+pub struct NamespaceOptions {
+    /// The cell's hostname [default: the host's]
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+
+    /// Run a small init as PID 1, which reaps orphans and forwards signals; the command is its child
+    #[arg(long)]
+    init: bool,
+
+    /// A cgroup namespace of its own: /proc/self/cgroup begins at the cell's own group
+    #[arg(long)]
+    cgroupns: bool,
+
+    /// A time namespace of its own, with the time since boot moved by SECONDS
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    boottime: Option<i64>,
+
+    /// A time namespace of its own, with the monotonic clock moved by SECONDS
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    monotonic: Option<i64>,
+}
+
+impl NamespaceOptions {
+    /// Refuses what the kernel would refuse later, before anything is made.
+    ///
+    /// # Errors
+    /// A hostname that is empty or longer than 64 bytes (man 2 sethostname).
+    pub fn check(&self) -> Result<()> {
+        match &self.hostname {
+            Some(name) if name.is_empty() || name.len() > 64 => {
+                let text = format!("the hostname {name:?} has {} bytes", name.len());
+                Err(Failure::new(text).hint("--hostname takes 1 to 64 bytes").into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    // ANCHOR: flags
+    /// The namespaces that the child is born into.
+    pub fn flags(&self) -> CloneFlags {
+        let mut flags =
+            CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWNS;
+        flags.set(CloneFlags::CLONE_NEWCGROUP, self.cgroupns);
+        flags
+    }
+    // ANCHOR_END: flags
+
+    // ANCHOR: time
+    /// Moves the clocks of the time namespace that the next child will be born into (man 7 time_namespaces).
+    ///
+    /// This is the parent's work: the offsets can be written only while nobody is in the new namespace yet.
+    ///
+    /// # Errors
+    /// ERANGE if a clock would show a time before the boot, or centuries later. EPERM without CAP_SYS_TIME.
+    pub fn set_clocks(&self) -> Result<()> {
+        let clocks = [("boottime", self.boottime), ("monotonic", self.monotonic)];
+        let asked = clocks.iter().filter_map(|(clock, seconds)| seconds.map(|seconds| (clock, seconds)));
+        for (index, (clock, seconds)) in asked.enumerate() {
+            if index == 0 {
+                purpose("clocks of its own, set before anyone lives by them");
+                clone::unshare_time().context("cannot make a time namespace")?;
+            }
+            clone::write_file("/proc/self/timens_offsets", &format!("{clock} {seconds} 0"))
+                .hint_on(Errno::ERANGE, "no clock may show a time before the machine's boot")
+                .with_context(|| format!("cannot move the clock {clock} by {seconds} s"))?;
+        }
+        Ok(())
+    }
+    // ANCHOR_END: time
+
+    /// Gives the cell its own name, if one was asked for (man 7 uts_namespaces).
+    ///
+    /// # Shell: `hostname NAME`
+    pub fn set_hostname(&self) -> Result<()> {
+        let Some(name) = &self.hostname else { return Ok(()) };
+        purpose("a name of its own; the host keeps its name");
+        clone::sethostname(name).with_context(|| format!("cannot name the cell {name}"))
+    }
+
+    // ANCHOR: become_command
+    /// Becomes the command: as PID 1, or with `--init` as the child of a small PID 1.
+    pub fn become_command(&self, exec: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
+        if self.init { init::run(exec) } else { exec() }
+    }
+    // ANCHOR_END: become_command
+}
+
+// ANCHOR: private
+/// Makes every mount private, so that none leaks out of the cell, and none in (man 7 mount_namespaces).
+///
+/// A copy of the mount table is made with the copies as *peers* of the originals where these are shared, as systemd
+/// makes them all: a mount below one then appears below the other. Forgetting this line is the commonest mistake of all.
+///
+/// # Shell: `mount --make-rprivate /`
+pub fn make_mounts_private() -> Result<()> {
+    purpose("no mount made in here may appear on the host");
+    sys::mount::make_mounts_private().context("cannot make the mounts private")
+}
+// ANCHOR_END: private

@@ -1,0 +1,41 @@
+//! The report: a pipe through which the child says what went wrong, whole, instead of just being gone.
+//!
+//! Its entry closes on exec. So when the parent reads the end and nothing before it, the command runs.
+
+use std::sync::Mutex;
+
+use anyhow::Result;
+use kernel::sys::clone;
+use kernel::{Failure, Fd};
+
+/// This process's entry to the report: a process has one parent, so there is one.
+static ENTRY: Mutex<Option<Fd>> = Mutex::new(None);
+
+/// Takes the entry; from now on a panic goes into the report, and ends this process at once.
+pub fn open(entry: Fd) {
+    *ENTRY.lock().expect("one thread") = Some(entry);
+    std::panic::set_hook(Box::new(|panic| {
+        send_and_exit(&Failure::new(format!("this is a mistake of the launcher's: {panic}")));
+    }));
+}
+
+/// Sends a failure to the parent, and ends this process with the failure's exit code.
+pub fn send_and_exit(failure: &Failure) -> ! {
+    if let Ok(Some(entry)) = ENTRY.lock().as_deref() {
+        let _ = clone::write_all(entry, &failure.to_bytes()); // nobody reads it? then nobody needs it
+    }
+    clone::exit_now(failure.exit_code())
+}
+
+/// Closes this process's entry. The parent reads on while another process still has one.
+pub fn close() {
+    *ENTRY.lock().expect("one thread") = None;
+}
+
+/// Whether the parent has gone: it alone reads the report.
+pub fn reader_has_gone() -> Result<bool> {
+    match ENTRY.lock().expect("one thread").as_ref() {
+        Some(entry) => Ok(clone::reader_has_gone(entry)?),
+        None => Ok(true),
+    }
+}

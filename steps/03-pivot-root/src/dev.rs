@@ -1,0 +1,103 @@
+//! /dev, built from nothing.
+//!
+//! The host's own /dev must not be mounted here: it is one file system for the whole machine (devtmpfs), with the
+//! host's disks in it, and whoever removes a node in here removes it there as well.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use kernel::sys::mount::{self, Attributes, Depth, ResolveFlag};
+use kernel::{Errno, Fd, purpose};
+
+use crate::place::Place;
+use crate::{Planned, file_system};
+
+// ANCHOR: nodes
+/// The devices that no program can do without: name, major and minor number (Linux, devices.txt).
+const NODES: [(&str, u64, u64); 6] =
+    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+// ANCHOR_END: nodes
+
+const LINKS: [(&str, &str); 6] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("/proc/kcore", "core"),
+    ("pts/ptmx", "ptmx"),
+];
+
+/// The new /dev.
+pub struct Dev {
+    /// All its mounts, /dev itself first.
+    pub planned: Vec<Planned>,
+    /// Its null device, which also masks files.
+    pub null: Fd,
+}
+
+// ANCHOR: dev
+/// Makes /dev and the file systems that belong into it: terminals, shared memory, message queues.
+///
+/// # Shell: `mount -t tmpfs tmpfs dev; mknod -m 666 dev/null c 1 3; ...`
+pub fn dev() -> Result<Dev> {
+    purpose("an empty /dev, filled with six harmless devices");
+    let quiet = Attributes::NOSUID.and(Attributes::NOEXEC);
+    let dev = file_system(c"tmpfs", &[(c"mode", c"755"), (c"size", c"64k")], quiet, "dev")?;
+    let mask = mount::clear_umask();
+    let bound = make_nodes(&dev)?;
+    for (target, name) in LINKS {
+        mount::symlinkat(target, &dev, name)?;
+    }
+    for directory in ["pts", "shm", "mqueue"] {
+        mount::mkdirat(&dev, Path::new(directory))?;
+    }
+    mount::restore_umask(mask);
+    let null = match bound.iter().find(|node| node.place == Place::system("dev/null")) {
+        Some(node) => node.mount.duplicate()?,
+        None => mount::openat2(&dev, Path::new("null"), ResolveFlag::RESOLVE_NO_SYMLINKS, "null")?,
+    };
+    let mut planned = vec![Planned { what: "place /dev", mount: dev, place: Place::system("dev") }];
+    planned.extend(bound);
+    planned.extend(file_systems()?);
+    Ok(Dev { planned, null })
+}
+// ANCHOR_END: dev
+
+// ANCHOR: make_nodes
+/// Makes the nodes, or, where the kernel lets nobody make one (in a user namespace), plans to bind the host's.
+fn make_nodes(dev: &Fd) -> Result<Vec<Planned>> {
+    let mut bound = Vec::new();
+    for (name, major, minor) in NODES {
+        match mount::mknodat(dev, name, major, minor) {
+            Err(refused) if refused.errno() == Some(Errno::EPERM) => bound.push(bind_node(dev, name)?),
+            made => made.with_context(|| format!("cannot make the device {name}"))?,
+        }
+    }
+    Ok(bound)
+}
+
+fn bind_node(dev: &Fd, name: &str) -> Result<Planned> {
+    purpose("not ours to make: bind the host's node onto an empty file");
+    mount::mkfileat(dev, Path::new(name))?;
+    let path = Path::new("/dev").join(name);
+    let node = mount::open_path(&path, "node").with_context(|| format!("the host has no {}", path.display()))?;
+    let mount = mount::open_tree(&node, Depth::One, "device")?;
+    Ok(Planned { what: "place the host's device", mount, place: Place::system(&format!("dev/{name}")) })
+}
+// ANCHOR_END: make_nodes
+
+/// What is mounted in /dev. A devpts of our own numbers its terminals from 0 and shows none of the host's.
+fn file_systems() -> Result<[Planned; 3]> {
+    let quiet = Attributes::NOSUID.and(Attributes::NOEXEC);
+    let quieter = quiet.and(Attributes::NODEV);
+    purpose("terminals of our own");
+    let pts = file_system(c"devpts", &[(c"mode", c"620"), (c"ptmxmode", c"666")], quiet, "pts")?;
+    purpose("shared memory and message queues of our own");
+    let shm = file_system(c"tmpfs", &[(c"mode", c"1777"), (c"size", c"64m")], quieter, "shm")?;
+    let mqueue = file_system(c"mqueue", &[], quieter, "mqueue")?;
+    Ok([
+        Planned { what: "place the terminals", mount: pts, place: Place::system("dev/pts") },
+        Planned { what: "place the shared memory", mount: shm, place: Place::system("dev/shm") },
+        Planned { what: "place the message queues", mount: mqueue, place: Place::system("dev/mqueue") },
+    ])
+}

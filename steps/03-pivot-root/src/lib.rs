@@ -1,0 +1,172 @@
+//! Step 3, the floor: no old root to climb back to.
+//!
+//! `chroot` leaves the old root mounted below our feet, and a process that holds on to it climbs out. `pivot_root`
+//! exchanges the root *mount* of the whole mount namespace; the old one is then unmounted. What is not mounted
+//! cannot be reached, whatever anybody holds.
+//!
+//! What order matters:
+//!
+//! 1. [`prepare`]: everything that needs the host is opened now: the root filesystem, the volumes, fresh file
+//!    systems. These mounts have no place yet; a descriptor is all there is of them.
+//! 2. [`Root::pivot`]: the root filesystem becomes the root, and the host goes away.
+//! 3. [`Root::furnish`]: each mount is put onto its place *below the new root*, resolved once. Whatever symbolic links
+//!    the root filesystem holds, they can lead nowhere else: there is no elsewhere any more.
+
+use std::ffi::{CStr, OsString};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use chroot::shown;
+use kernel::sys::mount::{self, Attributes, Depth};
+use kernel::{Errno, Failure, Fd, Remedy, purpose};
+
+mod dev;
+mod place;
+mod proc;
+mod volume;
+
+use place::Place;
+use volume::{Tmpfs, Volume};
+
+/// What is mounted in the cell.
+#[derive(clap::Args, Debug)]
+pub struct MountOptions {
+    /// Show a directory or file of the host in the cell; may be given again
+    #[arg(long, short, value_name = "SRC:DST[:ro]")]
+    volume: Vec<OsString>,
+
+    /// An empty file system in memory, gone when the cell is; may be given again
+    #[arg(long, value_name = "DST[:size=SIZE]")]
+    tmpfs: Vec<OsString>,
+
+    /// Nothing of the root filesystem can be written
+    #[arg(long)]
+    read_only: bool,
+}
+
+/// What will be mounted, as it was asked for and checked.
+#[derive(Debug)]
+pub struct Mounts {
+    volumes: Vec<Volume>,
+    tmpfs: Vec<Tmpfs>,
+    read_only: bool,
+}
+
+impl MountOptions {
+    /// Refuses what cannot work, before anything is made.
+    ///
+    /// # Errors
+    /// A volume without source or destination, a source that is not there, a destination that is not absolute, a
+    /// size that is none.
+    pub fn check(&self) -> Result<Mounts> {
+        Ok(Mounts {
+            volumes: self.volume.iter().map(|text| Volume::parse(text)).collect::<Result<_, _>>()?,
+            tmpfs: self.tmpfs.iter().map(|text| Tmpfs::parse(text)).collect::<Result<_, _>>()?,
+            read_only: self.read_only,
+        })
+    }
+}
+
+/// A mount that has no place yet, and the place where it belongs.
+#[derive(Debug)]
+struct Planned {
+    what: &'static str,
+    mount: Fd,
+    place: Place,
+}
+
+/// The new root, and all that will be mounted in it. Nothing of it has a place yet.
+#[derive(Debug)]
+pub struct Root {
+    rootfs: Fd,
+    mount: Fd,
+    planned: Vec<Planned>,
+    null: Fd,
+    read_only: bool,
+}
+
+// ANCHOR: prepare
+/// Makes all mounts, detached: each is a descriptor, and no path leads to it.
+///
+/// # Errors
+/// EPERM where a user namespace may not mount such a file system.
+pub fn prepare(rootfs: &Path, mounts: &Mounts) -> Result<Root> {
+    purpose("the root filesystem as a mount of its own, for pivot_root takes nothing else");
+    let rootfs_place = mount::open_path(rootfs, "rootfs").with_context(|| format!("cannot open {}", shown(rootfs)))?;
+    let root = mount::open_tree(&rootfs_place, Depth::Recursive, "root")?;
+    let dev = dev::dev()?;
+    let mut planned = vec![proc::proc()?, proc::sys()?];
+    planned.extend(dev.planned);
+    planned.extend(asked(mounts)?);
+    Ok(Root { rootfs: rootfs_place, mount: root, planned, null: dev.null, read_only: mounts.read_only })
+}
+
+/// The user's own mounts, the shallow ones first, so that none hides another.
+fn asked(mounts: &Mounts) -> Result<Vec<Planned>> {
+    let volumes = mounts.volumes.iter().map(Volume::mount);
+    let mut asked: Vec<Planned> = volumes.chain(mounts.tmpfs.iter().map(Tmpfs::mount)).collect::<Result<_>>()?;
+    asked.sort_by_key(|planned| planned.place.depth());
+    Ok(asked)
+}
+
+/// A new file system as a mount without a place (man 2 fsopen).
+fn file_system(
+    kind: &CStr,
+    options: &[(&CStr, &CStr)],
+    attributes: Attributes,
+    label: &'static str,
+) -> Result<Fd, Failure> {
+    let new = mount::fsopen(kind, "new")?;
+    for (key, value) in options {
+        mount::fsconfig_set(&new, key, value)?;
+    }
+    mount::fsmount(&new, attributes, label)
+}
+// ANCHOR_END: prepare
+
+impl Root {
+    // ANCHOR: pivot
+    /// Exchanges the root, and lets go of the old one.
+    ///
+    /// # Errors
+    /// EINVAL if a mount is still shared, or the current root is not a mount (in a chroot, or on the initramfs).
+    ///
+    /// # Shell: `mount --bind ROOTFS ROOTFS; cd ROOTFS; pivot_root . .; umount -l .`
+    pub fn pivot(&self) -> Result<()> {
+        purpose("put it in place, stand in it, and make it the root; the old root lies on top now");
+        mount::move_mount(&self.mount, &self.rootfs).context("cannot mount the root filesystem")?;
+        mount::fchdir(&self.mount)?;
+        mount::pivot_root_here()
+            .hint_on(
+                Errno::EINVAL,
+                "is / still shared? its mounts must be private first: findmnt -o TARGET,PROPAGATION /",
+            )
+            .context("cannot move the root")?;
+        purpose("let go of the host: nothing of it is mounted from here on");
+        mount::detach_here().context("cannot let go of the old root")?;
+        Ok(mount::fchdir(&self.mount)?)
+    }
+    // ANCHOR_END: pivot
+
+    // ANCHOR: furnish
+    /// Puts each mount onto its place below the new root, then closes what nobody in the cell may write or read.
+    ///
+    /// # Errors
+    /// A place that cannot be made; /proc, /sys or /dev being a symbolic link.
+    pub fn furnish(&self) -> Result<()> {
+        for Planned { what, mount, place } in &self.planned {
+            purpose(what);
+            let target = place.open(&self.mount, mount::is_directory(mount)?)?;
+            mount::move_mount(mount, &target).with_context(|| format!("cannot mount {place}"))?;
+        }
+        proc::mask_paths(&self.mount, &self.null)?;
+        proc::make_read_only(&self.mount)?;
+        if self.read_only {
+            purpose("nothing of the root filesystem can be written; volumes can");
+            mount::mount_setattr(&self.mount, Depth::One, Attributes::RDONLY)
+                .context("cannot make the root read-only")?;
+        }
+        Ok(())
+    }
+    // ANCHOR_END: furnish
+}

@@ -1,0 +1,50 @@
+//! Step 3, the launcher so far: a command in namespaces of its own, with another root mount.
+
+use std::convert::Infallible;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use chroot::Command;
+use clap::Parser;
+use pivot_root::Mounts;
+
+/// Run a command in a root filesystem of its own, from which no path leads out
+#[derive(Parser, Debug)]
+#[command(name = "pivot-root", version)]
+struct Options {
+    #[command(flatten)]
+    explain: kernel::ExplainOptions,
+    #[command(flatten)]
+    namespaces: namespaces::NamespaceOptions,
+    #[command(flatten)]
+    mounts: pivot_root::MountOptions,
+    #[command(flatten)]
+    command: chroot::CommandOptions,
+}
+
+fn main() -> ExitCode {
+    kernel::launcher::run(parent)
+}
+
+// ANCHOR: launch
+fn parent(options: Options) -> Result<ExitCode> {
+    options.explain.begin("parent");
+    let command = options.command.check()?;
+    let mounts = options.mounts.check()?;
+    options.namespaces.check()?;
+    options.namespaces.set_clocks()?;
+    let child = namespaces::spawn(options.namespaces.flags(), || child(&options, &command, &mounts))?;
+    child.open_gate()?;
+    child.read_report()?;
+    child.wait()
+}
+
+fn child(options: &Options, command: &Command, mounts: &Mounts) -> Result<Infallible> {
+    namespaces::make_mounts_private()?;
+    options.namespaces.set_hostname()?;
+    let root = pivot_root::prepare(&command.rootfs, mounts)?;
+    root.pivot()?;
+    root.furnish()?;
+    options.namespaces.become_command(|| chroot::exec(command))
+}
+// ANCHOR_END: launch

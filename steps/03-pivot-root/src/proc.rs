@@ -1,0 +1,106 @@
+//! /proc and /sys: fresh ones, and what of them stays closed.
+//!
+//! Both are windows into the one kernel that host and cell share. A fresh /proc shows this pid namespace only; but its
+//! settings and some of its files are the whole machine's.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use kernel::sys::mount::{self, Attributes, Depth};
+use kernel::{Errno, Fd, purpose};
+
+use crate::place::Place;
+use crate::{Planned, file_system};
+
+const QUIET: Attributes = Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::NOEXEC);
+
+// ANCHOR: lists
+/// Nobody in a cell needs to read these: the kernel's memory and timers, keys, firmware, the power meter by which
+/// a neighbour's secrets can be guessed. The list is Docker's.
+const MASKED: [&str; 12] = [
+    "proc/acpi",
+    "proc/asound",
+    "proc/interrupts",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/sched_debug",
+    "proc/scsi",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "sys/devices/virtual/powercap",
+    "sys/firmware",
+];
+
+/// These may be read, but a write would change the host: its settings, its buses, its interrupts, its end.
+const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+// ANCHOR_END: lists
+
+// ANCHOR: proc
+/// A fresh /proc (man 5 proc).
+///
+/// # Shell: `mount -t proc proc /proc`
+pub fn proc() -> Result<Planned> {
+    purpose("a fresh /proc, so that ps sees this pid namespace only");
+    let proc = file_system(c"proc", &[], QUIET, "proc")?;
+    Ok(Planned { what: "place /proc", mount: proc, place: Place::system("proc") })
+}
+// ANCHOR_END: proc
+
+// ANCHOR: sys
+/// A fresh /sys, read-only (man 5 sysfs); where only the owner of the network namespace may make one, the host's.
+///
+/// # Shell: `mount -t sysfs -o ro sysfs /sys`
+pub fn sys() -> Result<Planned> {
+    purpose("a fresh /sys, read-only: devices can be seen, not changed");
+    let read_only = QUIET.and(Attributes::RDONLY);
+    let sys = match file_system(c"sysfs", &[], read_only, "sys") {
+        Err(refused) if refused.errno() == Some(Errno::EPERM) => {
+            purpose("only the network namespace's owner may: bind the host's, read-only to the last mount");
+            let host = mount::open_path(Path::new("/sys"), "host's /sys")?;
+            let copy = mount::open_tree(&host, Depth::Recursive, "sys")?;
+            mount::mount_setattr(&copy, Depth::Recursive, read_only)?;
+            copy
+        }
+        fresh => fresh?,
+    };
+    Ok(Planned { what: "place /sys", mount: sys, place: Place::system("sys") })
+}
+// ANCHOR_END: sys
+
+// ANCHOR: mask
+/// Covers what nobody may read: a file with the null device, a directory with an empty one.
+pub fn mask_paths(root: &Fd, null: &Fd) -> Result<()> {
+    purpose("cover what nobody in here needs to read");
+    let mut empty: Option<Fd> = None;
+    for path in MASKED {
+        let Some(target) = Place::system(path).find(root)? else { continue };
+        let cover = match &empty {
+            _ if !mount::is_directory(&target)? => mount::open_tree(null, Depth::One, "null")?,
+            Some(placed) => mount::open_tree(placed, Depth::One, "empty")?,
+            None => file_system(c"tmpfs", &[(c"size", c"4k")], QUIET.and(Attributes::RDONLY), "empty")?,
+        };
+        mount::move_mount(&cover, &target).with_context(|| format!("cannot mask /{path}"))?;
+        if mount::is_directory(&cover)? {
+            empty = Some(cover);
+        }
+    }
+    Ok(())
+}
+// ANCHOR_END: mask
+
+// ANCHOR: read_only
+/// Puts a read-only mount of each place over the place itself.
+///
+/// # Shell: `mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys`
+pub fn make_read_only(root: &Fd) -> Result<()> {
+    purpose("what may be read, but would change the host if written");
+    for path in READ_ONLY {
+        let Some(target) = Place::system(path).find(root)? else { continue };
+        let copy = mount::open_tree(&target, Depth::Recursive, "copy")?;
+        mount::mount_setattr(&copy, Depth::Recursive, Attributes::RDONLY)?;
+        mount::move_mount(&copy, &target).with_context(|| format!("cannot make /{path} read-only"))?;
+    }
+    Ok(())
+}
+// ANCHOR_END: read_only
