@@ -30,24 +30,28 @@ impl ExplainOptions {
     /// Begins the narration, if it is asked for, in the voice of `who`.
     pub fn begin(self, who: &'static str) {
         let mut narrator = NARRATOR.lock().expect("one thread, no panic inside");
-        *narrator = Narrator { on: self.explain, who, purpose: None };
+        *narrator = Narrator { on: self.explain, who, purpose: None, held: None };
     }
 }
 
-/// Who speaks, and the purpose that the next call will print first.
+/// Who speaks, the purpose that the next call will print first, and lines that wait.
 struct Narrator {
     on: bool,
     who: &'static str,
     purpose: Option<&'static str>,
+    held: Option<String>,
 }
 
-static NARRATOR: Mutex<Narrator> = Mutex::new(Narrator { on: false, who: "", purpose: None });
+static NARRATOR: Mutex<Narrator> = Mutex::new(Narrator { on: false, who: "", purpose: None, held: None });
 
 impl Narrator {
     /// One line, one write: lines of parent and child never mix. A closed standard error is no reason to stop.
-    fn line(&self, mark: &str, text: fmt::Arguments<'_>) {
+    fn line(&mut self, mark: &str, text: fmt::Arguments<'_>) {
         let line = format!("{:<6} {mark}{text}\n", self.who);
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        match &mut self.held {
+            Some(held) => held.push_str(&line),
+            None => drop(std::io::stderr().write_all(line.as_bytes())),
+        }
     }
 
     fn call(&mut self, text: fmt::Arguments<'_>) {
@@ -76,6 +80,16 @@ pub fn speak_as(who: &'static str) {
         narrator.who = who;
         narrator.purpose = None;
     });
+}
+
+/// Keeps lines back from now on: another process speaks, and ours would fall into its words.
+pub fn hold() {
+    when_on(|narrator| narrator.held = Some(String::new()));
+}
+
+/// Prints what was kept back.
+pub fn release() {
+    when_on(|narrator| drop(narrator.held.take().map(|held| std::io::stderr().write_all(held.as_bytes()))));
 }
 
 /// Tells of a call before it is made: one that does not return, or that lets another process go on.

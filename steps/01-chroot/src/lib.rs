@@ -101,7 +101,7 @@ fn environment(asked: &[OsString]) -> Result<Vec<CString>> {
         variables.retain(|(other, _)| *other != name);
         variables.push((name, value));
     }
-    variables.iter().map(|(name, value)| c_string(&[name.as_os_str(), value].join(OsStr::new("=")))).collect()
+    variables.iter().map(|(name, value)| c_string([name.as_os_str(), value].join(OsStr::new("=")))).collect()
 }
 // ANCHOR_END: environment
 

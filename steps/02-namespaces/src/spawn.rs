@@ -86,8 +86,9 @@ impl Child {
         Ok(clone::write_announced(&self.gate, b"go")?)
     }
 
-    /// Waits until the command runs, or the child has said why it cannot.
+    /// Waits until the command runs, or the child has said why it cannot. While the command runs we tell nothing.
     pub fn read_report(&self) -> Result<()> {
+        explain::hold();
         purpose("nothing in the report: the command runs");
         match Failure::from_bytes(&clone::read_to_end(&self.report)?) {
             Some(failure) => Err(failure.into()),
@@ -99,6 +100,7 @@ impl Child {
     pub fn wait(mut self) -> Result<ExitCode> {
         let exit = wait::until_end(&self.process, &self.signals)?;
         self.ended = true;
+        explain::release();
         if let Some(foreground) = &self.foreground {
             foreground.take_back()?;
         }
@@ -109,6 +111,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if !self.ended {
+            explain::release();
             purpose("the launch has failed: leave no process");
             let _ = self.process.send_signal(SIGKILL).and_then(|()| self.process.wait());
         }

@@ -157,7 +157,9 @@ impl Root {
         for Planned { what, mount, place } in &self.planned {
             purpose(what);
             let target = place.open(&self.mount, mount::is_directory(mount)?)?;
-            mount::move_mount(mount, &target).with_context(|| format!("cannot mount {place}"))?;
+            mount::move_mount(mount, &target)
+                .hint_on(Errno::EINVAL, "a directory goes onto a directory, a file onto a file")
+                .with_context(|| format!("cannot mount {place}"))?;
         }
         proc::mask_paths(&self.mount, &self.null)?;
         proc::make_read_only(&self.mount)?;

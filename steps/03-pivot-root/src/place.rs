@@ -39,10 +39,13 @@ impl Place {
     /// # Errors
     /// A path that is not absolute, that is `/`, that has `..` in it, or that lies in /proc.
     pub fn asked(path: &Path) -> Result<Place, Failure> {
-        let refuse = |why: &str| Err(Failure::new(format!("nothing can be mounted on {}: {why}", path.display())));
+        let refuse = |why: &str| {
+            let text = format!("nothing can be mounted on {}: {why}", path.display());
+            Err(Failure::new(text).hint("name a place below the root filesystem, such as /mnt"))
+        };
         let below = match path.strip_prefix("/") {
             Err(_) => return refuse("it is not an absolute path"),
-            Ok(below) if below.as_os_str().is_empty() => return refuse("it is the root; use --rootfs"),
+            Ok(below) if below.as_os_str().is_empty() => return refuse("it is the root, which --rootfs sets"),
             Ok(below) if below.starts_with("proc") => return refuse("/proc belongs to the kernel"),
             Ok(below) => below,
         };
@@ -60,11 +63,11 @@ impl Place {
     // ANCHOR: open
     /// Opens the place below `root`; makes it first where it is missing, as a directory or an empty file.
     pub fn open(&self, root: &Fd, directory: bool) -> Result<Fd> {
-        let place = match self.find(root)? {
+        let place = match self.find(root).with_context(|| format!("cannot open {self}"))? {
             Some(place) => place,
             None => {
                 self.make(root, directory)?;
-                self.resolve(root)?
+                self.resolve(root).with_context(|| format!("cannot open {self}"))?
             }
         };
         if self.links == Links::Followed && mount::is_procfs(&place)? {

@@ -1,1 +1,134 @@
 //! The inmate's tools: calls that only somebody who wants to get out makes. No launcher uses them.
+
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use nix::errno::Errno;
+
+use super::{Fd, new_fd};
+
+type Result<T> = std::result::Result<T, Errno>;
+
+/// Whether a descriptor of that number is open (man 2 fcntl).
+pub fn is_open(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD reads a flag of the descriptor table; a number that is not open answers EBADF.
+    unsafe { libc::fcntl(fd, libc::F_GETFD) >= 0 }
+}
+
+/// What the kernel calls a file, other than by path: a type and some bytes (man 2 open_by_handle_at).
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Handle {
+    length: u32,
+    kind: i32,
+    bytes: [u8; 128],
+}
+
+impl Handle {
+    /// The handle of the directory `place`.
+    pub fn of(place: impl AsFd) -> Result<Handle> {
+        let mut handle = Handle { length: 128, kind: 0, bytes: [0; 128] };
+        let mut mount_id = 0;
+        let pointer = (&raw mut handle).cast::<libc::file_handle>();
+        // SAFETY: `Handle` is laid out as a file_handle with 128 bytes behind it, and `length` says so.
+        let result = unsafe {
+            libc::name_to_handle_at(
+                place.as_fd().as_raw_fd(),
+                c"".as_ptr(),
+                pointer,
+                &raw mut mount_id,
+                libc::AT_EMPTY_PATH,
+            )
+        };
+        Errno::result(result).map(|_| handle)
+    }
+
+    /// The handle of another inode of the same file system, if handles there are an inode and a generation number
+    /// (ext4, xfs).
+    pub fn guess(self, inode: u32) -> Option<Handle> {
+        const INODE_AND_GENERATION: i32 = 1;
+        (self.kind == INODE_AND_GENERATION && self.length == 8).then(|| {
+            let mut guess = self;
+            guess.bytes[..8].copy_from_slice(&u64::from(inode).to_le_bytes());
+            guess
+        })
+    }
+
+    /// Opens what the handle stands for, on the file system of `mount`. Needs CAP_DAC_READ_SEARCH.
+    pub fn open(mut self, mount: impl AsFd) -> Result<Fd> {
+        let pointer = (&raw mut self).cast::<libc::file_handle>();
+        // SAFETY: as in `of`; the kernel reads `length` bytes behind the head.
+        let result = unsafe {
+            {
+                let flags = libc::O_DIRECTORY | libc::O_CLOEXEC;
+                libc::open_by_handle_at(mount.as_fd().as_raw_fd(), pointer, flags)
+            }
+        };
+        // SAFETY: open_by_handle_at gives a new descriptor.
+        unsafe { new_fd(result.into(), "stolen") }
+    }
+}
+
+/// Types a character into a terminal, as if somebody sat there (man 2 TIOCSTI), and throws away what was typed.
+pub fn type_into(terminal: impl AsFd) -> Result<()> {
+    let fd = terminal.as_fd().as_raw_fd();
+    // SAFETY: TIOCSTI reads one byte, which outlives the call.
+    Errno::result(unsafe { libc::ioctl(fd, libc::TIOCSTI, c"#".as_ptr()) })?;
+    // SAFETY: takes numbers only.
+    Errno::result(unsafe { libc::tcflush(fd, libc::TCIFLUSH) }).map(drop)
+}
+
+const SESSION_KEYRING: i32 = -3;
+
+/// Starts a session keyring of its own, and puts a key of that name into it (man 2 keyctl, add_key).
+pub fn add_session_key(name: &std::ffi::CStr) -> Result<()> {
+    const JOIN_SESSION_KEYRING: i32 = 1;
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: a null name makes an anonymous keyring.
+    Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, none) })?;
+    let (kind, secret) = (c"user", c"secret");
+    // SAFETY: all strings end with a NUL and outlive the call; the length is the secret's.
+    let result = unsafe {
+        let length = secret.count_bytes();
+        libc::syscall(libc::SYS_add_key, kind.as_ptr(), name.as_ptr(), secret.as_ptr(), length, SESSION_KEYRING)
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Looks for a key of that name in the session keyring (man 2 keyctl).
+pub fn find_session_key(name: &std::ffi::CStr) -> Result<()> {
+    const SEARCH: i32 = 10;
+    // SAFETY: both strings end with a NUL and outlive the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_keyctl, SEARCH, SESSION_KEYRING, c"user".as_ptr(), name.as_ptr(), 0) };
+    Errno::result(result).map(drop)
+}
+
+/// Makes a segment of System V shared memory with that key, one page large (man 2 shmget): its id.
+pub fn make_shared_memory(key: i32) -> Result<i32> {
+    // SAFETY: takes numbers only.
+    Errno::result(unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | 0o600) })
+}
+
+/// Looks for a segment with that key.
+pub fn find_shared_memory(key: i32) -> Result<i32> {
+    // SAFETY: takes numbers only.
+    Errno::result(unsafe { libc::shmget(key, 0, 0) })
+}
+
+/// Removes a segment.
+pub fn remove_shared_memory(id: i32) -> Result<()> {
+    // SAFETY: IPC_RMID reads no buffer.
+    Errno::result(unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) }).map(drop)
+}
+
+/// Brings the loopback interface up (man 7 netdevice): in a new network namespace it is down.
+pub fn loopback_up() -> Result<()> {
+    // SAFETY: all zero is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").map_err(|_| Errno::ENETDOWN)?;
+    // SAFETY: `request` names an interface and its flags, and outlives the call.
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }).map(drop)
+}

@@ -1,0 +1,115 @@
+//! The escape matrix: every attack of the inmate on every step.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+
+use crate::lab::{Lab, binary, workspace};
+
+/// A step, as a column of the matrix: its launcher and the options that its lesson gives it. No launcher: the host.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    /// The head.
+    pub name: &'static str,
+    /// The options.
+    pub options: &'static [&'static str],
+}
+
+/// The columns so far.
+pub const COLUMNS: [Column; 4] = [
+    Column { name: "host", options: &[] },
+    Column { name: "chroot", options: &[] },
+    Column { name: "namespaces", options: &[] },
+    Column { name: "pivot-root", options: &[] },
+];
+
+/// What came of an attack: HELD, ESCAPED or n/a, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// The word.
+    pub word: String,
+    /// What held it, or what it reached.
+    pub why: String,
+}
+
+impl Lab {
+    /// Tries one attack on one step, with the sentinel outside.
+    pub fn attack(&self, column: Column, attack: &str) -> Verdict {
+        let inmate = if column.name == "host" { native_inmate() } else { "inmate".into() };
+        let mut words = vec![native_inmate(), "sentinel".into()];
+        if column.name != "host" {
+            words.push(binary(column.name).display().to_string());
+            words.extend(column.options.iter().map(|option| (*option).to_owned()));
+        }
+        words.extend([inmate, "attack".into(), attack.into()]);
+        if attack == "tiocsti" {
+            words = on_a_terminal(&words);
+        }
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env("CELLBLOCK_ROOTFS", &self.rootfs).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it was built");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped"));
+        let mut line = String::new();
+        lines.read_line(&mut line).expect("a pipe can be read");
+        let verdict = self.verdict(attack, line.trim());
+        drop(child.stdin.take()); // the Enter for which a LOOK waits
+        lines.read_to_string(&mut line).expect("a pipe can be read");
+        child.wait().expect("it is our child");
+        verdict
+    }
+
+    /// Reads the inmate's line. LOOK means that only somebody outside can tell: that is us.
+    fn verdict(&self, attack: &str, line: &str) -> Verdict {
+        let told = line.strip_prefix(attack).and_then(|rest| rest.strip_prefix(": "));
+        let (word, why) = told.and_then(|told| told.split_once(' ')).unwrap_or_else(|| panic!("{attack}: {line:?}"));
+        let (word, why) = (word.to_owned(), why.trim().to_owned());
+        if word != "LOOK" {
+            return Verdict { word, why };
+        }
+        const MARK: &str = "inmate-was-here";
+        let outside = ["/proc/sys/kernel/hostname", "/proc/self/mountinfo"].map(std::fs::read_to_string);
+        let seen = outside.into_iter().flatten().any(|text| text.contains(MARK));
+        let (word, why) =
+            if seen { ("ESCAPED", "its mark is seen outside") } else { ("HELD", "its mark stays inside") };
+        Verdict { word: word.to_owned(), why: why.to_owned() }
+    }
+
+    /// The whole matrix, as a table; below it the reasons of what is not applicable.
+    ///
+    /// What not even the host gives away on this machine (a kernel without SysRq, a file system without handles)
+    /// cannot be tried here: these rows are left out, and returned with their reason.
+    pub fn matrix(&self, columns: &[Column]) -> (String, BTreeMap<String, String>) {
+        let head = columns.iter().map(|column| format!("{:<12}", column.name)).collect::<String>();
+        let mut table = format!("{:<17}{}\n", "", head.trim_end());
+        let (mut notes, mut untried) = (String::new(), BTreeMap::new());
+        for attack in attack_names() {
+            let verdicts: Vec<Verdict> = columns.iter().map(|column| self.attack(*column, &attack)).collect();
+            if columns[0].name == "host" && verdicts[0].word == "n/a" && attack != "remount" {
+                untried.insert(attack, verdicts[0].why.clone());
+                continue;
+            }
+            let cells = verdicts.iter().map(|verdict| format!("{:<12}", verdict.word)).collect::<String>();
+            table += &format!("{attack:<17}{}\n", cells.trim_end());
+            if let Some(verdict) = verdicts.iter().find(|verdict| verdict.word == "n/a") {
+                notes += &format!("n/a {attack}: {}\n", verdict.why);
+            }
+        }
+        (format!("{table}\n{notes}"), untried)
+    }
+}
+
+/// The inmate on the host's side: the same static program.
+fn native_inmate() -> String {
+    workspace().join("target/rootfs/busybox/bin/inmate").display().to_string()
+}
+
+fn attack_names() -> Vec<String> {
+    let list = Command::new(native_inmate()).arg("attack").output().expect("scripts/rootfs has put it there").stdout;
+    let list = String::from_utf8(list).expect("it is text");
+    list.lines().filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect()
+}
+
+/// The same command on a terminal of its own (man 1 script).
+fn on_a_terminal(words: &[String]) -> Vec<String> {
+    ["script", "-qec", &words.join(" "), "/dev/null"].map(str::to_owned).to_vec()
+}

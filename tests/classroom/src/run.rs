@@ -1,0 +1,98 @@
+//! Running a launcher in the lab, as a learner would, and what it prints.
+
+use std::fmt;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use crate::lab::{Lab, binary, workspace};
+
+/// What a command printed, standard error included, in order, and how it ended.
+#[derive(Debug, Clone)]
+pub struct Output {
+    command: String,
+    /// What it printed, made equal between machines.
+    pub text: String,
+    /// The exit code, as a shell gives it: 128 and the number for a signal.
+    pub code: i32,
+}
+
+impl Lab {
+    /// A launcher, ready to run on the lab's root filesystem, with no standard input.
+    pub fn launcher(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(binary(name));
+        command.args(arguments).env("CELLBLOCK_ROOTFS", &self.rootfs).env_remove("TERM").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a launcher.
+    pub fn run(&self, name: &str, arguments: &[&str]) -> Output {
+        let shown = format!("$ cargo run -p {}", package(name));
+        let shown = if arguments.is_empty() { shown } else { format!("{shown} -- {}", quoted(arguments)) };
+        self.output(shown, self.launcher(name, arguments))
+    }
+
+    /// Runs any command; `shown` is the line that the snapshot begins with.
+    pub fn output(&self, shown: String, mut command: Command) -> Output {
+        let (mut reader, writer) = std::io::pipe().expect("descriptors are left");
+        let copy = writer.try_clone().expect("descriptors are left");
+        let mut child = command.stdout(writer).stderr(copy).spawn().expect("it was built");
+        drop(command); // it holds the writing ends
+        let mut text = Vec::new();
+        reader.read_to_end(&mut text).expect("a pipe can be read");
+        let status = child.wait().expect("it is our child");
+        Output { command: shown, text: self.normalise(&String::from_utf8_lossy(&text)), code: code(status) }
+    }
+
+    /// Starts a launcher, to be watched or killed; its output is thrown away.
+    pub fn start(&self, name: &str, arguments: &[&str]) -> Child {
+        self.launcher(name, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it was built")
+    }
+
+    /// Everything that differs between machines, replaced at this one place.
+    pub fn normalise(&self, text: &str) -> String {
+        let text = text.replace(&format!("{}/", workspace().display()), "");
+        let folder = self.folder.strip_prefix(workspace()).expect("labs lie in target").display().to_string();
+        let text = text.replace(&format!("{folder}/rootfs"), "target/rootfs/busybox").replace(&folder, "target/lab");
+        text.lines().map(|line| same_everywhere(line.trim_end()) + "\n").collect()
+    }
+}
+
+/// The package that a binary belongs to.
+fn package(binary: &str) -> &str {
+    if binary == "doctor" { "kernel" } else { binary }
+}
+
+/// The exit code as a shell gives it.
+pub fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+/// A line of the inmate's report without what is the machine's own: limits, user ids, pids of no cell.
+fn same_everywhere(line: &str) -> String {
+    let hide: fn(&str) -> bool = match line.split(' ').next() {
+        Some("limits") => |word| word == "unlimited" || word.parse::<u64>().is_ok(),
+        Some("uid") => |word| word.parse::<u64>().is_ok_and(|id| id > 1),
+        Some("process") => |word| word.trim_end_matches(',').parse::<u64>().is_ok_and(|pid| pid > 2),
+        _ => return line.to_owned(),
+    };
+    line.split(' ').map(|word| if hide(word) { "N" } else { word }).collect::<Vec<_>>().join(" ")
+}
+
+/// Arguments as one would type them.
+fn quoted(arguments: &[&str]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    let quote = |word: &&str| match !word.is_empty() && word.chars().all(plain) {
+        true => (*word).to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    };
+    arguments.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.command)?;
+        f.write_str(&self.text)?;
+        if self.code == 0 { Ok(()) } else { writeln!(f, "[exit status {}]", self.code) }
+    }
+}
