@@ -1,11 +1,14 @@
 //! The escape matrix: attacks down, steps across. Every lesson turns rows from ESCAPED to HELD.
 
+use std::fs;
+
 use classroom::attacks::COLUMNS;
-use classroom::lab::LOUD;
+use classroom::lab::{LOUD, workspace};
 use classroom::{Lab, World, check, lab};
 
 fn matrix(lab: &Lab, name: &str) {
-    let (table, untried) = lab.matrix(&COLUMNS);
+    let recorded = workspace().join(format!("tests/snapshots/{name}.snap"));
+    let (table, untried) = lab.matrix(&COLUMNS, &fs::read_to_string(recorded).unwrap_or_default());
     for (attack, why) in untried {
         eprintln!("\n{LOUD}: attack {attack}, for not even this machine's host gives it a chance: {why}");
     }

@@ -76,15 +76,17 @@ impl Lab {
 
     /// The whole matrix, as a table; below it the reasons of what is not applicable.
     ///
-    /// What not even the host gives away on this machine (a kernel without SysRq, a file system without handles)
-    /// cannot be tried here: these rows are left out, and returned with their reason.
-    pub fn matrix(&self, columns: &[Column]) -> (String, BTreeMap<String, String>) {
+    /// What a machine lacks (SysRq, cgroup v1, a terminal that can be typed into) cannot be tried there, not even on
+    /// its host: such rows are taken as `recorded` on a machine that has it, and returned with their reason.
+    pub fn matrix(&self, columns: &[Column], recorded: &str) -> (String, BTreeMap<String, String>) {
+        const LACKED_BY_SOME: [&str; 5] = ["sysrq", "release-agent", "file-handle", "tiocsti", "keyring"];
         let head = columns.iter().map(|column| format!("{:<12}", column.name)).collect::<String>();
         let mut table = format!("{:<17}{}\n", "", head.trim_end());
         let (mut notes, mut untried) = (String::new(), BTreeMap::new());
         for attack in attack_names() {
             let verdicts: Vec<Verdict> = columns.iter().map(|column| self.attack(*column, &attack)).collect();
-            if columns[0].name == "host" && verdicts[0].word == "n/a" && attack != "remount" {
+            if verdicts[0].word == "n/a" && LACKED_BY_SOME.contains(&&*attack) {
+                table.extend(recorded.lines().filter(|row| row.starts_with(&format!("{attack} "))).map(with_newline));
                 untried.insert(attack, verdicts[0].why.clone());
                 continue;
             }
@@ -96,6 +98,10 @@ impl Lab {
         }
         (format!("{table}\n{notes}"), untried)
     }
+}
+
+fn with_newline(row: &str) -> String {
+    format!("{row}\n")
 }
 
 /// The inmate on the host's side: the same static program.
