@@ -130,5 +130,6 @@ pub fn loopback_up() -> Result<()> {
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").map_err(|_| Errno::ENETDOWN)?;
     // SAFETY: `request` names an interface and its flags, and outlives the call.
-    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }).map(drop)
+    Errno::result(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request) })
+        .map(drop)
 }
