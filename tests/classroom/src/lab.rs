@@ -7,7 +7,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -118,12 +118,13 @@ fn build_once() {
     BUILT.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "-p", "chroot", "-p", "namespaces", "-p", "pivot-root"]);
+        build.args(["build", "--quiet", "--workspace", "--bins"]);
         if binary("").ends_with("release") {
             build.arg("--release");
         }
         succeed(build.current_dir(workspace()));
-        succeed(Command::new(workspace().join("scripts/rootfs")).arg("busybox").stdout(std::process::Stdio::null()));
+        succeed(Command::new(workspace().join("scripts/rootfs")).arg("busybox").stdout(Stdio::null()));
+        succeed(Command::new(workspace().join("scripts/inmate")).stdout(Stdio::null()));
     });
 }
 
