@@ -97,6 +97,7 @@ pub fn announce(text: fmt::Arguments<'_>) {
     when_on(|narrator| narrator.call(text));
 }
 
+// ANCHOR: call
 /// Tells of a call that was made, and turns the kernel's refusal into a [`Failure`] that names it.
 pub fn call<T: Outcome>(text: fmt::Arguments<'_>, result: Result<T, Errno>) -> Result<T, Failure> {
     when_on(|narrator| match &result {
@@ -105,6 +106,7 @@ pub fn call<T: Outcome>(text: fmt::Arguments<'_>, result: Result<T, Errno>) -> R
     });
     result.map_err(|errno| Failure::call(text, errno))
 }
+// ANCHOR_END: call
 
 /// How the result of a call is told.
 pub trait Outcome {

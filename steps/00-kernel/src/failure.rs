@@ -14,6 +14,7 @@ use nix::errno::Errno;
 /// The launcher itself failed, bad options included. 126 and 127 are for a command that cannot be run.
 pub const LAUNCHER_FAILED: u8 = 125;
 
+// ANCHOR: failure
 /// What went wrong, the exit code that says so, and what usually helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
@@ -22,6 +23,7 @@ pub struct Failure {
     code: u8,
     hint: Option<String>,
 }
+// ANCHOR_END: failure
 
 impl Failure {
     /// A failure that no system call reported, with exit code 125.

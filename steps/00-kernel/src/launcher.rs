@@ -7,6 +7,7 @@ use clap::Parser;
 
 use crate::Failure;
 
+// ANCHOR: run
 /// Reads the options, runs `parent` with them, and prints what failed, if anything did.
 ///
 /// The exit code is what `parent` returns, or the failure's: 125 when the launcher failed (bad options too),
@@ -21,7 +22,9 @@ pub fn run<Options: Parser>(parent: impl FnOnce(Options) -> Result<ExitCode>) ->
         }
     }
 }
+// ANCHOR_END: run
 
+// ANCHOR: parse
 /// The options, or one line that says which of them is wrong. `--help` and `--version` print and leave here.
 fn parse<Options: Parser>() -> Result<Options> {
     Options::try_parse().map_err(|error| {
@@ -35,3 +38,4 @@ fn parse<Options: Parser>() -> Result<Options> {
         Failure::new(line.trim_start_matches("error: ")).hint(format!("{name} --help lists the options")).into()
     })
 }
+// ANCHOR_END: parse

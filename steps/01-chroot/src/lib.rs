@@ -56,7 +56,13 @@ pub struct Command {
 /// Where commands are looked for, whatever the host's own PATH says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+// ANCHOR: check
 impl CommandOptions {
+    /// Whether the command is that one word: a launcher may have a word of its own.
+    pub fn is(&self, word: &str) -> bool {
+        self.command == [word]
+    }
+
     /// Refuses what cannot work, before anything is made.
     ///
     /// # Errors
@@ -75,6 +81,7 @@ impl CommandOptions {
         })
     }
 }
+// ANCHOR_END: check
 
 /// The workspace's own busybox, from whichever folder the launcher is started.
 fn default_rootfs() -> PathBuf {

@@ -40,6 +40,7 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
 }
 
+// ANCHOR: explain
 /// Gives a refused execve its exit code and, from a look at the file, its remedy.
 pub fn explain(program: &CStr, refused: Failure) -> Failure {
     let path = Path::new(OsStr::from_bytes(program.to_bytes()));
@@ -59,6 +60,7 @@ pub fn explain(program: &CStr, refused: Failure) -> Failure {
         None => refused,
     }
 }
+// ANCHOR_END: explain
 
 /// What the kernel starts instead of the file: a script's interpreter (man 2 execve), or a program's loader
 /// (man 5 elf, PT_INTERP).

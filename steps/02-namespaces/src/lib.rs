@@ -97,6 +97,14 @@ impl NamespaceOptions {
     }
     // ANCHOR_END: time
 
+    /// The cell's name: its own, or the host's.
+    pub fn hostname(&self) -> Result<String> {
+        match &self.hostname {
+            Some(name) => Ok(name.clone()),
+            None => Ok(clone::gethostname()?),
+        }
+    }
+
     /// Gives the cell its own name, if one was asked for (man 7 uts_namespaces).
     ///
     /// # Shell: `hostname NAME`

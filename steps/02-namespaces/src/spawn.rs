@@ -80,6 +80,11 @@ fn wait_at(gate: &Fd) -> Result<()> {
 // ANCHOR_END: child
 
 impl Child {
+    /// Its pid on the host.
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
     /// Lets the child go on. The parent says no more until the report is there.
     pub fn open_gate(&self) -> Result<()> {
         purpose("all is ready for the child: open the gate");

@@ -21,10 +21,12 @@ use kernel::sys::mount::{self, Attributes, Depth};
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
 mod dev;
+mod files;
 mod place;
 mod proc;
 mod volume;
 
+use files::Files;
 use place::Place;
 use volume::{Tmpfs, Volume};
 
@@ -49,6 +51,7 @@ pub struct MountOptions {
 pub struct Mounts {
     volumes: Vec<Volume>,
     tmpfs: Vec<Tmpfs>,
+    files: Vec<(&'static str, String)>,
     read_only: bool,
 }
 
@@ -62,8 +65,16 @@ impl MountOptions {
         Ok(Mounts {
             volumes: self.volume.iter().map(|text| Volume::parse(text)).collect::<Result<_, _>>()?,
             tmpfs: self.tmpfs.iter().map(|text| Tmpfs::parse(text)).collect::<Result<_, _>>()?,
+            files: Vec::new(),
             read_only: self.read_only,
         })
+    }
+}
+
+impl Mounts {
+    /// Adds files that a later step makes for this cell alone: where, and what is in them.
+    pub fn add_files(&mut self, files: Vec<(&'static str, String)>) {
+        self.files.extend(files);
     }
 }
 
@@ -82,6 +93,7 @@ pub struct Root {
     mount: Fd,
     planned: Vec<Planned>,
     null: Fd,
+    files: Option<Files>,
     read_only: bool,
 }
 
@@ -98,7 +110,8 @@ pub fn prepare(rootfs: &Path, mounts: &Mounts) -> Result<Root> {
     let mut planned = vec![proc::proc()?, proc::sys()?];
     planned.extend(dev.planned);
     planned.extend(asked(mounts)?);
-    Ok(Root { rootfs: rootfs_place, mount: root, planned, null: dev.null, read_only: mounts.read_only })
+    let files = Files::make(&mounts.files)?;
+    Ok(Root { rootfs: rootfs_place, mount: root, planned, null: dev.null, files, read_only: mounts.read_only })
 }
 
 /// The user's own mounts, the shallow ones first, so that none hides another.
@@ -154,6 +167,9 @@ impl Root {
     /// # Errors
     /// A place that cannot be made; /proc, /sys or /dev being a symbolic link.
     pub fn furnish(&self) -> Result<()> {
+        if let Some(files) = &self.files {
+            files.place(&self.mount)?;
+        }
         for Planned { what, mount, place } in &self.planned {
             purpose(what);
             let target = place.open(&self.mount, mount::is_directory(mount)?)?;

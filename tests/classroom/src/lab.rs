@@ -89,7 +89,7 @@ impl Lab {
     pub fn restore(&self) {
         let busybox = workspace().join("target/rootfs/busybox");
         remove(&self.rootfs);
-        succeed(Command::new("cp").arg("-a").arg(busybox).arg(&self.rootfs));
+        succeed(Command::new("cp").arg("-ax").arg(busybox).arg(&self.rootfs));
     }
 }
 
@@ -139,7 +139,7 @@ fn prepare(folder: &Path, world: World) {
     remove(folder);
     fs::create_dir_all(folder).expect("target is ours");
     let rootfs = workspace().join("target/rootfs/busybox");
-    succeed(Command::new("cp").arg("-a").arg(rootfs).arg(folder.join("rootfs")));
+    succeed(Command::new("cp").arg("-ax").arg(rootfs).arg(folder.join("rootfs")));
     if world != World::Root && nix::unistd::geteuid().is_root() {
         succeed(Command::new("chown").arg("-hR").arg(format!("{ORDINARY}:{ORDINARY}")).arg(folder));
     }

@@ -17,7 +17,6 @@ pub mod hierarchies;
 pub mod machine;
 pub mod modules;
 pub mod namespaces;
-pub mod netlink;
 pub mod network;
 pub mod probe;
 pub mod report;

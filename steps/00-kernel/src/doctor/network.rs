@@ -7,11 +7,12 @@ use std::process::{Command, Stdio};
 
 use kernel::explain::call;
 use kernel::sys::clone::CloneFlags;
+use kernel::sys::netlink::{Message, Netlink};
 use kernel::{Errno, Failure, purpose};
 
 use super::check::{Check, Lack};
 use super::rights::{Rights, refused};
-use super::{find_program, modules, netlink};
+use super::{find_program, modules};
 
 const STEP: &[&str] = &["network"];
 
@@ -34,7 +35,7 @@ pub fn checks(rights: &Rights) -> Vec<Check> {
 fn link(rights: &Rights, kind: &str, option: &str) -> Result<String, Lack> {
     purpose("a network link, in a namespace that nobody else is in");
     let in_kernel = || modules::in_kernel(kind);
-    rights.attempt(CloneFlags::CLONE_NEWNET, || netlink::add_link(kind), in_kernel, |errno| lack(errno, option))
+    rights.attempt(CloneFlags::CLONE_NEWNET, || add_link(kind), in_kernel, |errno| lack(errno, option))
 }
 
 /// The kernel's part: it answers, and it translates addresses, if there is a program to ask for that.
@@ -42,7 +43,7 @@ fn nftables(rights: &Rights, nft: Option<&Path>) -> Result<String, Lack> {
     purpose("is there anybody who answers for nftables?");
     let in_kernel = || modules::in_kernel("nf_tables");
     let why_silent = |errno| lack(errno, "CONFIG_NF_TABLES");
-    let answer = rights.attempt(CloneFlags::CLONE_NEWNET, netlink::ask_nftables, in_kernel, why_silent)?;
+    let answer = rights.attempt(CloneFlags::CLONE_NEWNET, ask_nftables, in_kernel, why_silent)?;
     let Some(nft) = nft else { return Ok(answer) };
     purpose("a rule that translates addresses, in a namespace that nobody else is in");
     rights.attempt(
@@ -80,4 +81,19 @@ fn install(package: &str) -> String {
         Some((_, command)) => format!("{command} {package}"),
         None => format!("apt-get install {package} (on Debian; here by another name, perhaps)"),
     }
+}
+
+/// Makes a network link of a kind, with a name of the kernel's choice.
+fn add_link(kind: &str) -> Result<(), Failure> {
+    let any_link = [0; 16]; // struct ifinfomsg: no family, kind, index or flags asked for
+    let order = Message::order(libc::RTM_NEWLINK, libc::NLM_F_CREATE | libc::NLM_F_EXCL, &any_link);
+    let order = order.nest(libc::IFLA_LINKINFO, &[], |info| info.text(libc::IFLA_INFO_KIND, kind));
+    Netlink::route()?.ask(format_args!("RTM_NEWLINK kind={kind}"), order).map(drop)
+}
+
+/// Asks nftables for its rule set's generation: nothing changes, but somebody must be there to answer.
+fn ask_nftables() -> Result<(), Failure> {
+    let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_GETGEN) as u16;
+    let any_family = [0; 4]; // struct nfgenmsg
+    Netlink::netfilter()?.ask(format_args!("NFT_MSG_GETGEN"), Message::order(kind, 0, &any_family)).map(drop)
 }

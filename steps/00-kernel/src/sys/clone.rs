@@ -231,6 +231,12 @@ pub fn sethostname(name: &str) -> Result<(), Failure> {
     call(format_args!("sethostname({name:?})"), nix::unistd::sethostname(name))
 }
 
+/// This machine's name (man 2 gethostname).
+pub fn gethostname() -> Result<String, Failure> {
+    let name = nix::unistd::gethostname().map_err(|errno| Failure::call(format_args!("gethostname()"), errno))?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
 /// Leaves at once, without running anything that the parent's copy of this memory has prepared (man 2 _exit).
 pub fn exit_now(code: u8) -> ! {
     // SAFETY: ends the process; nothing runs after it.

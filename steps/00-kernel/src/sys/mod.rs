@@ -5,6 +5,7 @@
 //! | [`process`] | step 1: another root, and a clean exec |
 //! | [`clone`], [`signal`] | step 2: a process in namespaces of its own, and what its parent must do for it |
 //! | [`mount`] | step 3: file systems made detached, and moved onto a descriptor |
+//! | [`netlink`] | step 4: links, addresses and routes |
 //! | [`attack`] | the inmate: calls that only somebody who wants to get out makes |
 //!
 //! Each function makes one call, hands its text to [`crate::explain`], and returns a [`crate::Failure`] that names it.
@@ -19,6 +20,7 @@ use nix::errno::Errno;
 pub mod attack;
 pub mod clone;
 pub mod mount;
+pub mod netlink;
 pub mod process;
 pub mod signal;
 

@@ -171,6 +171,12 @@ pub fn detach_here() -> Result<(), Failure> {
     call(format_args!("umount2(\".\", DETACH)"), nix::mount::umount2(".", MntFlags::MNT_DETACH))
 }
 
+/// Takes away what is mounted at a place below the working directory (man 2 umount, MNT_DETACH).
+pub fn detach(place: &Path) -> Result<(), Failure> {
+    let result = nix::mount::umount2(place, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+    call(format_args!("umount2({place:?}, DETACH)"), result)
+}
+
 /// Makes a directory in another (man 2 mkdir).
 pub fn mkdirat(parent: &Fd, name: &Path) -> Result<(), Failure> {
     let result = nix::sys::stat::mkdirat(parent, name, Mode::from_bits_truncate(0o755));
@@ -181,6 +187,14 @@ pub fn mkdirat(parent: &Fd, name: &Path) -> Result<(), Failure> {
 pub fn mkfileat(parent: &Fd, name: &Path) -> Result<(), Failure> {
     let result = nix::sys::stat::mknodat(parent, name, SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0);
     call(format_args!("mknodat({parent}, {name:?}, REG|0644)"), result)
+}
+
+/// Makes a file in a directory, with that content (man 2 open, man 2 write).
+pub fn write_fileat(parent: &Fd, name: &str, content: &str) -> Result<(), Failure> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let result = nix::fcntl::openat(parent, name, flags, Mode::from_bits_truncate(0o644))
+        .and_then(|file| nix::unistd::write(file, content.as_bytes()));
+    call(format_args!("write({parent}, {name:?}, {} bytes)", content.len()), result.map(drop))
 }
 
 /// Makes a character device's node (man 2 mknod), readable and writable for all: clear the umask before.

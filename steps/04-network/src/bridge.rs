@@ -1,0 +1,330 @@
+//! The bridge, with all that belongs to it: addresses, forwarding, rules. The first cell makes it, the last removes it.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use kernel::sys::clone::write_file;
+use kernel::sys::netlink::Netlink;
+use kernel::{Errno, Failure, Remedy, purpose};
+
+use crate::firewall;
+use crate::lease::{self, Lease, Lock, OURS};
+use crate::link::{self, Link, Mac};
+use crate::options::Plan;
+use crate::subnet::Subnet;
+
+/// How the addresses of our network cards begin: a bridge without a note that has one was left half-made.
+const OUR_MAC: [u8; 2] = [0x02, 0xcb];
+
+/// A cell's place on a bridge. Dropped, it is given back; the last one takes the bridge down.
+#[derive(Debug)]
+pub struct Plugged {
+    netlink: Netlink,
+    lock: Option<Lock>,
+    bridge: String,
+    /// IPv4, and IPv6 where the machine has it.
+    pub subnets: Vec<Subnet>,
+    /// The cell's number in the subnets.
+    pub number: u32,
+    /// The address of the cell's network card.
+    pub mac: Mac,
+    lease: Lease,
+    veth: String,
+    _reserved: Vec<OwnedFd>,
+}
+
+impl Plugged {
+    // ANCHOR: prepare
+    /// Finds the bridge or makes it, and chooses an address on it. Until [`Plugged::plug`] nobody else can.
+    ///
+    /// # Errors
+    /// A port or an address that is taken; a link of that name that is not ours; a subnet that the host has a route to;
+    /// EPERM without CAP_NET_ADMIN; no nft.
+    pub fn prepare(plan: &Plan) -> Result<Plugged> {
+        firewall::check()?;
+        let reserved = plan.ports.iter().map(|port| port.reserve()).collect::<Result<Vec<_>, _>>()?;
+        let netlink = Netlink::route()?;
+        let lock = Lock::take()?;
+        let subnets = find_or_make(&netlink, plan)?;
+        let mut plugged = Plugged {
+            netlink,
+            lock: Some(lock),
+            bridge: plan.bridge.clone(),
+            subnets,
+            number: 0,
+            mac: [0; 6],
+            lease: Lease { number: 0, ports: plan.ports.clone() },
+            veth: format!("cb{:08x}", random()?),
+            _reserved: reserved.into_iter().flatten().collect(),
+        };
+        let wanted = plan.ip.map(|ip| plugged.number_of(ip)).transpose()?;
+        let bridge = plugged.bridge()?.context("the bridge is there")?;
+        plugged.number = lease::choose(&plugged.netlink, &bridge, plugged.subnets[0], wanted)?;
+        plugged.lease.number = plugged.number;
+        plugged.lease.note(plugged.subnets[0])?;
+        plugged.mac = plan.mac.unwrap_or_else(|| our_mac(plugged.subnets[0], plugged.number));
+        Ok(plugged)
+    }
+    // ANCHOR_END: prepare
+
+    // ANCHOR: plug
+    /// Joins the cell to the bridge by a virtual cable, and lets the next launcher go on.
+    pub fn plug(&mut self, pid: i32) -> Result<()> {
+        purpose("a cable with two ends: one in here, eth0 in the cell's network namespace");
+        link::add_veth(&self.netlink, &self.veth, pid, self.mac).context("cannot make a virtual cable")?;
+        purpose("our end into the bridge; the note on it says whose address that is");
+        let bridge = self.bridge()?.context("the bridge is there")?;
+        link::plug_in(&self.netlink, &self.veth, &bridge, &self.lease.note(self.subnets[0])?)?;
+        self.update_rules()?;
+        self.lock = None;
+        Ok(())
+    }
+    // ANCHOR_END: plug
+
+    /// Gives the address and the ports back; takes the bridge down if nobody else is plugged in.
+    fn unplug(&mut self) -> Result<()> {
+        if self.lock.is_none() {
+            self.lock = Some(Lock::take()?);
+        }
+        purpose("give the address back; the kernel removes the cable with the cell");
+        match link::write_note(&self.netlink, &self.veth, "<veth>", "") {
+            Err(gone) if gone.errno() != Some(Errno::ENODEV) => return Err(gone.into()),
+            _ => {}
+        }
+        match self.bridge()? {
+            None => Ok(()),
+            Some(bridge) if self.leases(&bridge)?.is_empty() => take_down(&self.netlink, &self.bridge),
+            Some(_) => self.update_rules(),
+        }
+    }
+
+    // ANCHOR: update_rules
+    /// Writes the rules anew if what is plugged in asks for other rules than those that stand. The bridge's own note
+    /// remembers which these are.
+    fn update_rules(&self) -> Result<()> {
+        let bridge = self.bridge()?.context("the bridge is there")?;
+        let rules = firewall::rules(&self.bridge, &self.subnets, &self.leases(&bridge)?);
+        let note = bridge_note(&self.subnets, &firewall::fingerprint(&rules));
+        if bridge.note != note {
+            purpose("the firewall's rules, made anew from what is plugged in");
+            firewall::replace(&self.bridge, &rules)?;
+            link::write_note(&self.netlink, &self.bridge, &self.bridge, &note)?;
+        }
+        Ok(())
+    }
+    // ANCHOR_END: update_rules
+
+    fn bridge(&self) -> Result<Option<Link>> {
+        find_link(&self.netlink, &self.bridge)
+    }
+
+    fn leases(&self, bridge: &Link) -> Result<Vec<Lease>> {
+        let leases = lease::leases(&link::links(&self.netlink)?, bridge, self.subnets[0]);
+        Ok(leases.into_iter().map(|(_, lease)| lease).collect())
+    }
+
+    fn number_of(&self, address: std::net::IpAddr) -> Result<u32> {
+        let number = self.subnets.iter().find_map(|subnet| subnet.number_of(address));
+        let subnets = || self.subnets.iter().map(Subnet::to_string).collect::<Vec<_>>().join(" nor in ");
+        match number {
+            None => Err(Failure::new(format!("--ip {address} lies neither in {}", subnets()))
+                .hint("or set --subnet")
+                .into()),
+            Some(number) if number < 2 || number > self.subnets[0].last() => {
+                let text = format!("--ip {address} is not for a cell");
+                Err(Failure::new(text)
+                    .hint("the first addresses and the last one belong to the subnet and its bridge")
+                    .into())
+            }
+            Some(number) => Ok(number),
+        }
+    }
+}
+
+impl Drop for Plugged {
+    fn drop(&mut self) {
+        if let Err(error) = self.unplug() {
+            eprint!("{}", Failure::from_error(&error).hint("network prune removes what is left").lines("network"));
+        }
+    }
+}
+
+/// The subnets of the bridge that is there, or of one that is made now.
+fn find_or_make(netlink: &Netlink, plan: &Plan) -> Result<Vec<Subnet>> {
+    purpose("is the bridge there already?");
+    match find_link(netlink, &plan.bridge)? {
+        Some(link) if is_half_made(&link) => {
+            take_down(netlink, &link.name)?;
+            make(netlink, plan)
+        }
+        Some(link) => read_subnets(&link, plan),
+        None => make(netlink, plan),
+    }
+}
+
+/// The link with that name.
+fn find_link(netlink: &Netlink, name: &str) -> Result<Option<Link>> {
+    Ok(link::links(netlink)?.into_iter().find(|link| link.name == name))
+}
+
+/// A launcher died between making the bridge and writing its note.
+pub fn is_half_made(link: &Link) -> bool {
+    link.kind == "bridge" && link.note.is_empty() && link.mac.is_some_and(|mac| mac.starts_with(&OUR_MAC))
+}
+
+/// The subnets that a bridge of ours has on its note.
+///
+/// # Errors
+/// The link is not ours, or other subnets were asked for.
+fn read_subnets(link: &Link, plan: &Plan) -> Result<Vec<Subnet>> {
+    let Some(subnets) = subnets_of(link) else {
+        let text = format!("there is a link named {}, and it is not one of ours", link.name);
+        return Err(Failure::new(text).hint("name another: --bridge NAME").into());
+    };
+    for asked in [plan.v4, plan.v6].into_iter().flatten() {
+        if !subnets.contains(&asked) {
+            let text = format!("the bridge {} is there already, without the subnet {asked}", link.name);
+            return Err(Failure::new(text).hint("name another bridge for it: --bridge NAME").into());
+        }
+    }
+    Ok(subnets)
+}
+
+/// What a bridge's note says; `None` if it is not ours.
+pub fn subnets_of(link: &Link) -> Option<Vec<Subnet>> {
+    let words = link.note.strip_prefix(OURS).filter(|_| link.kind == "bridge")?.split(' ');
+    let subnets: Vec<Subnet> = words.take_while(|word| *word != "rules").map_while(|word| word.parse().ok()).collect();
+    subnets.first().is_some_and(Subnet::is_v4).then_some(subnets)
+}
+
+fn bridge_note(subnets: &[Subnet], rules: &str) -> String {
+    let subnets: String = subnets.iter().map(|subnet| format!("{subnet} ")).collect();
+    format!("{OURS}{subnets}rules {rules}")
+}
+
+// ANCHOR: make
+/// Makes the bridge, with the first address of each subnet. Its note is written last: without one it is half-made.
+fn make(netlink: &Netlink, plan: &Plan) -> Result<Vec<Subnet>> {
+    let v4 = plan.v4.unwrap_or_else(|| Subnet::new([10, 76, 0, 0].into(), 16));
+    let mut subnets = vec![v4];
+    subnets.extend(has_ipv6().then(|| plan.v6.unwrap_or_else(|| Subnet::companion(v4))));
+    refuse_overlap(netlink, &subnets)?;
+    purpose("a bridge, the switch into which cells are plugged, with the first address of each subnet");
+    link::add_bridge(netlink, &plan.bridge, our_mac(v4, 1))
+        .hint_on(Errno::EPERM, "only root may change the host's network: sudo, or --net none, or --net host")
+        .context("cannot make a bridge")?;
+    let made = set_up(netlink, &plan.bridge, &subnets);
+    if made.is_err() {
+        let _ = take_down(netlink, &plan.bridge);
+    }
+    made.map(|()| subnets)
+}
+
+fn set_up(netlink: &Netlink, name: &str, subnets: &[Subnet]) -> Result<()> {
+    let bridge = find_link(netlink, name)?.context("it was made just now")?;
+    for subnet in subnets {
+        link::add_address(netlink, &bridge, subnet.host(1), subnet.prefix)?;
+    }
+    link::set_up(netlink, name)?;
+    forward(netlink, name)?;
+    link::write_note(netlink, name, name, &bridge_note(subnets, "none"))?;
+    Ok(())
+}
+// ANCHOR_END: make
+
+/// Takes down a bridge and its rules.
+pub fn take_down(netlink: &Netlink, name: &str) -> Result<()> {
+    purpose("nobody is plugged in any more: remove the bridge and its rules");
+    link::delete(netlink, name).with_context(|| format!("cannot remove the bridge {name}"))?;
+    firewall::remove(name)
+}
+
+/// A route of the host's into our subnet would be cut off by it, or we by the route.
+fn refuse_overlap(netlink: &Netlink, subnets: &[Subnet]) -> Result<()> {
+    purpose("does the host have a route into these subnets?");
+    for subnet in subnets {
+        for route in link::routes(netlink, subnet.is_v4())? {
+            if let Some(to) = route.to.filter(|to| to.overlaps(subnet)) {
+                let text = format!("the subnet {subnet} overlaps a route of this host, to {to}");
+                return Err(Failure::new(text).hint("choose another: --subnet 10.78.0.0/16").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+// ANCHOR: forward
+/// Makes the host a router between the bridge and its other links, and says so: it stays one.
+fn forward(netlink: &Netlink, bridge: &str) -> Result<()> {
+    purpose("the host passes packets on; and its own 127.0.0.1 may reach a published port");
+    write_file(&format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet"), "1")?;
+    switch_on("net.ipv4.ip_forward")?;
+    if has_ipv6() {
+        // A router listens to no other router's advertisements: the host's own way out would be lost.
+        let advertised = link::routes(netlink, false)?.iter().any(|route| route.advertised);
+        match advertised {
+            false => switch_on("net.ipv6.conf.all.forwarding")?,
+            true => eprintln!(
+                "network: a router told this host its IPv6 way out, which forwarding would cut: cells have none beyond it\n\
+                 hint: sysctl -w net.ipv6.conf.all.accept_ra=2 net.ipv6.conf.all.forwarding=1 keeps both"
+            ),
+        }
+    }
+    for table in firewall::who_drops_forwarded()? {
+        eprintln!(
+            "network: another firewall drops what is forwarded: nftables' table {table}\nhint: {}",
+            allow(&table, bridge)
+        );
+    }
+    Ok(())
+}
+// ANCHOR_END: forward
+
+/// How to make another firewall let our bridge's packets pass.
+fn allow(table: &str, bridge: &str) -> String {
+    if table.ends_with("firewalld") {
+        return format!("firewall-cmd --zone=trusted --add-interface={bridge}");
+    }
+    if Path::new("/etc/ufw").exists() && !Path::new("/run/docker.sock").exists() {
+        return format!("ufw route allow in on {bridge}; ufw route allow out on {bridge}");
+    }
+    let chain = if Path::new("/run/docker.sock").exists() { "DOCKER-USER" } else { "FORWARD" };
+    format!("iptables -I {chain} -i {bridge} -j ACCEPT; iptables -I {chain} -o {bridge} -j ACCEPT")
+}
+
+fn switch_on(setting: &str) -> Result<()> {
+    let path = format!("/proc/sys/{}", setting.replace('.', "/"));
+    if fs::read_to_string(&path).is_ok_and(|value| value.trim() != "0") {
+        return Ok(());
+    }
+    write_file(&path, "1").hint(format!("sysctl -w {setting}=1"))?;
+    eprintln!("network: {setting} was off, so this host passed no packets on; it is on now, and stays on");
+    Ok(())
+}
+
+fn has_ipv6() -> bool {
+    fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6").is_ok_and(|value| value.trim() == "0")
+}
+
+/// The address of a network card, made from the IP address: who gets an address again is found at the same card, and
+/// no neighbour has to forget the old one first.
+fn our_mac(v4: Subnet, number: u32) -> Mac {
+    let [a, b] = OUR_MAC;
+    match v4.host(number) {
+        std::net::IpAddr::V4(address) => {
+            let [c, d, e, f] = address.octets();
+            [a, b, c, d, e, f]
+        }
+        std::net::IpAddr::V6(_) => [a, b, 0, 0, 0, 0],
+    }
+}
+
+/// A number for a name that nobody else has.
+fn random() -> Result<u32> {
+    let mut bytes = [0; 4];
+    let mut source = fs::File::open("/dev/urandom").context("cannot open /dev/urandom")?;
+    std::io::Read::read_exact(&mut source, &mut bytes)?;
+    Ok(u32::from_ne_bytes(bytes))
+}

@@ -1,0 +1,184 @@
+//! The firewall's rules: addresses translated on the way out and in. They are a language of their own, nftables'; one
+//! table a bridge, written anew as a whole from what is plugged in, in one transaction.
+
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::Result;
+use kernel::explain::call;
+use kernel::{Errno, Failure};
+
+use crate::lease::Lease;
+use crate::publish::Port;
+use crate::subnet::Subnet;
+
+/// The name of a bridge's table.
+pub fn table(bridge: &str) -> String {
+    format!("cellblock_{bridge}")
+}
+
+// ANCHOR: rules
+/// The rules of one bridge, as `nft` reads them.
+pub fn rules(bridge: &str, subnets: &[Subnet], leases: &[Lease]) -> String {
+    let ports: String = leases
+        .iter()
+        .flat_map(|lease| lease.ports.iter().map(move |port| (lease, port)))
+        .flat_map(|(lease, port)| subnets.iter().filter_map(move |subnet| lead_in(*subnet, lease, port)))
+        .collect();
+    let mut leaving = String::new();
+    for subnet in subnets {
+        let ip = family(*subnet);
+        // Into the world with the host's address; and through a published port back to a neighbour, who would else
+        // answer us directly, with an address that we never asked.
+        let _ = writeln!(leaving, "    {ip} saddr {subnet} oifname != \"{bridge}\" masquerade");
+        let _ = writeln!(leaving, "    {ip} saddr {subnet} oifname \"{bridge}\" ct status dnat masquerade");
+    }
+    format!(
+        r#"  chain arriving {{
+    type nat hook prerouting priority dstnat
+{ports}  }}
+  chain from_the_host_itself {{
+    type nat hook output priority -100
+{ports}  }}
+  chain leaving {{
+    type nat hook postrouting priority srcnat
+{leaving}    ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
+  }}
+  chain no_loopback_from_cells {{
+    type filter hook prerouting priority raw
+    iifname "{bridge}" ip daddr 127.0.0.0/8 drop
+    iifname "{bridge}" ip saddr 127.0.0.0/8 drop
+  }}
+  chain only_published_ports {{
+    type filter hook forward priority filter
+    iifname != "{bridge}" oifname "{bridge}" ct state new ct status != dnat drop
+  }}
+"#
+    )
+}
+
+/// The rule that leads a published port into a cell, if the port is one of that family.
+fn lead_in(subnet: Subnet, lease: &Lease, port: &Port) -> Option<String> {
+    let (ip, cell, protocol) = (family(subnet), subnet.host(lease.number), port.protocol());
+    let to = match port.address {
+        Some(address) if address.is_ipv4() != subnet.is_v4() => return None,
+        Some(address) => format!("{ip} daddr {address}"),
+        // The kernel sends nothing from ::1 to another link, whatever its rules say.
+        None if !subnet.is_v4() => "fib daddr type local ip6 daddr != ::1".to_owned(),
+        None => "meta nfproto ipv4 fib daddr type local".to_owned(),
+    };
+    let cell = if cell.is_ipv6() { format!("[{cell}]") } else { cell.to_string() };
+    Some(format!("    {to} {protocol} dport {} dnat {ip} to {cell}:{}\n", port.host, port.cell))
+}
+// ANCHOR_END: rules
+
+fn family(subnet: Subnet) -> &'static str {
+    if subnet.is_v4() { "ip" } else { "ip6" }
+}
+
+/// A number that stands for the rules, to see whether they have changed.
+pub fn fingerprint(rules: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    rules.hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+/// Puts the table in place of the one before, if there was one.
+///
+/// # Shell: `nft -f -`
+pub fn replace(bridge: &str, rules: &str) -> Result<()> {
+    let table = table(bridge);
+    let script = format!("table inet {table} {{}}\ndelete table inet {table}\ntable inet {table} {{\n{rules}}}\n");
+    let count = rules.lines().filter(|line| line.starts_with("    ") && !line.contains("type ")).count();
+    nft(&format!("table inet {table}, {count} rules"), &["-f", "-"], &script).map(drop)
+}
+
+/// Removes the table, if it is there.
+pub fn remove(bridge: &str) -> Result<()> {
+    let table = table(bridge);
+    let script = format!("table inet {table} {{}}\ndelete table inet {table}\n");
+    nft(&format!("delete table inet {table}"), &["-f", "-"], &script).map(drop)
+}
+
+/// The bridges for which there is a table of ours.
+pub fn tables() -> Result<Vec<String>> {
+    let listed = nft("list tables", &["list", "tables", "inet"], "")?;
+    Ok(listed.lines().filter_map(|line| line.strip_prefix("table inet cellblock_")).map(str::to_owned).collect())
+}
+
+/// Other tables that drop what is forwarded, whatever ours accepts: as Docker, ufw and firewalld set them up.
+pub fn who_drops_forwarded() -> Result<Vec<String>> {
+    let listed = nft("list chains", &["list", "chains"], "")?;
+    let (mut table, mut forward, mut found) = ("", false, Vec::new());
+    for line in listed.lines().map(str::trim) {
+        match line.strip_prefix("table ") {
+            Some(rest) => table = rest.trim_end_matches(" {"),
+            None if line.starts_with("type filter hook forward") => forward = true,
+            None => {}
+        }
+        if forward && !table.contains(" cellblock_") && (line.contains("policy drop") || table.ends_with(" firewalld"))
+        {
+            found.push(table.to_owned());
+        }
+        forward = false;
+    }
+    found.dedup();
+    Ok(found)
+}
+
+fn nft(shown: &str, arguments: &[&str], script: &str) -> Result<String> {
+    let output = run_nft(arguments, script);
+    let told = output.as_ref().map(drop).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
+    let missing = |failure: Failure| match failure.errno() {
+        Some(Errno::ENOENT) => Failure::new("the program nft is missing").hint("apt-get install nftables"),
+        _ => failure,
+    };
+    call(format_args!("nft({shown})"), told).map_err(missing)?;
+    let output = output.expect("told above");
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let line = said.lines().next().unwrap_or_default();
+    Err(Failure::new(format!("nft({shown}): {line}")).hint("cargo run -p kernel says what is missing").into())
+}
+
+fn run_nft(arguments: &[&str], script: &str) -> std::io::Result<Output> {
+    // Not every user's PATH leads to where the administrator's programs are.
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let mut nft = Command::new("nft");
+    nft.args(arguments).env("PATH", path).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut nft = nft.spawn()?;
+    nft.stdin.take().expect("piped").write_all(script.as_bytes())?;
+    nft.wait_with_output()
+}
+
+/// Whether `nft` can be found, before anything is made.
+pub fn check() -> Result<()> {
+    nft("--version", &["--version"], "").map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_of_one_address_is_led_in_by_one_family() {
+        let subnets: Vec<Subnet> = ["10.76.0.0/16", "fd76::/64"].iter().map(|text| text.parse().unwrap()).collect();
+        let lease = Lease { number: 2, ports: vec!["127.0.0.1:8080:80".parse().unwrap()] };
+        let text = rules("br", &subnets, &[lease]);
+        assert!(text.contains("ip daddr 127.0.0.1 tcp dport 8080 dnat ip to 10.76.0.2:80\n"), "{text}");
+        assert!(!text.contains("dnat ip6"), "{text}");
+    }
+
+    #[test]
+    fn a_port_of_all_addresses_by_both() {
+        let subnets: Vec<Subnet> = ["10.76.0.0/16", "fd76::/64"].iter().map(|text| text.parse().unwrap()).collect();
+        let lease = Lease { number: 3, ports: vec!["53:5353/udp".parse().unwrap()] };
+        let text = rules("br", &subnets, &[lease]);
+        assert!(text.contains("udp dport 53 dnat ip to 10.76.0.3:5353\n"), "{text}");
+        assert!(text.contains("udp dport 53 dnat ip6 to [fd76::3]:5353\n"), "{text}");
+    }
+}

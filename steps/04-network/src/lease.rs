@@ -1,0 +1,134 @@
+//! Addresses, handed out safely without a daemon and without a file.
+//!
+//! Who has which address stands where the kernel keeps it: as a note on the host's end of each cell's cable. When a
+//! cell ends, in whatever way, the kernel takes its network namespace down, the cable with it, and so the note: the
+//! address is free again. So that two launchers do not take the same one, each holds a lock while it chooses.
+
+use std::fs::File;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kernel::sys::netlink::Netlink;
+use kernel::{Failure, purpose};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::link::{self, Link};
+use crate::publish::Port;
+use crate::subnet::Subnet;
+
+/// How our notes begin.
+pub const OURS: &str = "cellblock ";
+
+/// What a cell has: its number in the subnet, and its published ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Its number, counted from the subnet's base.
+    pub number: u32,
+    /// Its published ports.
+    pub ports: Vec<Port>,
+}
+
+impl Lease {
+    /// The note on the host's end of the cable: `cellblock 10.76.0.2 8080:80/tcp`.
+    ///
+    /// # Errors
+    /// More ports than the kernel's 255 bytes hold.
+    pub fn note(&self, v4: Subnet) -> Result<String, Failure> {
+        let ports: String = self.ports.iter().map(|port| format!(" {port}")).collect();
+        let note = format!("{OURS}{}{ports}", v4.host(self.number));
+        if note.len() > 255 {
+            let text = format!("{} published ports are too many for one cell", self.ports.len());
+            return Err(Failure::new(text).hint("the kernel's note on a link holds about fifteen"));
+        }
+        Ok(note)
+    }
+
+    /// Reads a note; `None` if it is not ours.
+    pub fn read(note: &str, v4: Subnet) -> Option<Lease> {
+        let mut words = note.strip_prefix(OURS)?.split(' ');
+        let number = v4.number_of(words.next()?.parse().ok()?)?;
+        Some(Lease { number, ports: words.map(|word| word.parse().ok()).collect::<Option<_>>()? })
+    }
+}
+
+/// All leases on a bridge, with the name of the link that bears each.
+pub fn leases(links: &[Link], bridge: &Link, v4: Subnet) -> Vec<(String, Lease)> {
+    let plugged = links.iter().filter(|link| link.master == Some(bridge.index));
+    plugged.filter_map(|link| Some((link.name.clone(), Lease::read(&link.note, v4)?))).collect()
+}
+
+// ANCHOR: lock
+/// Whoever holds this may change the bridges of this network namespace. It is a lock on the namespace itself, which
+/// is a file like any other: there is nothing to make and nothing to remove, and it ends with its holder.
+#[derive(Debug)]
+pub struct Lock {
+    _locked: Flock<File>,
+}
+
+impl Lock {
+    /// Waits until nobody else holds it (man 2 flock).
+    pub fn take() -> Result<Lock> {
+        let namespace = File::open("/proc/self/ns/net").context("cannot open /proc/self/ns/net")?;
+        let locked = Flock::lock(namespace, FlockArg::LockExclusive);
+        let locked = locked.map_err(|(_, errno)| Failure::call(format_args!("flock(<network namespace>)"), errno))?;
+        Ok(Lock { _locked: locked })
+    }
+}
+// ANCHOR_END: lock
+
+// ANCHOR: choose
+/// Chooses a number: the one that was asked for, or the first that nobody has. The lock must be held.
+///
+/// # Errors
+/// The wanted one is taken, or none is left.
+pub fn choose(netlink: &Netlink, bridge: &Link, v4: Subnet, wanted: Option<u32>) -> Result<u32> {
+    purpose("who has which address? it stands on the links themselves");
+    let Some(wanted) = wanted else {
+        let taken = leases(&link::links(netlink)?, bridge, v4);
+        let free = (2..=v4.last()).find(|number| taken.iter().all(|(_, lease)| lease.number != *number));
+        return free.ok_or_else(|| {
+            let text = format!("no address of {v4} is free on {}", bridge.name);
+            Failure::new(text).hint("end some cells, or take a larger --subnet with another --bridge").into()
+        });
+    };
+    match wait_until_free(netlink, bridge, v4, wanted)? {
+        None => Ok(wanted),
+        Some(owner) => {
+            let text = format!("the address {} is taken, by the link {owner}", v4.host(wanted));
+            Err(Failure::new(text).hint("leave --ip out, and the first free one is taken").into())
+        }
+    }
+}
+// ANCHOR_END: choose
+
+/// Waits until nobody has that number, or for a second at most: a cell that was killed just now loses its cable a few
+/// milliseconds later, and the kernel tells those who listen.
+fn wait_until_free(netlink: &Netlink, bridge: &Link, v4: Subnet, number: u32) -> Result<Option<String>> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let news = Netlink::link_news()?;
+    loop {
+        let leases = leases(&link::links(netlink)?, bridge, v4);
+        let owner = leases.into_iter().find(|(_, lease)| lease.number == number).map(|(name, _)| name);
+        if owner.is_none() || !news.wait(PATIENCE)? {
+            return Ok(owner);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_read_as_it_was_written() {
+        let v4: Subnet = "10.76.0.0/16".parse().unwrap();
+        let lease =
+            Lease { number: 2, ports: vec!["8080:80".parse().unwrap(), "127.0.0.1:53:53/udp".parse().unwrap()] };
+        let note = lease.note(v4).unwrap();
+        assert_eq!(note, "cellblock 10.76.0.2 8080:80/tcp 127.0.0.1:53:53/udp");
+        assert_eq!(Lease::read(&note, v4), Some(lease));
+        for other in ["", "my own note", "cellblock", "cellblock 10.77.0.2", "cellblock 10.76.0.2 x"] {
+            assert_eq!(Lease::read(other, v4), None, "{other:?}");
+        }
+    }
+}

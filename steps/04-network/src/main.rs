@@ -1,0 +1,62 @@
+//! Step 4, the launcher so far: a command in a cell with a network of its own.
+
+use std::convert::Infallible;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use chroot::Command;
+use clap::Parser;
+use network::Network;
+use pivot_root::Mounts;
+
+/// Run a command in a cell, with no network, the host's, or one plugged into a bridge
+#[derive(Parser, Debug)]
+#[command(name = "network", version, after_help = "network prune removes what a crash has left behind.")]
+struct Options {
+    #[command(flatten)]
+    explain: kernel::ExplainOptions,
+    #[command(flatten)]
+    namespaces: namespaces::NamespaceOptions,
+    #[command(flatten)]
+    mounts: pivot_root::MountOptions,
+    #[command(flatten)]
+    network: network::NetworkOptions,
+    #[command(flatten)]
+    command: chroot::CommandOptions,
+}
+
+fn main() -> ExitCode {
+    kernel::launcher::run(parent)
+}
+
+// ANCHOR: launch
+fn parent(options: Options) -> Result<ExitCode> {
+    options.explain.begin("parent");
+    if options.command.is("prune") {
+        network::prune()?.iter().for_each(|line| println!("{line}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let command = options.command.check()?;
+    let mut mounts = options.mounts.check()?;
+    options.namespaces.check()?;
+    let mut network = options.network.check()?.prepare()?;
+    mounts.add_files(network.files(&options.namespaces.hostname()?));
+    options.namespaces.set_clocks()?;
+    let flags = options.namespaces.flags() | network.flags();
+    let child = namespaces::spawn(flags, || child(&options, &command, &mounts, &network))?;
+    network.plug(&child)?;
+    child.open_gate()?;
+    child.read_report()?;
+    child.wait()
+}
+
+fn child(options: &Options, command: &Command, mounts: &Mounts, network: &Network) -> Result<Infallible> {
+    namespaces::make_mounts_private()?;
+    options.namespaces.set_hostname()?;
+    network.settle_in()?;
+    let root = pivot_root::prepare(&command.rootfs, mounts)?;
+    root.pivot()?;
+    root.furnish()?;
+    options.namespaces.become_command(|| chroot::exec(command))
+}
+// ANCHOR_END: launch

@@ -1,0 +1,32 @@
+//! `network prune`: what a crash has left behind. A bridge into which nobody is plugged, rules without a bridge.
+
+use anyhow::Result;
+use kernel::sys::netlink::Netlink;
+
+use crate::lease::{self, Lock};
+use crate::{bridge, firewall, link};
+
+/// Removes it, and returns a line for each thing that was removed.
+pub fn prune() -> Result<Vec<String>> {
+    let netlink = Netlink::route()?;
+    let _lock = Lock::take()?;
+    let mut removed = Vec::new();
+    let links = link::links(&netlink)?;
+    for link in &links {
+        let empty = match bridge::subnets_of(link) {
+            Some(subnets) => lease::leases(&links, link, subnets[0]).is_empty(),
+            None => bridge::is_half_made(link),
+        };
+        if empty {
+            bridge::take_down(&netlink, &link.name)?;
+            removed.push(format!("removed the bridge {} and its rules", link.name));
+        }
+    }
+    for name in firewall::tables()? {
+        if links.iter().all(|link| link.name != name) {
+            firewall::remove(&name)?;
+            removed.push(format!("removed the rules of the bridge {name}, which is gone"));
+        }
+    }
+    Ok(removed)
+}
