@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use kernel::sys::clone::write_file;
@@ -23,7 +22,7 @@ const OUR_MAC: [u8; 2] = [0x02, 0xcb];
 pub struct Plugged {
     netlink: Netlink,
     lock: Option<Lock>,
-    bridge: String,
+    bridge: Link,
     /// IPv4, and IPv6 where the machine has it.
     pub subnets: Vec<Subnet>,
     /// The cell's number in the subnets.
@@ -47,11 +46,11 @@ impl Plugged {
         let reserved = plan.ports.iter().map(|port| port.reserve()).collect::<Result<Vec<_>, _>>()?;
         let netlink = Netlink::route()?;
         let lock = Lock::take()?;
-        let subnets = find_or_make(&netlink, plan)?;
+        let (bridge, subnets) = find_or_make(&netlink, plan)?;
         let mut plugged = Plugged {
             netlink,
             lock: Some(lock),
-            bridge: plan.bridge.clone(),
+            bridge,
             subnets,
             number: 0,
             mac: [0; 6],
@@ -60,8 +59,7 @@ impl Plugged {
             _reserved: reserved.into_iter().flatten().collect(),
         };
         let wanted = plan.ip.map(|ip| plugged.number_of(ip)).transpose()?;
-        let bridge = plugged.bridge()?.context("the bridge is there")?;
-        plugged.number = lease::choose(&plugged.netlink, &bridge, plugged.subnets[0], wanted)?;
+        plugged.number = lease::choose(&plugged.netlink, &plugged.bridge, plugged.subnets[0], wanted)?;
         plugged.lease.number = plugged.number;
         plugged.lease.note(plugged.subnets[0])?;
         plugged.mac = plan.mac.unwrap_or_else(|| our_mac(plugged.subnets[0], plugged.number));
@@ -75,8 +73,7 @@ impl Plugged {
         purpose("a cable with two ends: one in here, eth0 in the cell's network namespace");
         link::add_veth(&self.netlink, &self.veth, pid, self.mac).context("cannot make a virtual cable")?;
         purpose("our end into the bridge; the note on it says whose address that is");
-        let bridge = self.bridge()?.context("the bridge is there")?;
-        link::plug_in(&self.netlink, &self.veth, &bridge, &self.lease.note(self.subnets[0])?)?;
+        link::plug_in(&self.netlink, &self.veth, &self.bridge, &self.lease.note(self.subnets[0])?)?;
         self.update_rules()?;
         self.lock = None;
         Ok(())
@@ -93,37 +90,30 @@ impl Plugged {
             Err(gone) if gone.errno() != Some(Errno::ENODEV) => return Err(gone.into()),
             _ => {}
         }
-        match self.bridge()? {
-            None => Ok(()),
-            Some(bridge) if self.leases(&bridge)?.is_empty() => take_down(&self.netlink, &self.bridge),
-            Some(_) => self.update_rules(),
-        }
+        self.update_rules()
     }
 
     // ANCHOR: update_rules
-    /// Writes the rules anew if what is plugged in asks for other rules than those that stand. The bridge's own note
-    /// remembers which these are.
+    /// Writes the rules anew if what is plugged in asks for others than those that stand: the bridge's own note remembers
+    /// which these are. With nobody plugged in any more, takes the bridge down.
     fn update_rules(&self) -> Result<()> {
-        let bridge = self.bridge()?.context("the bridge is there")?;
-        let rules = firewall::rules(&self.bridge, &self.subnets, &self.leases(&bridge)?);
+        let links = link::links(&self.netlink)?;
+        let Some(bridge) = links.iter().find(|link| link.index == self.bridge.index) else { return Ok(()) };
+        let leases: Vec<Lease> =
+            lease::leases(&links, bridge, self.subnets[0]).into_iter().map(|(_, lease)| lease).collect();
+        if leases.is_empty() {
+            return take_down(&self.netlink, &bridge.name);
+        }
+        let rules = firewall::rules(&bridge.name, &self.subnets, &leases);
         let note = bridge_note(&self.subnets, &firewall::fingerprint(&rules));
         if bridge.note != note {
             purpose("the firewall's rules, made anew from what is plugged in");
-            firewall::replace(&self.bridge, &rules)?;
-            link::write_note(&self.netlink, &self.bridge, &self.bridge, &note)?;
+            firewall::replace(&bridge.name, &rules)?;
+            link::write_note(&self.netlink, &bridge.name, &bridge.name, &note)?;
         }
         Ok(())
     }
     // ANCHOR_END: update_rules
-
-    fn bridge(&self) -> Result<Option<Link>> {
-        find_link(&self.netlink, &self.bridge)
-    }
-
-    fn leases(&self, bridge: &Link) -> Result<Vec<Lease>> {
-        let leases = lease::leases(&link::links(&self.netlink)?, bridge, self.subnets[0]);
-        Ok(leases.into_iter().map(|(_, lease)| lease).collect())
-    }
 
     fn number_of(&self, address: std::net::IpAddr) -> Result<u32> {
         let number = self.subnets.iter().find_map(|subnet| subnet.number_of(address));
@@ -152,14 +142,17 @@ impl Drop for Plugged {
 }
 
 /// The subnets of the bridge that is there, or of one that is made now.
-fn find_or_make(netlink: &Netlink, plan: &Plan) -> Result<Vec<Subnet>> {
+fn find_or_make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {
     purpose("is the bridge there already?");
     match find_link(netlink, &plan.bridge)? {
         Some(link) if is_half_made(&link) => {
             take_down(netlink, &link.name)?;
             make(netlink, plan)
         }
-        Some(link) => read_subnets(&link, plan),
+        Some(link) => {
+            let subnets = read_subnets(&link, plan)?;
+            Ok((link, subnets))
+        }
         None => make(netlink, plan),
     }
 }
@@ -206,7 +199,7 @@ fn bridge_note(subnets: &[Subnet], rules: &str) -> String {
 
 // ANCHOR: make
 /// Makes the bridge, with the first address of each subnet. Its note is written last: without one it is half-made.
-fn make(netlink: &Netlink, plan: &Plan) -> Result<Vec<Subnet>> {
+fn make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {
     let v4 = plan.v4.unwrap_or_else(|| Subnet::new([10, 76, 0, 0].into(), 16));
     let mut subnets = vec![v4];
     subnets.extend(has_ipv6().then(|| plan.v6.unwrap_or_else(|| Subnet::companion(v4))));
@@ -219,10 +212,10 @@ fn make(netlink: &Netlink, plan: &Plan) -> Result<Vec<Subnet>> {
     if made.is_err() {
         let _ = take_down(netlink, &plan.bridge);
     }
-    made.map(|()| subnets)
+    made.map(|bridge| (bridge, subnets))
 }
 
-fn set_up(netlink: &Netlink, name: &str, subnets: &[Subnet]) -> Result<()> {
+fn set_up(netlink: &Netlink, name: &str, subnets: &[Subnet]) -> Result<Link> {
     let bridge = find_link(netlink, name)?.context("it was made just now")?;
     for subnet in subnets {
         link::add_address(netlink, &bridge, subnet.host(1), subnet.prefix)?;
@@ -230,7 +223,7 @@ fn set_up(netlink: &Netlink, name: &str, subnets: &[Subnet]) -> Result<()> {
     link::set_up(netlink, name)?;
     forward(netlink, name)?;
     link::write_note(netlink, name, name, &bridge_note(subnets, "none"))?;
-    Ok(())
+    Ok(bridge)
 }
 // ANCHOR_END: make
 
@@ -287,11 +280,10 @@ fn allow(table: &str, bridge: &str) -> String {
     if table.ends_with("firewalld") {
         return format!("firewall-cmd --zone=trusted --add-interface={bridge}");
     }
-    if Path::new("/etc/ufw").exists() && !Path::new("/run/docker.sock").exists() {
-        return format!("ufw route allow in on {bridge}; ufw route allow out on {bridge}");
-    }
-    let chain = if Path::new("/run/docker.sock").exists() { "DOCKER-USER" } else { "FORWARD" };
-    format!("iptables -I {chain} -i {bridge} -j ACCEPT; iptables -I {chain} -o {bridge} -j ACCEPT")
+    format!(
+        "with Docker: iptables -I DOCKER-USER -i {bridge} -j ACCEPT; iptables -I DOCKER-USER -o {bridge} -j ACCEPT; \
+         with ufw: ufw route allow in on {bridge}; ufw route allow out on {bridge}"
+    )
 }
 
 fn switch_on(setting: &str) -> Result<()> {

@@ -53,7 +53,10 @@ pub fn rules(bridge: &str, subnets: &[Subnet], leases: &[Lease]) -> String {
   }}
   chain only_published_ports {{
     type filter hook forward priority filter
-    iifname != "{bridge}" oifname "{bridge}" ct state new ct status != dnat drop
+    iifname "{bridge}" accept
+    oifname "{bridge}" ct state established,related accept
+    oifname "{bridge}" ct status dnat accept
+    oifname "{bridge}" drop
   }}
 "#
     )

@@ -16,6 +16,7 @@ pub mod every_step;
 pub mod lab;
 pub mod run;
 pub mod trace;
+pub mod world;
 
 pub use insta;
 pub use lab::{Lab, World};

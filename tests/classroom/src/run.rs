@@ -54,7 +54,7 @@ impl Lab {
         let text = text.replace(&format!("{}/", workspace().display()), "");
         let folder = self.folder.strip_prefix(workspace()).expect("labs lie in target").display().to_string();
         let text = text.replace(&format!("{folder}/rootfs"), "target/rootfs/busybox").replace(&folder, "target/lab");
-        text.lines().map(|line| same_everywhere(line.trim_end()) + "\n").collect()
+        text.lines().map(|line| without_cable_names(&same_everywhere(line.trim_end())) + "\n").collect()
     }
 }
 
@@ -77,6 +77,14 @@ fn same_everywhere(line: &str) -> String {
         _ => return line.to_owned(),
     };
     line.split(' ').map(|word| if hide(word) { "N" } else { word }).collect::<Vec<_>>().join(" ")
+}
+
+/// A line without the names that step 4 draws for its virtual cables: cb and eight digits.
+fn without_cable_names(line: &str) -> String {
+    let is_cable = |word: &str| {
+        word.strip_prefix("cb").is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    line.split(' ').map(|word| if is_cable(word) { "<veth>" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
 /// Arguments as one would type them.

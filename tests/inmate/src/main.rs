@@ -5,6 +5,7 @@
 //! inmate attack           the list of attacks
 //! inmate attack NAME      try one: ESCAPED (exit status 1), HELD (0), or n/a (2)
 //! inmate orphans          leave three children behind, and see who must reap them
+//! inmate echo PORT        answer each datagram on that port with itself
 //! inmate sentinel COMMAND on the host: put up what some attacks look for, run the command, take it down again
 //! ```
 //!
@@ -25,11 +26,27 @@ fn main() -> ExitCode {
         ["attack"] => attack::list(),
         ["attack", name] => attack::run(name),
         ["orphans"] => orphans::leave(),
+        ["echo", port] => echo(port),
         ["sentinel", ref command @ ..] if !command.is_empty() => sentinel::run(command),
         [attack::SETUID_PROBE] => attack::setuid_probe(),
         _ => {
-            eprintln!("inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | sentinel COMMAND");
+            eprintln!(
+                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | sentinel COMMAND"
+            );
             ExitCode::from(125)
         }
     }
+}
+
+/// A server for visitors that come by UDP.
+fn echo(port: &str) -> ExitCode {
+    let Some(socket) = port.parse().ok().and_then(|port: u16| std::net::UdpSocket::bind(("0.0.0.0", port)).ok()) else {
+        eprintln!("inmate: cannot listen on port {port}\nhint: inmate echo 5353");
+        return ExitCode::from(125);
+    };
+    let mut buffer = [0; 2048];
+    while let Ok((length, asker)) = socket.recv_from(&mut buffer) {
+        let _ = socket.send_to(&buffer[..length], asker);
+    }
+    ExitCode::FAILURE
 }
