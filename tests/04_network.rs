@@ -94,6 +94,19 @@ fn rules_hidden(story: &str) -> String {
     story.lines().map(|line| hide(line) + "\n").collect()
 }
 
+/// Without a network, and on a bridge, nothing of the host is reached; on the host's network all of it.
+#[test]
+fn attacks() {
+    lab!(World::Root, |lab| {
+        let column = |options| classroom::attacks::Column { name: STEP, options };
+        for attack in ["host-port", "abstract-socket"] {
+            assert_eq!(lab.attack(column(&["--net", "none"]), attack).word, "HELD", "{attack}");
+            assert_eq!(lab.attack(column(&["--net", "bridge"]), attack).word, "HELD", "{attack}");
+            assert_eq!(lab.attack(column(&["--net", "host"]), attack).word, "ESCAPED", "{attack}");
+        }
+    });
+}
+
 // The five demonstrations; the third, with ssh, is in 04_ssh.rs.
 
 #[test]

@@ -16,11 +16,12 @@ pub struct Column {
 }
 
 /// The columns so far.
-pub const COLUMNS: [Column; 4] = [
+pub const COLUMNS: [Column; 5] = [
     Column { name: "host", options: &[] },
     Column { name: "chroot", options: &[] },
     Column { name: "namespaces", options: &[] },
     Column { name: "pivot-root", options: &[] },
+    Column { name: "network", options: &[] },
 ];
 
 /// What came of an attack: HELD, ESCAPED or n/a, and why.
