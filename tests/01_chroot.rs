@@ -1,8 +1,10 @@
 //! Step 1, a cell: what another root directory ends, and what it does not.
 
-use std::process::Command;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
-use classroom::lab::binary;
+use classroom::lab::{binary, workspace};
 use classroom::{World, check, every_step, lab};
 
 const STEP: &str = "chroot";
@@ -10,6 +12,12 @@ const STEP: &str = "chroot";
 #[test]
 fn another_root() {
     lab!(World::Root, |lab| check!("chroot_ls", lab.run(STEP, &["ls", "/"])));
+}
+
+/// The working directory is left outside by chroot, and must be fetched in.
+#[test]
+fn starts_inside() {
+    lab!(World::Root, |lab| assert_eq!(lab.run(STEP, &["ls"]).text, lab.run(STEP, &["ls", "/"]).text));
 }
 
 #[test]
@@ -35,6 +43,36 @@ fn sees_the_host_in_a_proc_of_its_own() {
         let script = "mount -t proc proc /proc && cat /proc/1/cmdline | tr '\\0' ' '; umount /proc";
         let output = lab.run(STEP, &["sh", "-c", script]);
         assert!(output.text.contains("step_01"), "{output}");
+    });
+}
+
+/// In /proc each process has a link to its root directory. The parent's leads out.
+#[test]
+fn walks_out_through_proc() {
+    lab!(World::Root, |lab| {
+        let file = workspace().join("Cargo.toml").display().to_string();
+        let script = "mount -t proc proc /proc && chroot /proc/$PPID/root ls \"$0\"; umount /proc";
+        let output = lab.run(STEP, &["sh", "-c", script, &file]);
+        assert_eq!(output.text, "Cargo.toml\n", "{output}");
+    });
+}
+
+/// An open file is a way out that no path leads to. On the host the inmate sees it, in the cell it does not.
+#[test]
+fn nothing_open_comes_along() {
+    lab!(World::Root, |lab| {
+        let inmate = lab.rootfs.join("bin/inmate").display().to_string();
+        let descriptors = |report: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("exec 7</; exec {report}")]).env("CELLBLOCK_ROOTFS", &lab.rootfs);
+            command.stdin(Stdio::null());
+            let output = lab.output(String::new(), command);
+            let line = output.text.lines().find_map(|line| line.strip_prefix("descriptors")).map(str::trim);
+            line.unwrap_or_else(|| panic!("{output}")).to_owned()
+        };
+        let outside = descriptors(&format!("{inmate} report"));
+        assert!(outside.split(' ').any(|descriptor| descriptor == "7"), "{outside}");
+        assert_eq!(descriptors(&format!("{} inmate report", binary(STEP).display())), "0 1 2");
     });
 }
 
@@ -68,6 +106,13 @@ fn signals_are_reset() {
     });
 }
 
+/// The riddle of the lesson: 141 is 128 and 13, the number of SIGPIPE.
+#[test]
+fn yes_dies_of_a_broken_pipe() {
+    let script = "(yes; echo \"yes ended: $?\" >&2) | head -n 1";
+    lab!(World::Root, |lab| check!("chroot_sigpipe", lab.run(STEP, &["sh", "-c", script])));
+}
+
 #[test]
 fn options_before_the_command_are_ours_and_after_it_its_own() {
     lab!(World::Root, |lab| {
@@ -77,6 +122,11 @@ fn options_before_the_command_are_ours_and_after_it_its_own() {
         let help = lab.run(STEP, &["ls", "--help"]);
         assert!(help.text.contains("BusyBox"), "{help}");
     });
+}
+
+#[test]
+fn no_descriptor_leads_out() {
+    lab!(World::Root, |lab| every_step::no_descriptor_leads_out(lab, STEP));
 }
 
 #[test]
@@ -92,6 +142,19 @@ fn failures() {
     });
 }
 
+/// One errno, two meanings: the file is missing, or what would have to start it.
+#[test]
+fn not_found_means_two_things() {
+    lab!(World::Root, |lab| {
+        let hello = lab.rootfs.join("tmp/hello");
+        fs::write(&hello, "#!/usr/bin/perl\n").expect("the root filesystem is ours");
+        fs::set_permissions(&hello, PermissionsExt::from_mode(0o755)).expect("it is ours");
+        let runs = ["/tmp/nosuch", "/tmp/hello"].map(|program| format!("{}\n", lab.run(STEP, &[program])));
+        check!("chroot_not_found", runs.concat());
+        fs::remove_file(&hello).expect("it is ours");
+    });
+}
+
 #[test]
 fn started_anyhow() {
     lab!(World::Root, |lab| every_step::started_anyhow(lab, STEP));
@@ -100,7 +163,9 @@ fn started_anyhow() {
 #[test]
 fn an_ordinary_user_needs_a_way() {
     lab!(World::User, |lab| {
-        check!("chroot_refused", lab.run(STEP, &["ls", "/"]));
+        // Not by cargo run, which would find a way.
+        let launcher = lab.launcher(STEP, &["ls", "/"]);
+        check!("chroot_refused", lab.output("$ target/debug/chroot ls /".to_owned(), launcher));
         let output = every_step::as_root(lab, STEP, &["id", "-u"]);
         assert_eq!((output.text.as_str(), output.code), ("0\n", 0));
     });

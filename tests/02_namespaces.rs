@@ -6,7 +6,11 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use classroom::lab::binary;
+use classroom::trace::orphans_end_within;
 use classroom::{Lab, World, check, every_step, lab};
+use kernel::Errno;
+use kernel::sys::clone::{self, Clone, CloneFlags};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -42,18 +46,38 @@ fn report() {
     lab!(World::Root, |lab| check!("namespaces_report", lab.run(STEP, &["--hostname", "cell", "inmate", "report"])));
 }
 
+fn column(name: &str) -> classroom::attacks::Column {
+    *classroom::attacks::COLUMNS.iter().find(|column| column.name == name).unwrap()
+}
+
 /// What step 1 gave away, and step 2 does not.
 #[test]
 fn attacks() {
     lab!(World::Root, |lab| {
-        let columns = classroom::attacks::COLUMNS;
-        let column = |name| *columns.iter().find(|column| column.name == name).unwrap();
         for attack in ["host-processes", "ptrace", "hostname", "shared-memory", "mount-leak"] {
             assert_eq!(lab.attack(column("chroot"), attack).word, "ESCAPED", "{attack} on step 1");
             assert_eq!(lab.attack(column(STEP), attack).word, "HELD", "{attack}");
         }
         check!("namespaces_attack_chroot", lab.run(STEP, &["inmate", "attack", "chroot"]));
     });
+}
+
+/// Each mount has a propagation of its own: not only `/` must be private, but what is mounted below it, too.
+#[test]
+fn no_mount_leaks_from_below_another() {
+    lab!(World::Root, |lab| {
+        let place = lab.rootfs.join("mnt").display().to_string(); // where the attack mounts something
+        let succeed = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+        succeed(Command::new("mount").args(["-t", "tmpfs", "tmpfs", &place]));
+        assert_eq!(lab.attack(column("chroot"), "mount-leak").word, "ESCAPED", "on step 1");
+        assert_eq!(lab.attack(column(STEP), "mount-leak").word, "HELD");
+        succeed(Command::new("umount").arg(&place));
+    });
+}
+
+#[test]
+fn no_descriptor_leads_out() {
+    lab!(World::Root, |lab| every_step::no_descriptor_leads_out(lab, STEP));
 }
 
 #[test]
@@ -81,9 +105,60 @@ fn started_anyhow() {
     lab!(World::Root, |lab| every_step::started_anyhow(lab, STEP));
 }
 
+/// Whoever starts us may ignore SIGCHLD, and that survives exec: then nobody would tell us that the command has ended.
+#[test]
+fn started_with_sigchld_ignored() {
+    lab!(World::Root, |lab| {
+        let mut command = Command::new("timeout"); // a shell will not do: dash never ignores SIGCHLD
+        command.args(["--signal=KILL", "5", "env", "--ignore-signal=CHLD"]).arg(binary(STEP));
+        command.args(["sh", "-c", "exit 3"]).env("CELLBLOCK_ROOTFS", &lab.rootfs).stdin(Stdio::null());
+        assert_eq!(lab.output(String::new(), command).code, 3, "it ended, and we saw it");
+    });
+}
+
 #[test]
 fn killed_at_every_moment() {
     lab!(World::Root, |lab| every_step::killed_at_every_moment(lab, STEP, &["--init"]));
+}
+
+/// Starts a launcher and kills it when `line` of its story is to be told, not earlier and not later: the pipe into
+/// which it is told has room for what comes before, and no more. Whoever is left can go on then.
+fn killed_before(lab: &Lab, line: &str) {
+    let story = lab.run(STEP, &["--explain", "true"]).text;
+    let told = story.find(line).expect("a line of the story");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let room = fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap() as usize; // one page: no write begins another
+    writer.write_all(&vec![b'.'; room - told]).unwrap();
+    let mut launcher = lab.launcher(STEP, &["--explain", "sleep", "20"]).stderr(writer).spawn().unwrap();
+    sleep(Duration::from_millis(300)); // it gets there in a few
+    launcher.kill().unwrap();
+    launcher.wait().unwrap();
+    drop(reader);
+    assert!(orphans_end_within(Duration::from_secs(3)), "killed before {line:?}: the child lives on");
+}
+
+/// The parent's death is told by the gate before it is open, by the kernel after the child has asked for it, and
+/// between the two by the report.
+#[test]
+fn killed_on_either_side_of_the_gate() {
+    lab!(World::Root, |lab| {
+        killed_before(lab, "parent > all is ready for the child");
+        killed_before(lab, "child  > wait at the gate");
+    });
+}
+
+/// The child would have a copy of memory in which the other thread's locks are held for ever.
+#[test]
+fn no_clone_with_two_threads() {
+    std::thread::scope(|scope| {
+        let (_keep, wait) = std::sync::mpsc::channel::<()>();
+        scope.spawn(move || wait.recv());
+        match clone::clone3(CloneFlags::empty(), "child") {
+            Ok(Clone::Child) => clone::exit_now(0),
+            Ok(Clone::Parent(_)) => panic!("it was cloned"),
+            Err(failure) => assert_eq!(failure.errno(), Some(Errno::EINVAL), "{failure}"),
+        }
+    });
 }
 
 /// Starts a launcher whose command says when it is up, sends it a signal, and returns the code and what it printed.
@@ -99,6 +174,9 @@ fn signalled(lab: &Lab, signal: Signal, arguments: &[&str]) -> (i32, String) {
 #[test]
 fn pid_1_ignores_what_it_does_not_handle() {
     lab!(World::Root, |lab| {
+        let to_itself = ["sh", "-c", "kill -TERM $$; kill -KILL $$; echo still here"];
+        check!("namespaces_deaf", lab.run(STEP, &to_itself));
+        check!("namespaces_deaf_init", lab.run(STEP, &[&["--init"][..], &to_itself].concat()));
         let deaf = ["sh", "-c", "echo up; exec sleep 1"];
         assert_eq!(signalled(lab, Signal::SIGTERM, &deaf).0, 0, "TERM does nothing, sleep ends by itself");
         let listening = ["sh", "-c", "trap 'echo got it; exit 9' TERM; echo up; while :; do sleep 0.05; done"];
@@ -115,6 +193,17 @@ fn orphans() {
     lab!(World::Root, |lab| {
         check!("namespaces_orphans", lab.run(STEP, &["inmate", "orphans"]));
         check!("namespaces_orphans_init", lab.run(STEP, &["--init", "inmate", "orphans"]));
+    });
+}
+
+/// The launcher's own init reaps what the inmate does not: nobody stays a zombie.
+#[test]
+fn init_reaps_strangers() {
+    lab!(World::Root, |lab| {
+        let script = "mount -t proc proc /proc; for i in 1 2 3; do (sleep 0.1 &); done; sleep 0.5; ps -o stat,comm; \
+                      umount /proc";
+        let output = lab.run(STEP, &["--init", "sh", "-c", script]);
+        assert!(output.text.contains("ps") && !output.text.contains('Z'), "{output}");
     });
 }
 
@@ -152,6 +241,35 @@ fn the_terminal_stays_usable() {
         );
         assert!(shown.contains("in 1") && shown.contains("code 5"), "a shell inside has job control: {shown}");
         assert!(!shown.contains("job control turned off"), "{shown}");
+        // A shell would take the terminal back from it by itself; a script, which goes on, does not.
+        let shown = type_into_bash(
+            lab,
+            &["sh -c '$L sh; read line; echo $line to you'\n", "exit\n", "hello\n", "kill -KILL %1\n", "exit\n"],
+        );
+        assert!(shown.contains("hello to you"), "the terminal is ours again: {shown}");
+    });
+}
+
+/// Ctrl-C goes to the foreground process group, by the kernel's hand. A command that has left the group does not get
+/// it from there, and so must not get it from us.
+#[test]
+fn ctrl_c_is_not_forwarded() {
+    lab!(World::Root, |lab| {
+        for options in ["", "--init "] {
+            let script = "trap \"echo got $((40+2))\" INT; sleep 1.5; echo over $((1+1))";
+            let shown = type_into_bash(lab, &[&format!("$L {options}setsid sh -c '{script}'\n"), "\x03", "exit\n"]);
+            assert!(shown.contains("over 2") && !shown.contains("got 42"), "{shown}");
+        }
+    });
+}
+
+/// SIGCONT may come to the launcher alone. It stopped the command, so it must let it go on.
+#[test]
+fn continued_alone() {
+    lab!(World::Root, |lab| {
+        let keys = ["$L sleep 1\n", "\x1a", "kill -CONT $(jobs -p); sleep 2; jobs; kill -KILL %1\n", "exit\n"];
+        let shown = type_into_bash(lab, &keys);
+        assert!(shown.contains("Stopped") && shown.contains("Done"), "{shown}");
     });
 }
 
@@ -167,7 +285,7 @@ fn clocks_of_its_own() {
 #[test]
 fn a_cgroup_namespace_begins_at_the_own_group() {
     lab!(World::Root, |lab| {
-        let script = "mount -t proc proc /proc; cat /proc/self/cgroup";
+        let script = "mount -t proc proc /proc; cat /proc/self/cgroup; umount /proc";
         let output = lab.run(STEP, &["--cgroupns", "sh", "-c", script]);
         assert!(output.text.lines().all(|line| line.ends_with(":/")), "{output}");
     });

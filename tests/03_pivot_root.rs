@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use classroom::{World, check, every_step, lab};
 
@@ -74,6 +76,42 @@ fn devices() {
     });
 }
 
+/// New files get the mode that the launcher's caller wants, not that which the making of /dev needed.
+#[test]
+fn the_umask_stays() {
+    lab!(World::Root, |lab| {
+        let script = "umask 027; exec \"$0\" sh -c 'umask; stat -c %a /dev/null /dev/pts'";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(classroom::lab::binary(STEP));
+        command.env("CELLBLOCK_ROOTFS", &lab.rootfs).stdin(Stdio::null());
+        assert_eq!(lab.output(String::new(), command).text, "0027\n666\n755\n");
+    });
+}
+
+/// What is made of memory, or is the kernel's, opens no device and lends nobody its owner's rights.
+#[test]
+fn what_each_mount_forbids() {
+    lab!(World::Root, |lab| {
+        let table = lab.run(STEP, &["--tmpfs", "/mnt", "cut", "-d", " ", "-f", "5,6", "/proc/self/mountinfo"]).text;
+        for (place, forbids) in [
+            ("/dev", "nosuid noexec"),
+            ("/dev/pts", "nosuid noexec"),
+            ("/dev/shm", "nosuid nodev noexec"),
+            ("/dev/mqueue", "nosuid nodev noexec"),
+            ("/proc", "nosuid nodev noexec"),
+            ("/sys", "ro nosuid nodev noexec"),
+            ("/mnt", "nosuid nodev"),
+        ] {
+            let options = table.lines().find_map(|line| line.strip_prefix(place)?.strip_prefix(' ')).expect(place);
+            let forbidden = options.split(',').filter(|option| ["ro", "nosuid", "nodev", "noexec"].contains(option));
+            assert_eq!(forbidden.collect::<Vec<_>>().join(" "), forbids, "{place}");
+        }
+        let script = "for d in /mnt /dev/shm; do mknod $d/null c 1 3; cat $d/null && echo opened; done";
+        let output = lab.run(STEP, &["--tmpfs", "/mnt", "sh", "-c", script]);
+        assert_eq!(output.text.matches("Permission denied").count(), 2, "{output}");
+    });
+}
+
 #[test]
 fn settings_cannot_be_written() {
     lab!(World::Root, |lab| {
@@ -101,6 +139,35 @@ fn volumes() {
         assert_eq!(output.text, "hello\n", "a file, on a place that was made for it");
         fs::remove_dir_all(&shared).unwrap();
         fs::remove_file(lab.rootfs.join("etc/letter")).unwrap();
+    });
+}
+
+/// A file system with a letter in it, mounted on a folder for as long as `then` runs.
+fn with_mount_on(place: &Path, then: impl FnOnce()) {
+    let succeed = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+    fs::create_dir_all(place).unwrap();
+    succeed(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(place));
+    fs::write(place.join("letter"), "hello from below\n").unwrap();
+    then();
+    succeed(Command::new("umount").arg(place));
+}
+
+/// A folder may have other mounts below it: they come along, and read-only means all of them.
+#[test]
+fn volumes_with_mounts_below() {
+    lab!(World::Root, |lab| {
+        let shared = lab.folder.join("shared");
+        with_mount_on(&shared.join("below"), || {
+            let volume = format!("{}:/mnt:ro", shared.display());
+            let script = "cat /mnt/below/letter; touch /mnt/below/answer";
+            let output = lab.run(STEP, &["-v", &volume, "sh", "-c", script]);
+            assert!(output.text.contains("hello from below\n"), "{output}");
+            assert!(output.code != 0 && output.text.contains("Read-only file system"), "{output}");
+        });
+        fs::remove_dir_all(&shared).unwrap();
+        with_mount_on(&lab.rootfs.join("opt"), || {
+            assert_eq!(lab.run(STEP, &["cat", "/opt/letter"]).text, "hello from below\n");
+        });
     });
 }
 
@@ -190,6 +257,11 @@ fn failures() {
 }
 
 #[test]
+fn no_descriptor_leads_out() {
+    lab!(World::Root, |lab| every_step::no_descriptor_leads_out(lab, STEP));
+}
+
+#[test]
 fn exit_codes() {
     lab!(World::Root, |lab| every_step::exit_codes(lab, STEP, &["--init"]));
 }
@@ -211,6 +283,10 @@ fn started_by_an_ordinary_user() {
         assert_eq!((output.text.as_str(), output.code), ("1\n0\n", 0), "{output}");
         let output = every_step::as_root(lab, STEP, &["inmate", "attack", "chroot"]);
         assert!(output.text.contains("HELD"), "{output}");
+        // In there it is the host's /sys, with all that is mounted below it.
+        let output = every_step::as_root(lab, STEP, &["cut", "-d", " ", "-f", "5,6", "/proc/self/mountinfo"]);
+        let mut sys = output.text.lines().filter(|line| line.starts_with("/sys")).peekable();
+        assert!(sys.peek().is_some() && sys.all(|line| line.contains(" ro,")), "{output}");
     });
 }
 

@@ -6,9 +6,10 @@
 //!
 //! What order matters:
 //!
-//! 1. Look at what was asked for while mistakes can still be told in the host's own terms ([`CommandOptions::check`]).
-//! 2. Change the root, then the working directory: without the second, `.` still lies outside ([`enter`]).
-//! 3. Carry nothing over: descriptors, variables and signals survive an exec unless we see to it ([`exec`]).
+//! 1. Close what the caller left open, before anything of ours is open ([`close_inherited`]).
+//! 2. Look at what was asked for while mistakes can still be told in the host's own terms ([`CommandOptions::check`]).
+//! 3. Change the root, then the working directory: without the second, `.` still lies outside ([`enter`]).
+//! 4. Carry nothing over: variables and signals survive an exec unless we see to it ([`exec`]).
 //!
 //! It is a weak wall. Its chapter climbs over it in five lines.
 
@@ -56,13 +57,13 @@ pub struct Command {
 /// Where commands are looked for, whatever the host's own PATH says.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-// ANCHOR: check
 impl CommandOptions {
     /// Whether the command is that one word: a launcher may have a word of its own.
     pub fn is(&self, word: &str) -> bool {
         self.command == [word]
     }
 
+    // ANCHOR: check
     /// Refuses what cannot work, before anything is made.
     ///
     /// # Errors
@@ -80,8 +81,8 @@ impl CommandOptions {
             environment: environment(&self.env)?,
         })
     }
+    // ANCHOR_END: check
 }
-// ANCHOR_END: check
 
 /// The workspace's own busybox, from whichever folder the launcher is started.
 fn default_rootfs() -> PathBuf {
@@ -118,6 +119,16 @@ fn name_and_value(variable: &OsStr) -> Option<(OsString, OsString)> {
     Some((OsString::from_vec(bytes[..equals].to_vec()), OsString::from_vec(bytes[equals + 1..].to_vec())))
 }
 
+// ANCHOR: close_inherited
+/// Closes what our caller left open. A descriptor needs no path: one of a directory outside is a door in the wall.
+///
+/// It comes first of all, while nothing of ours is open: `--workdir /proc/self/fd/7` finds no 7 (CVE-2024-21626).
+pub fn close_inherited() -> Result<()> {
+    purpose("what our caller left open would lead out: close all but the standard three");
+    Ok(sys::process::close_from(3)?)
+}
+// ANCHOR_END: close_inherited
+
 // ANCHOR: enter
 /// Makes `rootfs` the root directory, and goes there (man 2 chroot).
 ///
@@ -141,13 +152,10 @@ pub fn enter(rootfs: &Path) -> Result<()> {
 /// Exit code 127 if the command is not in the root filesystem, 126 if it cannot be executed.
 pub fn exec(command: &Command) -> Result<Infallible> {
     if command.workdir != Path::new("/") {
-        sys::process::chdir(&command.workdir)
-            .hint("--workdir is a directory inside the root filesystem")
-            .with_context(|| format!("cannot start in {}", command.workdir.display()))?;
+        go_to(&command.workdir).with_context(|| format!("cannot start in {}", command.workdir.display()))?;
     }
     let program = program::find(&command.arguments[0], &command.environment)?;
-    purpose("nothing comes along: no open file, no signal that is ignored or blocked");
-    sys::process::close_on_exec_from(3)?;
+    purpose("nothing comes along: no signal that is ignored or blocked");
     sys::process::reset_signals()?;
     purpose("become the command");
     sys::process::execve(&program, &command.arguments, &command.environment)
@@ -155,6 +163,12 @@ pub fn exec(command: &Command) -> Result<Infallible> {
         .with_context(|| format!("cannot run {}", program.to_string_lossy()))
 }
 // ANCHOR_END: exec
+
+/// Goes to the command's working directory, and makes sure that it lies inside.
+fn go_to(workdir: &Path) -> Result<(), Failure> {
+    sys::process::chdir(workdir).hint("--workdir is a directory inside the root filesystem")?;
+    sys::process::getcwd().hint("it lies outside of the root filesystem")
+}
 
 fn c_string(text: impl AsRef<OsStr>) -> Result<CString> {
     let text = text.as_ref();

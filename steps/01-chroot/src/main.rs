@@ -22,6 +22,7 @@ fn main() -> ExitCode {
 // ANCHOR: launch
 fn launch(options: Options) -> Result<ExitCode> {
     options.explain.begin("chroot");
+    chroot::close_inherited()?;
     let command = options.command.check()?;
     chroot::enter(&command.rootfs)?;
     match chroot::exec(&command)? {}

@@ -68,7 +68,8 @@ fn interpreter(path: &Path) -> Option<String> {
     let file = fs::read(path).ok()?;
     if let Some(script) = file.strip_prefix(b"#!") {
         let line = script.split(|&byte| byte == b'\n').next()?;
-        return Some(String::from_utf8_lossy(line).split_whitespace().next()?.to_owned());
+        let words = line.split(|byte| b" \t".contains(byte)).find(|word| !word.is_empty())?;
+        return Some(words.escape_ascii().to_string()); // a Windows line end shows as \r
     }
     let (headers, size, count) = (number(&file, 32, 8)?, number(&file, 54, 2)?, number(&file, 56, 2)?);
     let header = (0..count).map(|index| headers + index * size).find(|&at| number(&file, at, 4) == Some(PT_INTERP))?;

@@ -26,6 +26,7 @@ fn main() -> ExitCode {
 // ANCHOR: launch
 fn parent(options: Options) -> Result<ExitCode> {
     options.explain.begin("parent");
+    chroot::close_inherited()?;
     let command = options.command.check()?;
     options.namespaces.check()?;
     options.namespaces.set_clocks()?;

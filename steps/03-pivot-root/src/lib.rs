@@ -164,9 +164,11 @@ impl Root {
     // ANCHOR: furnish
     /// Puts each mount onto its place below the new root, then closes what nobody in the cell may write or read.
     ///
+    /// All our descriptors are closed with it: the root filesystem's place on the host is one of them.
+    ///
     /// # Errors
     /// A place that cannot be made; /proc, /sys or /dev being a symbolic link.
-    pub fn furnish(&self) -> Result<()> {
+    pub fn furnish(self) -> Result<()> {
         if let Some(files) = &self.files {
             files.place(&self.mount)?;
         }

@@ -29,6 +29,7 @@ fn main() -> ExitCode {
 // ANCHOR: launch
 fn parent(options: Options) -> Result<ExitCode> {
     options.explain.begin("parent");
+    chroot::close_inherited()?;
     let command = options.command.check()?;
     let mounts = options.mounts.check()?;
     options.namespaces.check()?;

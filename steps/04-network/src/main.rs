@@ -32,6 +32,7 @@ fn main() -> ExitCode {
 // ANCHOR: launch
 fn parent(options: Options) -> Result<ExitCode> {
     options.explain.begin("parent");
+    chroot::close_inherited()?;
     if options.command.is("prune") {
         network::prune()?.iter().for_each(|line| println!("{line}"));
         return Ok(ExitCode::SUCCESS);

@@ -127,14 +127,32 @@ pub fn started_anyhow(lab: &Lab, launcher: &str) {
     let hello = elsewhere(&mut lab.launcher(launcher, &["echo", "hello"]));
     assert_eq!((hello.text.as_str(), hello.code), ("hello\n", 0), "from another folder");
     let path = crate::lab::binary(launcher);
-    for odd in
-        ["exec <&-", "exec <&- >&-", "trap '' TERM CHLD PIPE HUP", "exec 7</ 8</etc", "umask 077", "ulimit -n 32"]
-    {
+    for odd in ["exec <&-", "exec <&- >&-", "trap '' TERM PIPE HUP", "exec 7</ 8</etc", "umask 077", "ulimit -n 32"] {
         let script = format!("{odd}; exec {} sh -c 'echo hello >&2; exit 3'", path.display());
         let mut command = Command::new("sh");
         command.args(["-c", &script]).env("CELLBLOCK_ROOTFS", &lab.rootfs).stdin(Stdio::null());
         let output = lab.output(String::new(), command);
         assert_eq!((output.text.as_str(), output.code), ("hello\n", 3), "{odd}");
+    }
+}
+
+/// A descriptor of a directory outside must not be a way out: not as working directory, nor as the way to a program
+/// (CVE-2024-21626). Whatever number it has: our own descriptors are tried as well.
+pub fn no_descriptor_leads_out(lab: &Lab, launcher: &str) {
+    let path = crate::lab::binary(launcher);
+    for number in 3..40 {
+        for arguments in [
+            format!("--workdir /proc/self/fd/{number} ls"),
+            format!("--workdir /proc/self/fd/{number}/../../../.. ls"),
+            format!("/proc/self/fd/{number}/bin/busybox true"),
+            format!("/proc/self/fd/{number}/../../../../bin/busybox true"),
+        ] {
+            let script = format!("exec 7</etc 9</; exec {} {arguments}", path.display());
+            let mut command = Command::new("bash"); // dash knows no descriptor above 9
+            command.args(["-c", &script]).env("CELLBLOCK_ROOTFS", &lab.rootfs).stdin(Stdio::null());
+            let output = lab.output(arguments.clone(), command);
+            assert!(matches!(output.code, 125..=127), "{output}");
+        }
     }
 }
 

@@ -76,7 +76,12 @@ fn same_everywhere(line: &str) -> String {
         Some("process") => |word| word.trim_end_matches(',').parse::<u64>().is_ok_and(|pid| pid > 2),
         _ => return line.to_owned(),
     };
-    line.split(' ').map(|word| if hide(word) { "N" } else { word }).collect::<Vec<_>>().join(" ")
+    let shown = |word: &str| match hide(word) {
+        true if word.ends_with(',') => "N,".to_owned(),
+        true => "N".to_owned(),
+        false => word.to_owned(),
+    };
+    line.split(' ').map(shown).collect::<Vec<_>>().join(" ")
 }
 
 /// A line without the names that step 4 draws for its virtual cables: cb and eight digits.

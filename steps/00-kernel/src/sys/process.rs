@@ -20,20 +20,24 @@ pub fn chdir(path: &Path) -> Result<(), Failure> {
     call(format_args!("chdir({path:?})"), nix::unistd::chdir(path))
 }
 
+/// The working directory's path below the root (man 2 getcwd). ENOENT if it lies elsewhere.
+pub fn getcwd() -> Result<(), Failure> {
+    call(format_args!("getcwd()"), nix::unistd::getcwd().map(drop))
+}
+
 // ANCHOR: close_range
-/// Marks every descriptor from `first` on to be closed by the next exec (man 2 close_range, Linux 5.11).
-pub fn close_on_exec_from(first: u32) -> Result<(), Failure> {
-    let flags = libc::CLOSE_RANGE_CLOEXEC;
-    // SAFETY: takes three numbers and touches no memory; descriptors stay open and valid until the exec.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
-    call(format_args!("close_range({first}, MAX, CLOEXEC)"), Errno::result(result).map(drop))
+/// Closes every descriptor from `first` on (man 2 close_range, Linux 5.9). Call it before anything is opened.
+pub fn close_from(first: u32) -> Result<(), Failure> {
+    // SAFETY: takes three numbers and touches no memory. What it closes came from our caller: nothing here owns it.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    call(format_args!("close_range({first}, MAX)"), Errno::result(result).map(drop))
 }
 // ANCHOR_END: close_range
 
 /// Gives every signal its default action, and blocks none (man 7 signal).
 ///
 /// Both survive an exec, and Rust starts each program with SIGPIPE ignored: without this, `yes | head` in the
-/// container would never end.
+/// container would get an error instead of an end, and many a program would go on for ever.
 pub fn reset_signals() -> Result<(), Failure> {
     for signal in 1..=libc::SIGRTMAX() {
         // SAFETY: the default action needs no handler, so no code of ours can be called. KILL, STOP and the two

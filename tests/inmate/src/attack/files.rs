@@ -32,6 +32,7 @@ pub fn descriptors() -> Verdict {
     }
 }
 
+// ANCHOR: chroot
 /// The classic: with a root below the working directory, `..` goes up past it, for nothing stops it there.
 pub fn chroot() -> Verdict {
     const HOLE: &str = "/tmp/inmate-hole";
@@ -55,6 +56,7 @@ pub fn chroot() -> Verdict {
         _ => Held("the climb ends at the root filesystem".to_owned()),
     }
 }
+// ANCHOR_END: chroot
 
 /// Mounts a file system in memory with a name that can be found outside.
 pub fn mount_leak() -> Verdict {
