@@ -404,11 +404,6 @@ fn without_rights() {
 }
 
 #[test]
-fn no_descriptor_leads_out() {
-    lab!(World::Root, |lab| every_step::no_descriptor_leads_out(lab, STEP));
-}
-
-#[test]
 fn exit_codes() {
     lab!(World::Root, |lab| {
         lab.run(STEP, &["true"]);
