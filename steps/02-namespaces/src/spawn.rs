@@ -32,6 +32,15 @@ pub struct Child {
 ///
 /// # Shell: `unshare --pid --fork --mount --uts --ipc COMMAND`
 pub fn spawn(namespaces: CloneFlags, run: impl FnOnce() -> Result<Infallible>) -> Result<Child> {
+    spawn_into(namespaces, None, run)
+}
+
+/// The same, with the child born into a cgroup (step 5).
+pub fn spawn_into(
+    namespaces: CloneFlags,
+    cgroup: Option<&Fd>,
+    run: impl FnOnce() -> Result<Infallible>,
+) -> Result<Child> {
     let foreground = Foreground::ours();
     purpose("two pipes to the child: the gate says go on, the report says what failed");
     let (gate_exit, gate) = clone::pipe("gate", "gate")?;
@@ -39,7 +48,7 @@ pub fn spawn(namespaces: CloneFlags, run: impl FnOnce() -> Result<Infallible>) -
     purpose("signals wait until we read them; none may end us and leave the child");
     let signals = Signals::block()?;
     purpose("a child in namespaces of its own: the first process it sees is itself");
-    let clone = clone::clone3(namespaces, "child")
+    let clone = clone::clone3_into(namespaces, cgroup, "child")
         .hint_on(Errno::EPERM, "only root may: sudo, or cargo run -p ..., which finds a way")
         .hint_on(Errno::ENOSPC, "the kernel allows no more namespaces: sysctl user | grep max_")
         .context("cannot make namespaces")?;

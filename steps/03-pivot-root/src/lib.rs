@@ -12,7 +12,7 @@
 //! 3. [`Root::furnish`]: each mount is put onto its place *below the new root*, resolved once. Whatever symbolic links
 //!    the root filesystem holds, they can lead nowhere else: there is no elsewhere any more.
 
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -52,6 +52,7 @@ pub struct Mounts {
     volumes: Vec<Volume>,
     tmpfs: Vec<Tmpfs>,
     files: Vec<(&'static str, String)>,
+    more: Vec<FileSystem>,
     read_only: bool,
 }
 
@@ -66,8 +67,30 @@ impl MountOptions {
             volumes: self.volume.iter().map(|text| Volume::parse(text)).collect::<Result<_, _>>()?,
             tmpfs: self.tmpfs.iter().map(|text| Tmpfs::parse(text)).collect::<Result<_, _>>()?,
             files: Vec::new(),
+            more: Vec::new(),
             read_only: self.read_only,
         })
+    }
+}
+
+/// A file system that a later step needs: which kind, with which options, where.
+#[derive(Debug)]
+pub struct FileSystem {
+    /// As in /proc/filesystems.
+    pub kind: &'static CStr,
+    /// Names and values.
+    pub options: Vec<(CString, CString)>,
+    /// Its place, below the root.
+    pub place: String,
+}
+
+impl FileSystem {
+    fn mount(&self) -> Result<Planned> {
+        purpose("a file system of a later lesson, read-only");
+        let options: Vec<(&CStr, &CStr)> = self.options.iter().map(|(key, value)| (&**key, &**value)).collect();
+        let attributes = Attributes::RDONLY.and(Attributes::NOSUID).and(Attributes::NODEV).and(Attributes::NOEXEC);
+        let mount = file_system(self.kind, &options, attributes, "more")?;
+        Ok(Planned { what: "place it", mount, place: Place::system(&self.place) })
     }
 }
 
@@ -75,6 +98,11 @@ impl Mounts {
     /// Adds files that a later step makes for this cell alone: where, and what is in them.
     pub fn add_files(&mut self, files: Vec<(&'static str, String)>) {
         self.files.extend(files);
+    }
+
+    /// Adds file systems of a later step, mounted read-only after the lesson's own.
+    pub fn add_file_systems(&mut self, more: Vec<FileSystem>) {
+        self.more.extend(more);
     }
 }
 
@@ -109,6 +137,7 @@ pub fn prepare(rootfs: &Path, mounts: &Mounts) -> Result<Root> {
     let dev = dev::dev()?;
     let mut planned = vec![proc::proc()?, proc::sys()?];
     planned.extend(dev.planned);
+    planned.extend(mounts.more.iter().map(FileSystem::mount).collect::<Result<Vec<_>>>()?);
     planned.extend(asked(mounts)?);
     let files = Files::make(&mounts.files)?;
     Ok(Root { rootfs: rootfs_place, mount: root, planned, null: dev.null, files, read_only: mounts.read_only })

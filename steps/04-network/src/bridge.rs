@@ -55,7 +55,7 @@ impl Plugged {
             number: 0,
             mac: [0; 6],
             lease: Lease { number: 0, ports: plan.ports.clone() },
-            veth: format!("cb{:08x}", random()?),
+            veth: format!("cb{:08x}", kernel::sys::process::random()?),
             _reserved: reserved.into_iter().flatten().collect(),
         };
         let wanted = plan.ip.map(|ip| plugged.number_of(ip)).transpose()?;
@@ -311,12 +311,4 @@ fn our_mac(v4: Subnet, number: u32) -> Mac {
         }
         std::net::IpAddr::V6(_) => [a, b, 0, 0, 0, 0],
     }
-}
-
-/// A number for a name that nobody else has.
-fn random() -> Result<u32> {
-    let mut bytes = [0; 4];
-    let mut source = fs::File::open("/dev/urandom").context("cannot open /dev/urandom")?;
-    std::io::Read::read_exact(&mut source, &mut bytes)?;
-    Ok(u32::from_ne_bytes(bytes))
 }

@@ -54,7 +54,7 @@ impl Lab {
         let text = text.replace(&format!("{}/", workspace().display()), "");
         let folder = self.folder.strip_prefix(workspace()).expect("labs lie in target").display().to_string();
         let text = text.replace(&format!("{folder}/rootfs"), "target/rootfs/busybox").replace(&folder, "target/lab");
-        text.lines().map(|line| without_cable_names(&same_everywhere(line.trim_end())) + "\n").collect()
+        text.lines().map(|line| without_drawn_names(&same_everywhere(line.trim_end())) + "\n").collect()
     }
 }
 
@@ -84,12 +84,21 @@ fn same_everywhere(line: &str) -> String {
     line.split(' ').map(shown).collect::<Vec<_>>().join(" ")
 }
 
-/// A line without the names that step 4 draws for its virtual cables: cb and eight digits.
-fn without_cable_names(line: &str) -> String {
-    let is_cable = |word: &str| {
-        word.strip_prefix("cb").is_some_and(|rest| rest.len() == 8 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+/// A line without the names that are drawn by lot: step 4's cables (cb and eight digits), step 5's groups (cell-).
+fn without_drawn_names(line: &str) -> String {
+    let is_drawn = |text: &str| text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let cable = |word: &str| match word.strip_prefix("cb") {
+        Some(rest) if is_drawn(rest) => "<veth>".to_owned(),
+        _ => word.to_owned(),
     };
-    line.split(' ').map(|word| if is_cable(word) { "<veth>" } else { word }).collect::<Vec<_>>().join(" ")
+    let line = line.split(' ').map(cable).collect::<Vec<_>>().join(" ");
+    let mut parts = line.split("/cell-");
+    let group = |part: &str| match part.get(..8) {
+        Some(name) if is_drawn(name) => format!("/cell-N{}", &part[8..]),
+        _ => format!("/cell-{part}"),
+    };
+    let first = parts.next().unwrap_or_default().to_owned();
+    first + &parts.map(group).collect::<String>()
 }
 
 /// Arguments as one would type them.

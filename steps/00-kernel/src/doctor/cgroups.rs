@@ -5,9 +5,9 @@ use std::path::Path;
 use nix::unistd::{AccessFlags, access};
 
 use super::check::{Check, Lack};
-use super::hierarchies::{Hierarchies, Hierarchy, has};
 use super::rights::{PRIVILEGED, Rights, Way, refused};
 use super::{modules, read};
+use kernel::hierarchies::{Hierarchies, Hierarchy, has};
 
 const NEEDED_BY: &[&str] = &["cgroups", "cellblock"];
 

@@ -13,7 +13,6 @@ pub mod cgroups;
 pub mod check;
 
 pub mod filesystems;
-pub mod hierarchies;
 pub mod machine;
 pub mod modules;
 pub mod namespaces;

@@ -20,6 +20,8 @@ pub struct Process {
     pidfd: Fd,
 }
 
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000; // libc's is too narrow for it
+
 /// Which of the two processes we are after [`clone3`].
 #[derive(Debug)]
 pub enum Clone {
@@ -34,6 +36,11 @@ pub enum Clone {
 /// Refused with EINVAL when this process has more than one thread: the child would have a copy of memory in which
 /// the other threads' locks are held for ever.
 pub fn clone3(flags: CloneFlags, label: &'static str) -> Result<Clone, Failure> {
+    clone3_into(flags, None, label)
+}
+
+/// The same, but born into a cgroup of v2 (CLONE_INTO_CGROUP): it never was in another, so nothing has to be moved.
+pub fn clone3_into(flags: CloneFlags, cgroup: Option<&Fd>, label: &'static str) -> Result<Clone, Failure> {
     // A thread cannot be unshared: the kernel refuses it to a process of several, and does nothing for a single one.
     // SAFETY: takes a number, touches no memory.
     let single = Errno::result(unsafe { libc::unshare(libc::CLONE_THREAD) });
@@ -46,8 +53,13 @@ pub fn clone3(flags: CloneFlags, label: &'static str) -> Result<Clone, Failure> 
     arguments.flags = flags.bits() as u64 | libc::CLONE_PIDFD as u64;
     arguments.pidfd = &raw mut pidfd as u64;
     arguments.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = cgroup.raw() as u64;
+    }
     let text = Lazy(|| names(flags.iter_names().map(|(name, _)| name), "CLONE_"));
-    let text = format_args!("clone3({text}, pidfd=<{label}>)");
+    let into = Lazy(|| cgroup.map_or_else(String::new, |cgroup| format!(", cgroup={cgroup}")));
+    let text = format_args!("clone3({text}, pidfd=<{label}>{into})");
     announce(text);
     // SAFETY: `arguments` and `pidfd` outlive the call; without CLONE_VM the child has a copy of this stack and
     // memory, as after fork, and it is the only thread there.
@@ -218,6 +230,11 @@ pub fn unshare_time() -> Result<(), Failure> {
     // SAFETY: takes a number, touches no memory.
     let result = unsafe { libc::unshare(libc::CLONE_NEWTIME) };
     call(format_args!("unshare(NEWTIME)"), Errno::result(result).map(drop))
+}
+
+/// Enters a new cgroup namespace: the group in which this process is becomes its root (man 7 cgroup_namespaces).
+pub fn unshare_cgroup() -> Result<(), Failure> {
+    call(format_args!("unshare(NEWCGROUP)"), nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP))
 }
 
 /// Writes a text to a file of the kernel's (in /proc, /sys), in one call: such files take it whole or not at all.

@@ -6,6 +6,7 @@
 //! | [`clone`], [`signal`] | step 2: a process in namespaces of its own, and what its parent must do for it |
 //! | [`mount`] | step 3: file systems made detached, and moved onto a descriptor |
 //! | [`netlink`] | step 4: links, addresses and routes |
+//! | [`cgroup`], [`bpf`] | step 5: groups as directories, and a program that guards the devices |
 //! | [`attack`] | the inmate: calls that only somebody who wants to get out makes |
 //!
 //! Each function makes one call, hands its text to [`crate::explain`], and returns a [`crate::Failure`] that names it.
@@ -18,6 +19,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 
 pub mod attack;
+pub mod bpf;
+pub mod cgroup;
 pub mod clone;
 pub mod mount;
 pub mod netlink;

@@ -49,6 +49,15 @@ pub fn reset_signals() -> Result<(), Failure> {
     call(format_args!("sigprocmask(SETMASK, [])"), sigprocmask(SigmaskHow::SIG_SETMASK, Some(&none), None))
 }
 
+/// A number for a name that nobody else has (man 2 getrandom).
+pub fn random() -> Result<u32, Failure> {
+    let mut bytes = [0; 4];
+    // SAFETY: the kernel writes no more than the four bytes of `bytes`, which outlives the call.
+    let result = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    Errno::result(result).map_err(|errno| Failure::call(format_args!("getrandom(4)"), errno))?;
+    Ok(u32::from_ne_bytes(bytes))
+}
+
 /// Replaces this program by another (man 2 execve). Returns only if the kernel refuses.
 pub fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> Result<Infallible, Failure> {
     let text = format_args!("execve({path:?}, {arguments:?}, {} variables)", environment.len());

@@ -14,7 +14,7 @@ pub struct Hierarchy {
     /// Nothing can be changed through this mount.
     pub read_only: bool,
     /// Here v1 names its controllers.
-    options: String,
+    pub options: String,
 }
 
 /// All hierarchies.
@@ -52,6 +52,15 @@ impl Hierarchy {
 }
 
 impl Hierarchies {
+    /// Those that this process sees.
+    ///
+    /// # Errors
+    /// There is no /proc.
+    pub fn read() -> std::io::Result<Hierarchies> {
+        let read = std::fs::read_to_string;
+        Ok(Hierarchies::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
+    }
+
     /// From the text of /proc/self/mountinfo and of /proc/self/cgroup.
     pub fn parse(mountinfo: &str, ours: &str) -> Hierarchies {
         let all = |kind| mountinfo.lines().filter_map(move |line| Hierarchy::parse(line, kind));

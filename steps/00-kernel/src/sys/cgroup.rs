@@ -1,0 +1,65 @@
+//! Lesson 5: groups of processes. They are directories, and what can be asked of them are files in these.
+
+use std::fs;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::stat::Mode;
+
+use super::Fd;
+use crate::Failure;
+use crate::explain::call;
+
+/// Makes a group (man 2 mkdir).
+pub fn make(group: &Path) -> Result<(), Failure> {
+    call(format_args!("mkdir({group:?})"), nix::unistd::mkdir(group, Mode::from_bits_truncate(0o755)))
+}
+
+/// Removes a group without processes and without groups in it (man 2 rmdir).
+pub fn remove(group: &Path) -> Result<(), Failure> {
+    call(format_args!("rmdir({group:?})"), fs::remove_dir(group).map_err(errno))
+}
+
+/// A descriptor of a group, to be born into it.
+pub fn open_group(group: &Path, label: &'static str) -> Result<Fd, Failure> {
+    let result = open(group, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty());
+    call(format_args!("open({group:?}, DIRECTORY)"), result.map(|fd| Fd::new(fd, label)))
+}
+
+/// Writes a value to a file of a group, in one call.
+pub fn write(group: &Path, file: &str, value: &str) -> Result<(), Failure> {
+    super::clone::write_file(&group.join(file).to_string_lossy(), value)
+}
+
+/// Reads a file of a group; nothing where it is missing.
+pub fn read(group: &Path, file: &str) -> String {
+    fs::read_to_string(group.join(file)).unwrap_or_default()
+}
+
+/// Waits until nobody is left in a group: the kernel wakes those who poll cgroup.events when it changes.
+pub fn wait_until_empty(group: &Path) -> Result<(), Failure> {
+    let path = group.join("cgroup.events");
+    let mut events =
+        fs::File::open(&path).map_err(|error| Failure::call(format_args!("open({path:?})"), errno(error)))?;
+    loop {
+        let mut text = String::new();
+        let result = events.read_to_string(&mut text).map_err(errno);
+        result.map_err(|errno| Failure::call(format_args!("read({path:?})"), errno))?;
+        if text.contains("populated 0") {
+            return Ok(());
+        }
+        let mut polled = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+        let result = nix::poll::poll(&mut polled, PollTimeout::NONE);
+        call(format_args!("poll({path:?}, PRI)"), result.map(|count| count as usize))?;
+        use std::io::Seek;
+        let _ = events.rewind();
+    }
+}
+
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}

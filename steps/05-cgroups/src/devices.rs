@@ -1,0 +1,142 @@
+//! Device rules: who is root can make a node for any device (man 2 mknod), the host's disk, say. Whether it can be
+//! *opened* is for the group to say. v1 has lists for that, v2 asks a small program.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use kernel::sys::bpf::{self, Instruction};
+use kernel::sys::cgroup;
+use kernel::{Fd, purpose};
+
+// ANCHOR: allowed
+/// The character devices of a cell: major and minor number. No minor: all of them, here the terminals of devpts.
+const ALLOWED: [(i32, Option<i32>); 9] = [
+    (1, Some(3)), // null
+    (1, Some(5)), // zero
+    (1, Some(7)), // full
+    (1, Some(8)), // random
+    (1, Some(9)), // urandom
+    (5, Some(0)), // tty
+    (5, Some(1)), // console
+    (5, Some(2)), // ptmx
+    (136, None),
+];
+// ANCHOR_END: allowed
+
+/// v1: everything denied, then these allowed.
+pub fn write_lists(group: &Path) -> Result<()> {
+    purpose("no device but the harmless ones can be opened, whoever made its node");
+    cgroup::write(group, "devices.deny", "a")?;
+    for (major, minor) in ALLOWED {
+        let minor = minor.map_or_else(|| "*".to_owned(), |minor| minor.to_string());
+        cgroup::write(group, "devices.allow", &format!("c {major}:{minor} rwm"))?;
+    }
+    Ok(())
+}
+
+/// v2: a program that the kernel asks.
+pub fn attach_program(group: &Fd) -> Result<()> {
+    purpose("no device but the harmless ones can be opened, whoever made its node: a program decides");
+    let program = bpf::load_device_program(&program()).context("cannot load the program that guards the devices")?;
+    bpf::attach_to_group(&program, group).context("cannot attach the program that guards the devices")
+}
+
+// ANCHOR: program
+/// The program. It is called with the kind of the device and its numbers, and answers 1 for yes or 0 for no.
+fn program() -> Vec<Instruction> {
+    const ANSWER: u8 = 0;
+    const CONTEXT: u8 = 1;
+    let (kind, major, minor) = (2, 3, 4);
+    let mut program = vec![
+        read(kind, CONTEXT, 0),
+        mask(kind, 0xffff), // the upper half says what is wanted: read, write, mknod
+        read(major, CONTEXT, 4),
+        read(minor, CONTEXT, 8),
+    ];
+    const CHARACTER: i32 = 2;
+    for (wanted_major, wanted_minor) in ALLOWED {
+        let mut tests = vec![(kind, CHARACTER), (major, wanted_major)];
+        tests.extend(wanted_minor.map(|wanted| (minor, wanted)));
+        let yes = [set(ANSWER, 1), end()];
+        for (index, (register, number)) in tests.iter().enumerate() {
+            let to_the_next_rule = tests.len() - index - 1 + yes.len();
+            program.push(skip_unless(*register, *number, to_the_next_rule as i16));
+        }
+        program.extend(yes);
+    }
+    program.extend([set(ANSWER, 0), end()]);
+    program
+}
+// ANCHOR_END: program
+
+const fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> Instruction {
+    Instruction { code, registers, offset, immediate }
+}
+
+/// register = the 32-bit number at `base` + offset (BPF_LDX | BPF_MEM | BPF_W)
+fn read(register: u8, base: u8, offset: i16) -> Instruction {
+    instruction(0x61, register | base << 4, offset, 0)
+}
+
+/// register &= number (BPF_ALU | BPF_AND)
+fn mask(register: u8, number: i32) -> Instruction {
+    instruction(0x54, register, 0, number)
+}
+
+/// skip so many instructions unless register == number (BPF_JMP | BPF_JNE)
+fn skip_unless(register: u8, number: i32, count: i16) -> Instruction {
+    instruction(0x55, register, count, number)
+}
+
+/// register = number (BPF_ALU64 | BPF_MOV)
+fn set(register: u8, number: i32) -> Instruction {
+    instruction(0xb7, register, 0, number)
+}
+
+/// return register 0 (BPF_JMP | BPF_EXIT)
+fn end() -> Instruction {
+    instruction(0x95, 0, 0, 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel would do with the program, in a few lines.
+    fn answer(program: &[Instruction], kind: i32, major: i32, minor: i32) -> i32 {
+        let context = [kind | 0b11 << 16, major, minor];
+        let mut registers = [0; 11];
+        let mut at = 0;
+        loop {
+            let step = program[at];
+            let (to, at_next) = ((step.registers & 15) as usize, at + 1);
+            at = at_next;
+            match step.code {
+                0x61 => registers[to] = context[step.offset as usize / 4],
+                0x54 => registers[to] &= step.immediate,
+                0x55 if registers[to] != step.immediate => at += step.offset as usize,
+                0x55 => {}
+                0xb7 => registers[to] = step.immediate,
+                0x95 => return registers[0],
+                code => panic!("{code:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn harmless_devices_are_allowed_and_no_others() {
+        let program = program();
+        for (kind, major, minor, allowed) in [
+            (2, 1, 3, 1),
+            (2, 5, 2, 1),
+            (2, 136, 77, 1),
+            (2, 1, 1, 0),
+            (2, 1, 4, 0),
+            (1, 1, 3, 0),
+            (1, 8, 0, 0),
+            (2, 10, 229, 0),
+        ] {
+            assert_eq!(answer(&program, kind, major, minor), allowed, "{kind} {major}:{minor}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Step 5, rations: how much of the machine a cell may use.
+//!
+//! Namespaces hide; they do not limit. One cell can still take all memory, all CPUs and the whole process table. For
+//! that the kernel has control groups: a tree of groups, in which every process has its place and its children begin in
+//! the same. What a group uses is counted, and its files say how much it may.
+//!
+//! What order matters:
+//!
+//! 1. [`Group::make`], before the child is born: the group is there, with its limits written.
+//! 2. The child is born into it, by clone3: it never runs outside, not for one instruction.
+//! 3. [`Group::join`], in the child: what is left of that for v1, which knows no being born into; then a cgroup
+//!    namespace, in which its own group is the topmost.
+//! 4. When the command has ended: kill who is left, wait, remove.
+//!
+//! v2 ([`v2`]) is the lesson; v1 ([`v1`]) stands beside it, for machines that still have it.
+
+use anyhow::Result;
+
+mod devices;
+mod group;
+mod limits;
+mod stats;
+pub mod v1;
+pub mod v2;
+
+pub use group::Group;
+pub use limits::{IoMax, LimitOptions, Limits};
+
+/// A value for a file of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// The file.
+    pub file: &'static str,
+    /// What is written to it, in one call.
+    pub value: String,
+}
+
+impl Setting {
+    fn new(file: &'static str, value: String) -> Setting {
+        Setting { file, value }
+    }
+}
+
+/// Removes the groups that killed launchers have left, and returns a line for each.
+pub fn prune(limits: &Limits) -> Result<Vec<String>> {
+    let removed = group::prune(limits)?;
+    Ok(removed.iter().map(|name| format!("removed the group {}/{name}", limits.parent)).collect())
+}

@@ -1,0 +1,1 @@
+//! Step 5, rations: what a cell may take of the machine.
