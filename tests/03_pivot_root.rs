@@ -198,18 +198,27 @@ fn a_read_only_root() {
     });
 }
 
-/// A stranger's root filesystem may have links where the kernel's own file systems belong.
+/// A stranger's root filesystem may have links where the kernel's own file systems belong: to a place inside, which a
+/// volume covers before the masks are laid, or to one on the host.
 #[test]
 fn a_link_in_place_of_proc_leads_nowhere() {
     lab!(World::Root, |lab| {
         for place in ["proc", "sys", "dev"] {
+            let refused = || {
+                let output = lab.run(STEP, &["true"]);
+                assert_eq!(output.code, 125, "{output}");
+                assert!(output.text.contains(&format!("/{place} is a symbolic link")), "{output}");
+            };
+            let link = lab.rootfs.join(place);
+            fs::remove_dir(&link).unwrap();
+            symlink("/mnt", &link).unwrap();
+            refused();
+            fs::remove_file(&link).unwrap();
             let canary = every_step::canary(lab, place);
-            let output = lab.run(STEP, &["true"]);
-            assert_eq!(output.code, 125, "{output}");
-            assert!(output.text.contains(&format!("/{place} is a symbolic link")), "{output}");
+            refused();
             assert_eq!(fs::read_dir(&canary).unwrap().count(), 0, "nothing was made outside");
-            fs::remove_file(lab.rootfs.join(place)).unwrap();
-            fs::create_dir(lab.rootfs.join(place)).unwrap();
+            fs::remove_file(&link).unwrap();
+            fs::create_dir(&link).unwrap();
             fs::remove_dir(canary).unwrap();
         }
     });

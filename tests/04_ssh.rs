@@ -11,6 +11,7 @@ use classroom::{Lab, World, every_step, lab};
 
 const STEP: &str = "network";
 
+// ANCHOR: init
 /// What the cell runs as its first program: it puts the key in place, and becomes the server.
 const INIT: &str = r#"#!/bin/sh
 set -e
@@ -21,6 +22,7 @@ ssh-keygen -q -t ed25519 -N '' -f /run/host_key
 echo up
 exec /usr/sbin/sshd -D -p 23322 -h /run/host_key -o UsePAM=no -o PidFile=none
 "#;
+// ANCHOR_END: init
 
 fn start_server(lab: &Lab, options: &[&str]) -> Child {
     let debian = workspace().join("target/rootfs/debian");

@@ -77,6 +77,7 @@ pub fn add_veth(netlink: &Netlink, name: &str, pid: i32, mac: Mac) -> Result<(),
 }
 // ANCHOR_END: add_veth
 
+// ANCHOR: plug_in
 /// Plugs a link into a bridge, writes a note on it, and switches it on.
 ///
 /// # Shell: `ip link set NAME master BRIDGE alias NOTE up`
@@ -88,6 +89,7 @@ pub fn plug_in(netlink: &Netlink, name: &str, bridge: &Link, note: &str) -> Resu
     let text = format_args!("RTM_SETLINK name=<veth> master={} alias={note:?} up", bridge.name);
     netlink.ask(text, order).map(drop)
 }
+// ANCHOR_END: plug_in
 
 /// Writes a note on a link.
 ///

@@ -164,9 +164,9 @@ impl Group {
     pub fn tell_end(&self) {
         let used = self.used();
         if let (Some(limit), true) = (self.limits.memory, used.oom_kills > 0) {
-            let count = used.oom_kills;
+            let (count, limit) = (used.oom_kills, limit as f64 / f64::from(1 << 20));
             eprintln!(
-                "cgroups: the kernel killed {count} of the cell's processes, for they wanted more than --memory {limit}"
+                "cgroups: the kernel killed {count} of the cell's processes: they wanted more than {limit} MiB (--memory)"
             );
         }
         if self.limits.stats {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
-use crate::lab::{Lab, binary, workspace};
+use crate::lab::{Lab, World, binary, workspace};
 
 /// A step, as a column of the matrix: its launcher and the options that its lesson gives it. No launcher: the host.
 #[derive(Debug, Clone, Copy)]
@@ -16,12 +16,13 @@ pub struct Column {
 }
 
 /// The columns so far.
-pub const COLUMNS: [Column; 5] = [
+pub const COLUMNS: [Column; 6] = [
     Column { name: "host", options: &[] },
     Column { name: "chroot", options: &[] },
     Column { name: "namespaces", options: &[] },
     Column { name: "pivot-root", options: &[] },
     Column { name: "network", options: &[] },
+    Column { name: "cgroups", options: &["--pids", "64", "--memory", "64m"] },
 ];
 
 /// What came of an attack: HELD, ESCAPED or n/a, and why.
@@ -48,7 +49,7 @@ impl Lab {
         }
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env("CELLBLOCK_ROOTFS", &self.rootfs).stdin(Stdio::piped());
-        let mut child = command.stdout(Stdio::piped()).spawn().expect("it was built");
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it was built");
         let mut lines = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
         lines.read_line(&mut line).expect("a pipe can be read");
@@ -61,6 +62,10 @@ impl Lab {
 
     /// Reads the inmate's line. LOOK means that only somebody outside can tell: that is us.
     fn verdict(&self, attack: &str, line: &str) -> Verdict {
+        if self.world != World::Root && !line.starts_with(attack) {
+            let why = "the launcher is refused: an ordinary user's limits need cgroups that were delegated".to_owned();
+            return Verdict { word: "n/a".to_owned(), why };
+        }
         let told = line.strip_prefix(attack).and_then(|rest| rest.strip_prefix(": "));
         let (word, why) = told.and_then(|told| told.split_once(' ')).unwrap_or_else(|| panic!("{attack}: {line:?}"));
         let (word, why) = (word.to_owned(), why.trim().to_owned());
@@ -84,6 +89,9 @@ impl Lab {
         let head = columns.iter().map(|column| format!("{:<12}", column.name)).collect::<String>();
         let mut table = format!("{:<17}{}\n", "", head.trim_end());
         let (mut notes, mut untried) = (String::new(), BTreeMap::new());
+        for column in columns.iter().filter(|column| !column.options.is_empty()) {
+            notes += &format!("{} runs with {}\n", column.name, column.options.join(" "));
+        }
         for attack in attack_names() {
             let verdicts: Vec<Verdict> = columns.iter().map(|column| self.attack(*column, &attack)).collect();
             if verdicts[0].word == "n/a" && LACKED_BY_SOME.contains(&&*attack) {
@@ -93,8 +101,14 @@ impl Lab {
             }
             let cells = verdicts.iter().map(|verdict| format!("{:<12}", verdict.word)).collect::<String>();
             table += &format!("{attack:<17}{}\n", cells.trim_end());
-            if let Some(verdict) = verdicts.iter().find(|verdict| verdict.word == "n/a") {
-                notes += &format!("n/a {attack}: {}\n", verdict.why);
+            for verdict in verdicts.iter().filter(|verdict| verdict.word == "n/a") {
+                let note = match verdict.why.starts_with("the launcher") {
+                    true => format!("n/a: {}\n", verdict.why),
+                    false => format!("n/a {attack}: {}\n", verdict.why),
+                };
+                if !notes.contains(&note) {
+                    notes += &note;
+                }
             }
         }
         (format!("{table}\n{notes}"), untried)

@@ -49,7 +49,7 @@ pub fn mount() -> Verdict {
 pub fn release_agent() -> Verdict {
     let tried = ["pids", "memory"].map(|controller| {
         mounted("cgroup", Some(controller), |group| match group.join("release_agent") {
-            missing if !missing.exists() => NotApplicable("not the top of a hierarchy".to_owned()),
+            missing if !missing.exists() => Held("the top of the hierarchy is out of sight".to_owned()),
             agent => writable(&agent),
         })
     });
