@@ -23,6 +23,7 @@ const ALLOWED: [(i32, Option<i32>); 9] = [
 ];
 // ANCHOR_END: allowed
 
+// ANCHOR: lists
 /// v1: everything denied, then these allowed.
 pub fn write_lists(group: &Path) -> Result<()> {
     purpose("no device but the harmless ones can be opened, whoever made its node");
@@ -33,6 +34,7 @@ pub fn write_lists(group: &Path) -> Result<()> {
     }
     Ok(())
 }
+// ANCHOR_END: lists
 
 /// v2: a program that the kernel asks.
 pub fn attach_program(group: &Fd) -> Result<()> {

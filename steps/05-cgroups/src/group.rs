@@ -236,6 +236,7 @@ fn wanted(limits: &Limits) -> Vec<&'static str> {
     asked.iter().filter(|(_, asked)| *asked).map(|(name, _)| *name).collect()
 }
 
+// ANCHOR: kill_all
 /// Kills everybody in a group of v2's tree, and waits until they have gone. No pid is looked up, so none can escape.
 fn kill_all(group: &Path) -> Result<()> {
     if cgroup::read(group, "cgroup.events").contains("populated 1") {
@@ -244,6 +245,7 @@ fn kill_all(group: &Path) -> Result<()> {
     }
     Ok(())
 }
+// ANCHOR_END: kill_all
 
 /// Removes a group, and the groups that were made in it, from the bottom up.
 fn remove_tree(group: &Path) -> Result<()> {
@@ -263,6 +265,7 @@ fn remove_tree(group: &Path) -> Result<()> {
     Ok(cgroup::remove(group)?)
 }
 
+// ANCHOR: abandoned
 /// Removes the groups whose launcher was killed: nobody holds their lock. Returns their names.
 pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<String>> {
     let parents: Vec<&PathBuf> = parents.collect();
@@ -284,6 +287,7 @@ pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Resul
     }
     Ok(removed)
 }
+// ANCHOR_END: abandoned
 
 /// Removes what killed launchers have left below a parent, and the parent if nobody else is in it.
 pub fn prune(limits: &Limits) -> Result<Vec<String>> {

@@ -40,6 +40,7 @@ pub fn read(group: &Path, file: &str) -> String {
     fs::read_to_string(group.join(file)).unwrap_or_default()
 }
 
+// ANCHOR: wait
 /// Waits until nobody is left in a group: the kernel wakes those who poll cgroup.events when it changes.
 pub fn wait_until_empty(group: &Path) -> Result<(), Failure> {
     let path = group.join("cgroup.events");
@@ -59,6 +60,7 @@ pub fn wait_until_empty(group: &Path) -> Result<(), Failure> {
         let _ = events.rewind();
     }
 }
+// ANCHOR_END: wait
 
 fn errno(error: std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))

@@ -53,10 +53,12 @@ pub fn clone3_into(flags: CloneFlags, cgroup: Option<&Fd>, label: &'static str) 
     arguments.flags = flags.bits() as u64 | libc::CLONE_PIDFD as u64;
     arguments.pidfd = &raw mut pidfd as u64;
     arguments.exit_signal = libc::SIGCHLD as u64;
+    // ANCHOR: into_cgroup
     if let Some(cgroup) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = cgroup.raw() as u64;
     }
+    // ANCHOR_END: into_cgroup
     let text = Lazy(|| names(flags.iter_names().map(|(name, _)| name), "CLONE_"));
     let into = Lazy(|| cgroup.map_or_else(String::new, |cgroup| format!(", cgroup={cgroup}")));
     let text = format_args!("clone3({text}, pidfd=<{label}>{into})");
