@@ -63,7 +63,8 @@ fn explained() {
         let output = run(lab, &["--explain", "--pids", "64", "--memory", "64m", "true"]).to_string();
         // What the topmost group passes on was set long ago on most machines.
         let ours = |line: &&str| {
-            let told = line.contains("group") || (line.starts_with("parent") && line.contains(" > "));
+            let told = (line.contains("cgroup") || line.contains(" > "))
+                && (line.starts_with("parent") || line.contains("group"));
             line.starts_with('$') || (told && !line.contains("/sys/fs/cgroup/cgroup.subtree_control"))
         };
         let story: String = output.lines().filter(ours).map(|line| format!("{line}\n")).collect();
