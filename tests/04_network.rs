@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
 use std::thread::sleep;
@@ -233,16 +234,23 @@ fn guest(lab: &Lab) -> Child {
 #[test]
 fn sixty_four_at_once() {
     lab!(World::Root, |lab| {
-        let mut guests: Vec<Child> = (0..64).map(|_| guest(lab)).collect();
-        sleep(Duration::from_secs(1));
-        let links = fs::read_to_string("/proc/net/dev").unwrap();
-        assert!(links.contains("cellblock0:"), "all are there: {links}");
-        guests.iter_mut().for_each(|guest| drop(guest.stdin.take()));
-        let said = guests.into_iter().map(|guest| String::from_utf8(guest.wait_with_output().unwrap().stdout).unwrap());
-        let said: Vec<Vec<String>> = said.map(|text| text.lines().map(str::to_owned).collect()).collect();
-        assert!(said.iter().all(|lines| lines.len() == 2 && lines[1] == "1"), "each pings its gateway: {said:?}");
+        let guests: Vec<Child> = (0..64).map(|_| guest(lab)).collect();
+        // All are there before the first may leave.
+        let mut talks: Vec<_> =
+            guests.into_iter().map(|mut guest| (BufReader::new(guest.stdout.take().unwrap()), guest)).collect();
+        let mut said = Vec::new();
+        for (output, _) in &mut talks {
+            let mut lines = [String::new(), String::new()];
+            for line in &mut lines {
+                output.read_line(line).unwrap();
+            }
+            said.push(lines);
+        }
+        assert!(said.iter().all(|lines| lines[1] == "1\n"), "each pings its gateway: {said:?}");
         let addresses: BTreeSet<&String> = said.iter().map(|lines| &lines[0]).collect();
         assert_eq!(addresses.len(), 64, "each has an address of its own");
+        talks.iter_mut().for_each(|(_, guest)| drop(guest.stdin.take()));
+        talks.iter_mut().for_each(|(_, guest)| assert!(guest.wait().unwrap().success()));
     });
 }
 
@@ -305,6 +313,20 @@ fn stale_rules_lead_nowhere() {
         assert!(fetch("127.0.0.1:8080").contains("refused"), "the port was the other cell's");
         end(next);
         end(neighbour);
+    });
+}
+
+/// Somebody may flush all tables, as a restart of the nftables service does.
+#[test]
+fn flushed_rules_come_back() {
+    lab!(World::Root, |lab| {
+        lab.run(STEP, &["true"]);
+        let server = serve(lab, "hello", &["-p", "8080:80"]);
+        sh("nft flush ruleset");
+        assert_ne!(fetch("127.0.0.1:8080"), "hello\n");
+        lab.run(STEP, &["true"]);
+        assert_eq!(fetch("127.0.0.1:8080"), "hello\n", "the next launch has seen that they were gone");
+        end(server);
     });
 }
 

@@ -86,16 +86,13 @@ impl Plugged {
             self.lock = Some(Lock::take()?);
         }
         purpose("give the address back; the kernel removes the cable with the cell");
-        match link::write_note(&self.netlink, &self.veth, "<veth>", "") {
-            Err(gone) if gone.errno() != Some(Errno::ENODEV) => return Err(gone.into()),
-            _ => {}
-        }
+        link::take_note_off(&self.netlink, &self.veth)?;
         self.update_rules()
     }
 
     // ANCHOR: update_rules
-    /// Writes the rules anew if what is plugged in asks for others than those that stand: the bridge's own note remembers
-    /// which these are. With nobody plugged in any more, takes the bridge down.
+    /// Writes the rules anew if what is plugged in asks for others than those that stand (the bridge's own note remembers
+    /// which these are), or if somebody has thrown them away. With nobody plugged in any more, takes the bridge down.
     fn update_rules(&self) -> Result<()> {
         let links = link::links(&self.netlink)?;
         let Some(bridge) = links.iter().find(|link| link.index == self.bridge.index) else { return Ok(()) };
@@ -106,10 +103,10 @@ impl Plugged {
         }
         let rules = firewall::rules(&bridge.name, &self.subnets, &leases);
         let note = bridge_note(&self.subnets, &firewall::fingerprint(&rules));
-        if bridge.note != note {
+        if bridge.note != note || !firewall::is_there(&bridge.name)? {
             purpose("the firewall's rules, made anew from what is plugged in");
             firewall::replace(&bridge.name, &rules)?;
-            link::write_note(&self.netlink, &bridge.name, &bridge.name, &note)?;
+            link::write_note(&self.netlink, &bridge.name, &note)?;
         }
         Ok(())
     }
@@ -120,7 +117,7 @@ impl Plugged {
         let subnets = || self.subnets.iter().map(Subnet::to_string).collect::<Vec<_>>().join(" nor in ");
         match number {
             None => Err(Failure::new(format!("--ip {address} lies neither in {}", subnets()))
-                .hint("or set --subnet")
+                .hint("another --bridge with a --subnet of its own can have it")
                 .into()),
             Some(number) if number < 2 || number > self.subnets[0].last() => {
                 let text = format!("--ip {address} is not for a cell");
@@ -222,7 +219,7 @@ fn set_up(netlink: &Netlink, name: &str, subnets: &[Subnet]) -> Result<Link> {
     }
     link::set_up(netlink, name)?;
     forward(netlink, name)?;
-    link::write_note(netlink, name, name, &bridge_note(subnets, "none"))?;
+    link::write_note(netlink, name, &bridge_note(subnets, "none"))?;
     Ok(bridge)
 }
 // ANCHOR_END: make

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::Result;
 use kernel::explain::call;
+use kernel::sys::netlink::{Message, Netlink};
 use kernel::{Errno, Failure};
 
 use crate::lease::Lease;
@@ -96,6 +97,18 @@ pub fn replace(bridge: &str, rules: &str) -> Result<()> {
     let script = format!("table inet {table} {{}}\ndelete table inet {table}\ntable inet {table} {{\n{rules}}}\n");
     let count = rules.lines().filter(|line| line.starts_with("    ") && !line.contains("type ")).count();
     nft(&format!("table inet {table}, {count} rules"), &["-f", "-"], &script).map(drop)
+}
+
+/// Whether the table is there: asked by a message of our own, which costs less than a program's start.
+pub fn is_there(bridge: &str) -> Result<bool> {
+    const TABLE_NAME: u16 = 1; // NFTA_TABLE_NAME
+    let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_GETTABLE) as u16;
+    let inet = [libc::NFPROTO_INET as u8, 0, 0, 0]; // struct nfgenmsg
+    let question = Message::order(kind, 0, &inet).text(TABLE_NAME, &table(bridge));
+    match Netlink::netfilter()?.ask(format_args!("NFT_MSG_GETTABLE name={}", table(bridge)), question) {
+        Err(missing) if missing.errno() == Some(Errno::ENOENT) => Ok(false),
+        answer => Ok(answer.map(|_| true)?),
+    }
 }
 
 /// Removes the table, if it is there.

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use kernel::Failure;
 use kernel::sys::netlink::{Answer, Message, Netlink, find};
+use kernel::{Errno, Failure};
 
 use crate::subnet::Subnet;
 
@@ -94,11 +94,24 @@ pub fn plug_in(netlink: &Netlink, name: &str, bridge: &Link, note: &str) -> Resu
 /// Writes a note on a link.
 ///
 /// # Shell: `ip link set NAME alias NOTE`
-pub fn write_note(netlink: &Netlink, name: &str, shown: &str, note: &str) -> Result<(), Failure> {
+pub fn write_note(netlink: &Netlink, name: &str, note: &str) -> Result<(), Failure> {
     let order = Message::order(libc::RTM_SETLINK, 0, &link_head(0, 0))
         .text(libc::IFLA_IFNAME, name)
         .attribute(libc::IFLA_IFALIAS, note.as_bytes());
-    netlink.ask(format_args!("RTM_SETLINK name={shown} alias={note:?}"), order).map(drop)
+    netlink.ask(format_args!("RTM_SETLINK name={name} alias={note:?}"), order).map(drop)
+}
+
+/// Takes the note off a cable. The kernel may be removing it just now: then that is done as well.
+///
+/// # Shell: `ip link set NAME alias ''`
+pub fn take_note_off(netlink: &Netlink, name: &str) -> Result<(), Failure> {
+    let order = Message::order(libc::RTM_SETLINK, 0, &link_head(0, 0))
+        .text(libc::IFLA_IFNAME, name)
+        .attribute(libc::IFLA_IFALIAS, &[]);
+    match netlink.tell(format_args!("RTM_SETLINK name=<veth> alias=\"\""), order) {
+        Err(refused) if refused.errno() != Some(Errno::ENODEV) => Err(refused),
+        _ => Ok(()),
+    }
 }
 
 /// Switches a link on.

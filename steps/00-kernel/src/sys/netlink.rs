@@ -15,7 +15,7 @@ use nix::sys::socket::{
 };
 
 use crate::Failure;
-use crate::explain::call;
+use crate::explain::{announce, call};
 
 const HEAD: usize = 16;
 const ERROR: u16 = libc::NLMSG_ERROR as u16;
@@ -146,6 +146,12 @@ impl Netlink {
         let answers = self.exchange(&message.bytes());
         let told = call(text, answers.as_ref().map(drop).map_err(|errno| *errno));
         told.map(|()| answers.unwrap_or_default())
+    }
+
+    /// Sends an order whose outcome is no part of the story: told before it is sent.
+    pub fn tell(&self, text: fmt::Arguments<'_>, message: Message) -> Result<(), Failure> {
+        announce(text);
+        self.exchange(&message.bytes()).map(drop).map_err(|errno| Failure::call(text, errno))
     }
 
     fn exchange(&self, message: &[u8]) -> Result<Vec<Answer>, Errno> {
