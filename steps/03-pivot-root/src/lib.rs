@@ -1,8 +1,8 @@
 //! Step 3, the floor: no old root to climb back to.
 //!
 //! `chroot` leaves the old root mounted below our feet, and a process that holds on to it climbs out. `pivot_root`
-//! exchanges the root *mount* of the whole mount namespace; the old one is then unmounted. What is not mounted
-//! cannot be reached, whatever anybody holds.
+//! exchanges the root *mount* of the whole mount namespace; the old one is then unmounted. No path leads
+//! to what is not mounted; and no descriptor either, for step 1 has closed what came in, and we close our own.
 //!
 //! What order matters:
 //!
