@@ -104,48 +104,43 @@ fn latency(time: Duration) -> f64 {
     late[late.len() * 99 / 100]
 }
 
-/// With --pids alone the survivors still spin, and the host waits for its turn; --cpus gives it back its time.
+/// The latency while sixty processes spin in a cell with these limits.
+fn latency_beside(lab: &Lab, limits: &[&str]) -> f64 {
+    let spin = "echo up; spin() { while :; do :; done; }; for n in $(seq 60); do spin & done 2>/dev/null; wait";
+    let mut child = start(lab, "/cellblock", &[limits, &["sh", "-c", spin]].concat());
+    sleep(Duration::from_millis(300));
+    let latency = latency(Duration::from_secs(2));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(orphans_end_within(Duration::from_secs(5)));
+    run(lab, &["prune"]);
+    latency
+}
+
+/// With --pids alone the survivors still spin, and the host waits for its turn; --cpus gives it back its time. On a
+/// machine that is busy with something else nothing can be said: its own latency tells, and it is tried again.
 #[test]
 fn the_host_stays_responsive() {
+    const CALM: f64 = 4.0; // milliseconds
     let _alone = MACHINE.write();
     lab!(World::Root, |lab| {
-        let bomb = "echo up; bomb() { while :; do :; done; }; for n in $(seq 60); do bomb & done 2>/dev/null; wait";
-        let tried: Vec<String> = (0..3)
-            .map(|_| {
-                let before = latency(Duration::from_secs(1));
-                let during = |limits: &[&str]| {
-                    let mut child = start(lab, "/cellblock", &[limits, &["sh", "-c", bomb]].concat());
-                    sleep(Duration::from_millis(300));
-                    let latency = latency(Duration::from_secs(2));
-                    child.kill().unwrap();
-                    child.wait().unwrap();
-                    assert!(orphans_end_within(Duration::from_secs(5)));
-                    latency
-                };
-                let (pids, both) = (during(&["--pids", "64"]), during(&["--pids", "64", "--cpus", "0.5"]));
-                let held = both < 10_f64.max(4.0 * before);
-                format!(
-                    "{}p99 before {before:.1} ms, --pids {pids:.1} ms, and --cpus {both:.1} ms",
-                    if held { "held: " } else { "" }
-                )
-            })
-            .take_while_inclusive(|report| !report.starts_with("held"))
-            .collect();
-        eprintln!("{}: {}", classroom::lab::FIGURES, tried.last().unwrap());
-        assert!(tried.last().unwrap().starts_with("held"), "{tried:?}");
-        run(lab, &["prune"]);
+        let mut tried = Vec::new();
+        for _ in 0..4 {
+            let before = latency(Duration::from_secs(1));
+            let pids = latency_beside(lab, &["--pids", "64"]);
+            let both = latency_beside(lab, &["--pids", "64", "--cpus", "0.5"]);
+            let after = latency(Duration::from_secs(1));
+            let said = format!("p99 before {before:.1} ms, --pids {pids:.1}, and --cpus {both:.1}, after {after:.1}");
+            eprintln!("{}: {said}", classroom::lab::FIGURES);
+            if both < 10_f64.max(4.0 * before) {
+                return;
+            }
+            tried.push((before < CALM && after < CALM, said));
+        }
+        assert!(tried.iter().all(|(calm, _)| !calm), "the limits do not help: {tried:?}");
+        eprintln!("{}: the_host_stays_responsive: this machine is too busy to tell", classroom::lab::LOUD);
     });
 }
-
-/// As take_while, with the one that ends it.
-trait TakeWhileInclusive: Iterator + Sized {
-    fn take_while_inclusive(self, go_on: impl Fn(&Self::Item) -> bool) -> impl Iterator<Item = Self::Item> {
-        let mut ended = false;
-        self.take_while(move |item| !std::mem::replace(&mut ended, !go_on(item)))
-    }
-}
-
-impl<I: Iterator> TakeWhileInclusive for I {}
 
 #[test]
 fn memory_hog() {
@@ -278,13 +273,13 @@ fn frozen_and_thawed() {
             sleep(Duration::from_millis(time));
             before != read()
         };
-        sleep(Duration::from_millis(200));
-        assert!(moves(300));
+        let goes_on = || (0..30).any(|_| moves(100));
+        assert!(goes_on(), "it counts");
         fs::write(group.join("cgroup.freeze"), "1").unwrap();
         sleep(Duration::from_millis(100));
         assert!(!moves(300), "it stands still");
         fs::write(group.join("cgroup.freeze"), "0").unwrap();
-        assert!(moves(300), "and goes on");
+        assert!(goes_on(), "and goes on");
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(orphans_end_within(Duration::from_secs(3)));

@@ -276,14 +276,10 @@ pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Resul
         let Some(file) = File::open(entry.path()).ok().filter(|_| name.starts_with("cell-")) else { continue };
         let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
         purpose("a group whose launcher was killed");
-        for parent in &parents {
-            let group = parent.join(&name);
-            if group.is_dir() {
-                kill_all(&group)?;
-                remove_tree(&group)?;
-            }
-        }
-        removed.push(name);
+        let groups = parents.iter().map(|parent| parent.join(&name)).filter(|group| group.is_dir());
+        let gone = groups.map(|group| kill_all(&group).and_then(|()| remove_tree(&group))).collect::<Result<Vec<()>>>();
+        // It may be another user's: that is no reason not to start.
+        removed.extend(gone.is_ok().then_some(name));
     }
     Ok(removed)
 }
