@@ -72,6 +72,7 @@ fn mounts() -> String {
     };
     let masks = |place: &String| place.starts_with("/proc/") || place.starts_with("/sys/");
     let (masked, mut places): (Vec<String>, Vec<String>) = table.lines().filter_map(mount).partition(masks);
+    places.sort(); // older kernels list them in another order
     places.extend((!masked.is_empty()).then(|| "and what covers parts of /proc and /sys".to_owned()));
     places.join(", ")
 }
