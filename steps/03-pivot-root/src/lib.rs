@@ -12,7 +12,7 @@
 //! 3. [`Root::furnish`]: each mount is put onto its place *below the new root*, resolved once. Whatever symbolic links
 //!    the root filesystem holds, they can lead nowhere else: there is no elsewhere any more.
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::{CStr, OsString};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -73,24 +73,21 @@ impl MountOptions {
     }
 }
 
-/// A file system that a later step needs: which kind, with which options, where.
+/// A file system that a later step needs: which kind, and where.
 #[derive(Debug)]
 pub struct FileSystem {
     /// As in /proc/filesystems.
     pub kind: &'static CStr,
-    /// Names and values.
-    pub options: Vec<(CString, CString)>,
     /// Its place, below the root.
-    pub place: String,
+    pub place: &'static str,
 }
 
 impl FileSystem {
     fn mount(&self) -> Result<Planned> {
         purpose("a file system of a later lesson, read-only");
-        let options: Vec<(&CStr, &CStr)> = self.options.iter().map(|(key, value)| (&**key, &**value)).collect();
         let attributes = Attributes::RDONLY.and(Attributes::NOSUID).and(Attributes::NODEV).and(Attributes::NOEXEC);
-        let mount = file_system(self.kind, &options, attributes, "more")?;
-        Ok(Planned { what: "place it", mount, place: Place::system(&self.place) })
+        let mount = file_system(self.kind, &[], attributes, "more")?;
+        Ok(Planned { what: "place it", mount, place: Place::system(self.place) })
     }
 }
 

@@ -3,7 +3,6 @@
 //! Who made a group holds a lock on its directory. So a group whose lock nobody holds was left by a launcher that was
 //! killed, and whoever comes next removes it.
 
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -134,24 +133,10 @@ impl Group {
     }
     // ANCHOR_END: join
 
-    /// What the cell sees in /sys/fs/cgroup: its own part of each tree, to be read only.
+    /// What the cell sees in /sys/fs/cgroup: its own part of the tree of v2, to be read only. On v1 it sees nothing.
     pub fn file_systems(&self) -> Vec<FileSystem> {
-        let place = "sys/fs/cgroup";
-        let file_system = |kind, options: &str, place: String| {
-            let options = options.split(',').filter(|option| !option.is_empty());
-            let options = options.map(|name| (CString::new(name).expect("no NUL in it"), CString::default()));
-            FileSystem { kind, options: options.collect(), place }
-        };
-        if self.is_v2 {
-            return vec![file_system(c"cgroup2", "", place.to_owned())];
-        }
-        Vec::new()
-    }
-
-    /// Stops everybody in the group, or lets them go on.
-    pub fn freeze(&self, frozen: bool) -> Result<()> {
-        let unified = self.unified.as_ref().context("this machine has no cgroup v2 tree")?;
-        Ok(cgroup::write(unified, "cgroup.freeze", if frozen { "1" } else { "0" })?)
+        let v2 = FileSystem { kind: c"cgroup2", place: "sys/fs/cgroup" };
+        self.is_v2.then_some(v2).into_iter().collect()
     }
 
     /// What the group has used until now.

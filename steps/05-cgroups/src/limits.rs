@@ -101,14 +101,6 @@ impl LimitOptions {
     }
 }
 
-impl Limits {
-    /// Whether anything is limited at all.
-    pub fn any(&self) -> bool {
-        let unlimited = Limits { parent: self.parent.clone(), stats: self.stats, ..Limits::default() };
-        *self != Limits { oom_score_adj: self.oom_score_adj, ..unlimited }
-    }
-}
-
 fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

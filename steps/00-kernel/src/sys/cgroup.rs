@@ -1,16 +1,15 @@
 //! Lesson 5: groups of processes. They are directories, and what can be asked of them are files in these.
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::stat::Mode;
 
-use super::Fd;
+use super::{Fd, errno};
 use crate::Failure;
 use crate::explain::call;
 
@@ -56,12 +55,7 @@ pub fn wait_until_empty(group: &Path) -> Result<(), Failure> {
         let mut polled = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
         let result = nix::poll::poll(&mut polled, PollTimeout::NONE);
         call(format_args!("poll({path:?}, PRI)"), result.map(|count| count as usize))?;
-        use std::io::Seek;
         let _ = events.rewind();
     }
 }
 // ANCHOR_END: wait
-
-fn errno(error: std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
-}

@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 pub use nix::sched::CloneFlags;
 
-use super::{Fd, Lazy, names, signal};
+use super::{Fd, Lazy, errno, names, signal};
 use crate::Failure;
 use crate::explain::{Outcome, announce, call};
 
@@ -208,10 +208,6 @@ pub fn write_announced(fd: &Fd, bytes: &[u8]) -> Result<(), Failure> {
 fn as_file(fd: &Fd) -> Result<std::fs::File, Errno> {
     let copy: OwnedFd = fd.as_fd().try_clone_to_owned().map_err(errno)?;
     Ok(copy.into())
-}
-
-fn errno(error: std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// Whether the last reader of this pipe has gone (man 2 poll, POLLERR).

@@ -42,7 +42,7 @@ impl Fd {
 
     /// Another descriptor of the same open file, under the same name (man 2 fcntl, F_DUPFD_CLOEXEC).
     pub fn duplicate(&self) -> Result<Fd, crate::Failure> {
-        let copy = self.fd.try_clone().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)));
+        let copy = self.fd.try_clone().map_err(errno);
         copy.map(|fd| Fd::new(fd, self.label))
             .map_err(|errno| crate::Failure::call(format_args!("fcntl({self}, DUPFD_CLOEXEC)"), errno))
     }
@@ -88,4 +88,9 @@ impl<F: Fn() -> String> fmt::Display for Lazy<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0())
     }
+}
+
+/// The kernel's number behind an error of the standard library.
+fn errno(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
