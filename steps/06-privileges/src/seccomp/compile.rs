@@ -137,11 +137,12 @@ impl<'p> Compiler<'p> {
     /// two of the same argument, one of all must. (So runc and crun read a profile, and so profiles are written.)
     fn rule(&mut self, rule: &PlannedRule, wide: bool, otherwise: Target) -> Target {
         let answer = Target::Return(rule.answer);
-        let tests = rule.tests.iter();
-        let same = |test: &ArgumentTest| tests.clone().filter(|other| other.index == test.index).count() > 1;
-        match tests.clone().any(same) {
-            true => tests.rev().fold(otherwise, |next, test| self.test(test, wide, answer, next)),
-            false => tests.rev().fold(answer, |next, test| self.test(test, wide, next, otherwise)),
+        let mut seen = [false; 6];
+        let alternatives = rule.tests.iter().any(|test| std::mem::replace(&mut seen[test.index as usize], true));
+        let tests = rule.tests.iter().rev();
+        match alternatives {
+            true => tests.fold(otherwise, |next, test| self.test(test, wide, answer, next)),
+            false => tests.fold(answer, |next, test| self.test(test, wide, next, otherwise)),
         }
     }
     // ANCHOR_END: rule

@@ -68,7 +68,7 @@ impl Program {
         }
         let yes = self.within(yes, 1); // the way to `no` may put one more instruction before it
         let no = self.within(no, 0);
-        let skip = |to: usize| (self.backwards.len() - 1 - to) as u8;
+        let skip = |to: usize| u8::try_from(self.backwards.len() - 1 - to).expect("it is within reach");
         self.push(code, number, skip(yes), skip(no))
     }
 

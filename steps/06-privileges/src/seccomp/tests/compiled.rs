@@ -1,6 +1,7 @@
 //! Tables: a profile, a call, the answer.
 
 use super::super::profile::Architecture::{Aarch64, Arm, X32, X86, X86_64};
+use super::super::program::{AND, EQUAL, GREATER, Program, Target};
 use super::*;
 
 const EPERM: Answer = Answer::error(1);
@@ -179,6 +180,26 @@ fn far_jumps_arrive() {
         ("close", 0, EPERM),
     ] {
         assert_eq!(compiled.ask(X86_64, name, &[first]), expected, "{name} {first}");
+    }
+}
+
+#[test]
+fn just_too_far_is_noticed() {
+    for distance in 0..600 {
+        let mut program = Program::default();
+        let five = program.branch(EQUAL, 5, Target::Return(Answer(55)), Target::Return(Answer(1)));
+        let six = program.branch(EQUAL, 6, Target::Return(Answer(66)), Target::Return(Answer(2)));
+        let mut start = five;
+        for _ in 0..distance {
+            start = program.compute(AND, u32::MAX, start); // does nothing
+        }
+        let start = program.branch(GREATER, 5, six, five);
+        let start = program.load(0, start);
+        let program = program.finish(start).unwrap();
+        for (number, expected) in [(4, 1), (5, 55), (6, 66), (7, 2)] {
+            let call = Call { number, audit: 0, arguments: [0; 6] };
+            assert_eq!(run(&program, &call), Answer(expected), "{number} over {distance}");
+        }
     }
 }
 
