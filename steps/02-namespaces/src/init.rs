@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 
 use anyhow::{Context, Result};
-use kernel::sys::clone::{self, Clone, CloneFlags, Exit, Process};
+use kernel::sys::clone::{self, Clone, Exit, Process};
 use kernel::sys::signal::{Arrived, SIGCHLD, Signals};
 use kernel::{Failure, explain, purpose};
 
@@ -19,7 +19,7 @@ pub fn run(exec: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
     explain::speak_as("init");
     purpose("stay PID 1; the command becomes our child");
     let signals = Signals::block()?;
-    match clone::clone3(CloneFlags::empty(), "command").context("cannot start the command")? {
+    match clone::fork("command").context("cannot start the command")? {
         Clone::Parent(command) => {
             report::close(); // ours; the command's entry is the one that its exec closes
             let exit = reap_until_end(&command, &signals)?;

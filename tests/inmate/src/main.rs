@@ -6,6 +6,8 @@
 //! inmate attack NAME      try one: ESCAPED (exit status 1), HELD (0), or n/a (2)
 //! inmate orphans          leave three children behind, and see who must reap them
 //! inmate echo PORT        answer each datagram on that port with itself
+//! inmate calls            make some system calls, and see what the kernel answers
+//! inmate threads          start four threads, and see that they run
 //! inmate sentinel COMMAND on the host: put up what some attacks look for, run the command, take it down again
 //! ```
 //!
@@ -14,6 +16,7 @@
 use std::process::ExitCode;
 
 mod attack;
+mod calls;
 mod orphans;
 mod report;
 mod sentinel;
@@ -27,15 +30,25 @@ fn main() -> ExitCode {
         ["attack", name] => attack::run(name),
         ["orphans"] => orphans::leave(),
         ["echo", port] => echo(port),
+        ["calls"] => calls::print(),
+        ["threads"] => threads(),
         ["sentinel", ref command @ ..] if !command.is_empty() => sentinel::run(command),
         [attack::SETUID_PROBE] => attack::setuid_probe(),
         _ => {
             eprintln!(
-                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | sentinel COMMAND"
+                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | threads | sentinel COMMAND"
             );
             ExitCode::from(125)
         }
     }
+}
+
+/// Threads are processes that share memory: they need calls that a filter may have forgotten.
+fn threads() -> ExitCode {
+    let threads: Vec<_> = (1..=4_u32).map(|number| std::thread::spawn(move || number * number)).collect();
+    let sum: u32 = threads.into_iter().map(|thread| thread.join().expect("it does not panic")).sum();
+    println!("four threads have counted to {sum}");
+    ExitCode::SUCCESS
 }
 
 /// A server for visitors that come by UDP.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::thread::sleep;
 use std::time::Duration;
 
-use kernel::sys::clone::{self, Clone, CloneFlags};
+use kernel::sys::clone::{self, Clone};
 
 const COUNT: usize = 3;
 
@@ -20,9 +20,9 @@ pub fn leave() -> ExitCode {
 
 /// A child that has a child, and ends first.
 fn leave_one() {
-    match clone::clone3(CloneFlags::empty(), "parent") {
+    match clone::fork("parent") {
         Ok(Clone::Child) => {
-            if let Ok(Clone::Child) = clone::clone3(CloneFlags::empty(), "orphan") {
+            if let Ok(Clone::Child) = clone::fork("orphan") {
                 sleep(Duration::from_millis(50));
             }
             clone::exit_now(0)

@@ -22,6 +22,7 @@ pub fn print() -> ExitCode {
         ("user", format!("uid {}, gid {}", nix::unistd::geteuid(), nix::unistd::getegid())),
         ("uid map", uid_map()),
         ("capabilities", capabilities()),
+        ("keyring", keyring()),
         ("seccomp", status("Seccomp").unwrap_or_else(unknown)),
         ("no new privs", status("NoNewPrivs").unwrap_or_else(unknown)),
         ("descriptors", descriptors()),
@@ -100,12 +101,28 @@ fn status(field: &str) -> Option<String> {
     Some(line.to_owned())
 }
 
-/// The effective capabilities, measured against what could be had at all.
+/// The capabilities: all, as an unhindered root of any machine has them; or all five sets, exactly.
 fn capabilities() -> String {
-    match (status("CapEff"), status("CapBnd")) {
-        (Some(effective), Some(bounding)) if effective == bounding => "all that could be had".to_owned(),
-        (Some(effective), Some(_)) => effective,
+    const SYS_ADMIN: u64 = 1 << 21;
+    let set = |name: &str| status(name).and_then(|text| u64::from_str_radix(&text, 16).ok());
+    let sets = ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"].map(set);
+    match sets {
+        [Some(effective), _, _, Some(bounding), _] if effective == bounding && effective & SYS_ADMIN != 0 => {
+            "all that could be had".to_owned()
+        }
+        [Some(effective), Some(permitted), Some(inheritable), Some(bounding), Some(ambient)] => format!(
+            "effective {effective:x}, permitted {permitted:x}, inheritable {inheritable:x}, bounding {bounding:x}, ambient {ambient:x}"
+        ),
         _ => unknown(),
+    }
+}
+
+/// Whose session keyring this is: a launcher of step 6 names the one that it makes.
+fn keyring() -> String {
+    match attack::session_keyring_name() {
+        Ok(name) if name == "cell" => "its own".to_owned(),
+        Ok(_) => "the caller's".to_owned(),
+        Err(errno) => format!("keyctl => {errno:?}"),
     }
 }
 

@@ -103,6 +103,24 @@ pub fn find_session_key(name: &std::ffi::CStr) -> Result<()> {
     Errno::result(result).map(drop)
 }
 
+/// Makes any call, with one argument, and zero or a null pointer for the others: none that is used here writes through it.
+pub fn raw_call(number: libc::c_long, argument: i64) -> Result<i64> {
+    // SAFETY: the inmate's calls read and write no memory of ours when their pointers are null.
+    Errno::result(unsafe { libc::syscall(number, argument, 0, 0, 0, 0) })
+}
+
+/// The name of the session keyring (man 2 keyctl, KEYCTL_DESCRIBE): the last field of `type;uid;gid;permissions;name`.
+pub fn session_keyring_name() -> Result<String> {
+    const DESCRIBE: i32 = 6;
+    let mut text = [0_u8; 256];
+    // SAFETY: the kernel writes no more than the length that is given.
+    let result =
+        unsafe { libc::syscall(libc::SYS_keyctl, DESCRIBE, SESSION_KEYRING, text.as_mut_ptr(), text.len(), 0) };
+    let length = (Errno::result(result)? as usize).min(text.len());
+    let text = String::from_utf8_lossy(&text[..length]);
+    Ok(text.trim_end_matches('\0').rsplit(';').next().unwrap_or_default().to_owned())
+}
+
 /// Makes a segment of System V shared memory with that key, one page large (man 2 shmget): its id.
 pub fn make_shared_memory(key: i32) -> Result<i32> {
     // SAFETY: takes numbers only.

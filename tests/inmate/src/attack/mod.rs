@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use kernel::sys::clone::{self, Clone, CloneFlags};
+use kernel::sys::clone::{self, Clone};
 
 mod files;
 mod network;
@@ -126,7 +126,7 @@ fn reason(error: &std::io::Error) -> String {
 
 /// Does something in a child, which may change its root or its user, or be killed: 0 means that it got through.
 fn in_child(work: impl FnOnce() -> u8) -> Option<u8> {
-    match clone::clone3(CloneFlags::empty(), "helper") {
+    match clone::fork("helper") {
         Ok(Clone::Child) => clone::exit_now(work()),
         Ok(Clone::Parent(helper)) => match helper.wait().ok()? {
             clone::Exit::Code(code) => Some(code),

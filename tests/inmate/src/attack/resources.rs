@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use kernel::sys::clone::{self, Clone, CloneFlags};
+use kernel::sys::clone::{self, Clone};
 use nix::sys::stat::{Mode, SFlag, mknod as make_node};
 
 use super::Verdict::{self, Escaped, Held};
@@ -18,7 +18,7 @@ pub fn fork_bomb() -> Verdict {
         if children.len() == FUSE {
             break Escaped(format!("made {FUSE} processes, and only the fuse stopped it"));
         }
-        match clone::clone3(CloneFlags::empty(), "bomb") {
+        match clone::fork("bomb") {
             Ok(Clone::Child) => loop {
                 nix::unistd::pause();
             },
