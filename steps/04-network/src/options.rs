@@ -13,8 +13,9 @@ use crate::subnet::Subnet;
 #[derive(clap::Args, Debug)]
 pub struct NetworkOptions {
     /// none: its own loopback only; host: the host's network; bridge: a network card plugged into a bridge
-    #[arg(long, value_enum, default_value = "bridge")]
-    net: Mode,
+    /// [default: bridge; none for an ordinary user]
+    #[arg(long, value_enum)]
+    net: Option<Mode>,
 
     /// The bridge's name; it is made where it is missing, and removed with the last cell
     #[arg(long, value_name = "NAME", default_value = "cellblock0")]
@@ -76,9 +77,11 @@ impl NetworkOptions {
     /// # Errors
     /// A name, subnet, address or port that is none; an option that the chosen network has no use for.
     pub fn check(&self) -> Result<Plan> {
+        let default = if nix::unistd::geteuid().is_root() { Mode::Bridge } else { Mode::None };
+        let mode = self.net.unwrap_or(default);
         let needs_bridge =
             [("--ip", self.ip.is_some()), ("--publish", !self.publish.is_empty()), ("--mac", self.mac.is_some())];
-        if let Some((option, _)) = needs_bridge.iter().find(|(_, given)| *given && self.net != Mode::Bridge) {
+        if let Some((option, _)) = needs_bridge.iter().find(|(_, given)| *given && mode != Mode::Bridge) {
             return Err(Failure::new(format!("{option} needs a network card of the cell's own"))
                 .hint("--net bridge")
                 .into());
@@ -90,7 +93,7 @@ impl NetworkOptions {
             *(if subnet.is_v4() { &mut v4 } else { &mut v6 }) = Some(subnet);
         }
         Ok(Plan {
-            mode: self.net,
+            mode,
             bridge: self.bridge.clone(),
             v4,
             v6,
