@@ -14,11 +14,12 @@ use crate::{Planned, file_system};
 
 // ANCHOR: nodes
 /// The devices that no program can do without: name, major and minor number (Linux, devices.txt).
-const NODES: [(&str, u64, u64); 6] =
+pub const NODES: [(&str, u64, u64); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 // ANCHOR_END: nodes
 
-const LINKS: [(&str, &str); 6] = [
+/// What programs expect to find beside them.
+pub const LINKS: [(&str, &str); 6] = [
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),

@@ -16,18 +16,21 @@ use std::ffi::{CStr, OsString};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use chroot::shown;
 use kernel::sys::mount::{self, Attributes, Depth};
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
+mod copy_up;
 mod dev;
 mod files;
+pub mod furniture;
 mod place;
 mod proc;
+mod sources;
 mod volume;
 
 use files::Files;
-use place::Place;
+pub use place::Place;
+pub use sources::Sources;
 use volume::{Tmpfs, Volume};
 
 /// What is mounted in the cell.
@@ -97,6 +100,11 @@ impl Mounts {
         self.files.extend(files);
     }
 
+    /// How many volumes there are.
+    pub fn volume_count(&self) -> usize {
+        self.volumes.len()
+    }
+
     /// Adds file systems of a later step, mounted read-only after the lesson's own.
     pub fn add_file_systems(&mut self, more: Vec<FileSystem>) {
         self.more.extend(more);
@@ -114,7 +122,6 @@ struct Planned {
 /// The new root, and all that will be mounted in it. Nothing of it has a place yet.
 #[derive(Debug)]
 pub struct Root {
-    rootfs: Fd,
     mount: Fd,
     planned: Vec<Planned>,
     null: Fd,
@@ -128,21 +135,23 @@ pub struct Root {
 /// # Errors
 /// EPERM where a user namespace may not mount such a file system.
 pub fn prepare(rootfs: &Path, mounts: &Mounts) -> Result<Root> {
-    purpose("the root filesystem as a mount of its own, for pivot_root takes nothing else");
-    let rootfs_place = mount::open_path(rootfs, "rootfs").with_context(|| format!("cannot open {}", shown(rootfs)))?;
-    let root = mount::open_tree(&rootfs_place, Depth::Recursive, "root")?;
+    prepare_from(Sources::open(rootfs, mounts)?, mounts)
+}
+
+/// The same, with what is the host's opened already.
+pub fn prepare_from(sources: Sources, mounts: &Mounts) -> Result<Root> {
     let dev = dev::dev()?;
     let mut planned = vec![proc::proc()?, proc::sys()?];
     planned.extend(dev.planned);
     planned.extend(mounts.more.iter().map(FileSystem::mount).collect::<Result<Vec<_>>>()?);
-    planned.extend(asked(mounts)?);
+    planned.extend(asked(mounts, sources.volumes)?);
     let files = Files::make(&mounts.files)?;
-    Ok(Root { rootfs: rootfs_place, mount: root, planned, null: dev.null, files, read_only: mounts.read_only })
+    Ok(Root { mount: sources.root, planned, null: dev.null, files, read_only: mounts.read_only })
 }
 
 /// The user's own mounts, the shallow ones first, so that none hides another.
-fn asked(mounts: &Mounts) -> Result<Vec<Planned>> {
-    let volumes = mounts.volumes.iter().map(Volume::mount);
+fn asked(mounts: &Mounts, sources: Vec<Fd>) -> Result<Vec<Planned>> {
+    let volumes = mounts.volumes.iter().zip(sources).map(|(volume, source)| volume.mount(source));
     let mut asked: Vec<Planned> = volumes.chain(mounts.tmpfs.iter().map(Tmpfs::mount)).collect::<Result<_>>()?;
     asked.sort_by_key(|planned| planned.place.depth());
     Ok(asked)
@@ -172,18 +181,23 @@ impl Root {
     ///
     /// # Shell: `mount --bind ROOTFS ROOTFS; cd ROOTFS; pivot_root . .; umount -l .`
     pub fn pivot(&self) -> Result<()> {
-        purpose("put it in place, stand in it, and make it the root; the old root lies on top now");
-        mount::move_mount(&self.mount, &self.rootfs).context("cannot mount the root filesystem")?;
+        self.exchange()?;
+        purpose("let go of the host: nothing of it is mounted from here on");
+        mount::detach_here().context("cannot let go of the old root")?;
+        Ok(mount::fchdir(&self.mount)?)
+    }
+
+    fn exchange(&self) -> Result<()> {
+        purpose("put it over the old root, stand in it, and exchange them: the old root lies on top now");
+        let old_root = mount::open_path(Path::new("/"), "old root")?;
+        mount::move_mount(&self.mount, &old_root).context("cannot mount the root filesystem")?;
         mount::fchdir(&self.mount)?;
         mount::pivot_root_here()
             .hint_on(
                 Errno::EINVAL,
                 "is / still shared? its mounts must be private first: findmnt -o TARGET,PROPAGATION /",
             )
-            .context("cannot move the root")?;
-        purpose("let go of the host: nothing of it is mounted from here on");
-        mount::detach_here().context("cannot let go of the old root")?;
-        Ok(mount::fchdir(&self.mount)?)
+            .context("cannot move the root")
     }
     // ANCHOR_END: pivot
 
@@ -205,8 +219,13 @@ impl Root {
                 .hint_on(Errno::EINVAL, "a directory goes onto a directory, a file onto a file")
                 .with_context(|| format!("cannot mount {place}"))?;
         }
-        proc::mask_paths(&self.mount, &self.null)?;
-        proc::make_read_only(&self.mount)?;
+        proc::mask_paths(&self.mount, &self.null, proc::MASKED.into_iter())?;
+        proc::make_read_only(&self.mount, proc::READ_ONLY.into_iter())?;
+        self.close_root()
+    }
+    // ANCHOR_END: furnish
+
+    fn close_root(&self) -> Result<()> {
         if self.read_only {
             purpose("nothing of the root filesystem can be written; volumes can");
             mount::mount_setattr(&self.mount, Depth::One, Attributes::RDONLY)
@@ -214,5 +233,4 @@ impl Root {
         }
         Ok(())
     }
-    // ANCHOR_END: furnish
 }

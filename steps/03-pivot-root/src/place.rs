@@ -55,6 +55,59 @@ impl Place {
         Ok(Place { path: below.components().collect(), links: Links::Followed })
     }
 
+    /// One that a configuration names. Whatever lies in /proc, /sys or /dev may have no symbolic link on its way; in /proc it
+    /// is one of a few files that tell of the machine, for whoever covers another could fool us (CVE-2025-52881).
+    ///
+    /// # Errors
+    /// The root itself, or another place in /proc.
+    pub fn configured(path: &Path) -> Result<Place, Failure> {
+        const IN_PROC: [&str; 11] = [
+            "cpuinfo",
+            "diskstats",
+            "meminfo",
+            "stat",
+            "swaps",
+            "uptime",
+            "loadavg",
+            "slabinfo",
+            "net/dev",
+            "sys/kernel/ns_last_pid",
+            "sys/crypto/fips_enabled",
+        ];
+        let mut below = PathBuf::new();
+        for part in path.components() {
+            match part {
+                Component::Normal(name) => below.push(name),
+                Component::ParentDir => drop(below.pop()),
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+        let refuse = |why: &str| Err(Failure::new(format!("nothing can be mounted on {}: {why}", path.display())));
+        match below.strip_prefix("proc") {
+            _ if below.as_os_str().is_empty() => return refuse("it is the root").hint("root.path says what that is"),
+            Ok(inside) if inside.as_os_str().is_empty() || IN_PROC.iter().any(|known| Path::new(known) == inside) => {}
+            Ok(_) => return refuse("/proc belongs to the kernel").hint(format!("only {}", IN_PROC.join(" "))),
+            Err(_) => {}
+        }
+        let systems = ["proc", "sys", "dev"].iter().any(|top| below.starts_with(top));
+        Ok(Place { path: below, links: if systems { Links::Refused } else { Links::Followed } })
+    }
+
+    /// The directory in which it lies.
+    pub fn parent(&self) -> Place {
+        Place { path: self.path.parent().unwrap_or(Path::new("")).to_owned(), links: self.links }
+    }
+
+    /// Its own name there.
+    pub fn name(&self) -> &Path {
+        Path::new(self.path.file_name().expect("no . and no .. in it"))
+    }
+
+    /// Whether it is that one: `proc`, say.
+    pub fn is(&self, path: &str) -> bool {
+        self.path == Path::new(path)
+    }
+
     /// How many directories deep it lies: the shallow are mounted first, so that none hides another.
     pub fn depth(&self) -> usize {
         self.path.components().count()
@@ -97,9 +150,9 @@ impl Place {
 
     /// Makes the place, and the directories above it, below `root`.
     fn make(&self, root: &Fd, directory: bool) -> Result<()> {
-        let parent = Place { path: self.path.parent().unwrap_or(Path::new("")).to_owned(), links: self.links };
+        let parent = self.parent();
         let above = if parent.path.as_os_str().is_empty() { root.duplicate()? } else { parent.open(root, true)? };
-        let name = Path::new(self.path.file_name().expect("no . and no .. in it"));
+        let name = self.name();
         let made = if directory { mount::mkdirat(&above, name) } else { mount::mkfileat(&above, name) };
         made.hint_on(Errno::EEXIST, "a symbolic link that leads nowhere stands there")
             .hint_on(Errno::EROFS, "make it in the root filesystem, which is read-only from in here")

@@ -17,7 +17,7 @@ const QUIET: Attributes = Attributes::NOSUID.and(Attributes::NODEV).and(Attribut
 // ANCHOR: lists
 /// Nobody in a cell needs to read these: the kernel's memory and timers, keys, firmware, the power meter by which
 /// a neighbour's secrets can be guessed. The list is Docker's.
-const MASKED: [&str; 12] = [
+pub const MASKED: [&str; 12] = [
     "proc/acpi",
     "proc/asound",
     "proc/interrupts",
@@ -33,7 +33,7 @@ const MASKED: [&str; 12] = [
 ];
 
 /// These may be read, but a write would change the host: its settings, its buses, its interrupts, its end.
-const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+pub const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
 // ANCHOR_END: lists
 
 // ANCHOR: proc
@@ -70,10 +70,10 @@ pub fn sys() -> Result<Planned> {
 
 // ANCHOR: mask
 /// Covers what nobody may read: a file with the null device, a directory with an empty one.
-pub fn mask_paths(root: &Fd, null: &Fd) -> Result<()> {
+pub fn mask_paths<'a>(root: &Fd, null: &Fd, paths: impl Iterator<Item = &'a str>) -> Result<()> {
     purpose("cover what nobody in here needs to read");
     let mut empty: Option<Fd> = None;
-    for path in MASKED {
+    for path in paths {
         let Some(target) = Place::system(path).find(root)? else { continue };
         let cover = match &empty {
             _ if !mount::is_directory(&target)? => mount::open_tree(null, Depth::One, "null")?,
@@ -93,9 +93,9 @@ pub fn mask_paths(root: &Fd, null: &Fd) -> Result<()> {
 /// Puts a read-only mount of each place over the place itself.
 ///
 /// # Shell: `mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys`
-pub fn make_read_only(root: &Fd) -> Result<()> {
+pub fn make_read_only<'a>(root: &Fd, paths: impl Iterator<Item = &'a str>) -> Result<()> {
     purpose("what may be read, but would change the host if written");
-    for path in READ_ONLY {
+    for path in paths {
         let Some(target) = Place::system(path).find(root)? else { continue };
         let copy = mount::open_tree(&target, Depth::Recursive, "copy")?;
         mount::mount_setattr(&copy, Depth::Recursive, Attributes::RDONLY)?;

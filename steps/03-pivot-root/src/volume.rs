@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth};
-use kernel::{Failure, purpose};
+use kernel::{Failure, Fd, purpose};
 
 use crate::place::Place;
 use crate::{Planned, file_system};
@@ -44,16 +44,21 @@ impl Volume {
         Ok(Volume { source: source.to_owned(), place: Place::asked(place)?, read_only })
     }
 
-    // ANCHOR: volume
     /// A second mount of the source, with all that is mounted below it.
-    ///
-    /// # Shell: `mount --rbind -o ro SRC DST`
-    pub(crate) fn mount(&self) -> Result<Planned> {
+    pub(crate) fn open(&self) -> Result<Fd> {
         purpose("a volume: a second mount of a tree that the host has already");
         let source = mount::open_path(&self.source, "source")
             .with_context(|| format!("cannot open {}", self.source.display()))?;
-        let copy = mount::open_tree(&source, Depth::Recursive, "volume")?;
+        Ok(mount::open_tree(&source, Depth::Recursive, "volume")?)
+    }
+
+    // ANCHOR: volume
+    /// Forbids what is not to be done in it.
+    ///
+    /// # Shell: `mount --rbind -o ro SRC DST`
+    pub(crate) fn mount(&self, copy: Fd) -> Result<Planned> {
         if self.read_only {
+            purpose("a volume that can only be read");
             mount::mount_setattr(&copy, Depth::Recursive, Attributes::RDONLY)?;
         }
         Ok(Planned { what: "place the volume", mount: copy, place: self.place.clone() })

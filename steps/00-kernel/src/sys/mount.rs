@@ -29,17 +29,94 @@ impl Attributes {
     pub const NODEV: Attributes = Attributes(libc::MOUNT_ATTR_NODEV);
     /// Nothing here can be executed.
     pub const NOEXEC: Attributes = Attributes(libc::MOUNT_ATTR_NOEXEC);
+    /// Reading a file does not note the time.
+    pub const NOATIME: Attributes = Attributes(libc::MOUNT_ATTR_NOATIME);
+    /// Each reading notes the time.
+    pub const STRICTATIME: Attributes = Attributes(libc::MOUNT_ATTR_STRICTATIME);
+    /// Reading a directory does not note the time.
+    pub const NODIRATIME: Attributes = Attributes(libc::MOUNT_ATTR_NODIRATIME);
+    /// Symbolic links here are not followed.
+    pub const NOSYMFOLLOW: Attributes = Attributes(libc::MOUNT_ATTR_NOSYMFOLLOW);
+    /// All bits that say when the time is noted: they are one number, and must be cleared before it is set.
+    pub const TIMES: Attributes = Attributes(libc::MOUNT_ATTR__ATIME);
 
     /// Both.
     pub const fn and(self, other: Attributes) -> Attributes {
         Attributes(self.0 | other.0)
     }
 
+    /// Without those.
+    pub const fn without(self, other: Attributes) -> Attributes {
+        Attributes(self.0 & !other.0)
+    }
+
+    /// Whether nothing is in it.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     fn show(self) -> String {
-        let all =
-            [(Self::RDONLY, "RDONLY"), (Self::NOSUID, "NOSUID"), (Self::NODEV, "NODEV"), (Self::NOEXEC, "NOEXEC")];
+        let all = [
+            (Self::RDONLY, "RDONLY"),
+            (Self::NOSUID, "NOSUID"),
+            (Self::NODEV, "NODEV"),
+            (Self::NOEXEC, "NOEXEC"),
+            (Self::NOATIME, "NOATIME"),
+            (Self::STRICTATIME, "STRICTATIME"),
+            (Self::NODIRATIME, "NODIRATIME"),
+            (Self::NOSYMFOLLOW, "NOSYMFOLLOW"),
+        ];
         names(all.iter().filter(|(bit, _)| self.0 & bit.0 != 0).map(|(_, name)| *name), "")
     }
+}
+
+/// Who is told of what is mounted and unmounted below a mount (man 7 mount_namespaces, "Shared subtrees").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// Nobody.
+    Private,
+    /// We are told, and tell nobody.
+    Slave,
+    /// Both ways.
+    Shared,
+    /// Nobody, and it cannot be mounted a second time.
+    Unbindable,
+}
+
+impl Propagation {
+    fn flag(self) -> MsFlags {
+        match self {
+            Propagation::Private => MsFlags::MS_PRIVATE,
+            Propagation::Slave => MsFlags::MS_SLAVE,
+            Propagation::Shared => MsFlags::MS_SHARED,
+            Propagation::Unbindable => MsFlags::MS_UNBINDABLE,
+        }
+    }
+
+    fn show(self) -> &'static str {
+        match self {
+            Propagation::Private => "PRIVATE",
+            Propagation::Slave => "SLAVE",
+            Propagation::Shared => "SHARED",
+            Propagation::Unbindable => "UNBINDABLE",
+        }
+    }
+}
+
+/// Changes the propagation of the mount at a path, and, recursively, of all below (man 2 mount).
+pub fn propagate(path: &str, depth: Depth, propagation: Propagation) -> Result<(), Failure> {
+    let none = None::<&str>; // an empty string instead of NULL would cost the kernel a page each
+    let (rec, shown) = if depth == Depth::Recursive { (MsFlags::MS_REC, "REC|") } else { (MsFlags::empty(), "") };
+    let result = nix::mount::mount(none, path, none, rec | propagation.flag(), none);
+    call(format_args!("mount(NULL, {path:?}, NULL, {shown}{}, NULL)", propagation.show()), result)
+}
+
+/// Changes the propagation of a mount that may have no place yet (man 2 mount_setattr).
+pub fn propagate_mount(mount: &Fd, depth: Depth, propagation: Propagation) -> Result<(), Failure> {
+    let change =
+        libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: propagation.flag().bits() as u64, userns_fd: 0 };
+    let text = format_args!("mount_setattr({mount}, {}{})", propagation.show(), depth.show());
+    call(text, change_mount(mount, depth, &change))
 }
 
 /// Makes every mount below `/` private: none made here appears on the host, none made there appears here
@@ -47,9 +124,7 @@ impl Attributes {
 ///
 /// # Shell: `mount --make-rprivate /`
 pub fn make_mounts_private() -> Result<(), Failure> {
-    let none = None::<&str>; // an empty string instead of NULL would cost the kernel a page each
-    let result = nix::mount::mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none);
-    call(format_args!("mount(NULL, \"/\", NULL, REC|PRIVATE, NULL)"), result)
+    propagate("/", Depth::Recursive, Propagation::Private)
 }
 
 /// A descriptor that stands for a place and reads nothing (man 2 open, O_PATH).
@@ -81,6 +156,15 @@ pub fn fsconfig_set(fs: &Fd, key: &CStr, value: &CStr) -> Result<(), Failure> {
     let result = unsafe { libc::syscall(libc::SYS_fsconfig, fs.raw(), SET_STRING, key.as_ptr(), value.as_ptr(), 0) };
     call(format_args!("fsconfig({fs}, {key:?}, {value:?})"), Errno::result(result).map(drop))
         .map_err(|f| with_log(fs, f))
+}
+
+/// Sets one of its options that has no value (man 2 fsconfig): `ro`.
+pub fn fsconfig_flag(fs: &Fd, key: &CStr) -> Result<(), Failure> {
+    const SET_FLAG: libc::c_uint = 0;
+    let null = std::ptr::null::<libc::c_char>();
+    // SAFETY: the key ends with a NUL and outlives the call; this command takes no value.
+    let result = unsafe { libc::syscall(libc::SYS_fsconfig, fs.raw(), SET_FLAG, key.as_ptr(), null, 0) };
+    call(format_args!("fsconfig({fs}, {key:?})"), Errno::result(result).map(drop)).map_err(|f| with_log(fs, f))
 }
 
 /// Makes the file system as configured, and a mount of it that has no place yet (man 2 fsmount).
@@ -137,14 +221,40 @@ pub fn open_tree(place: &Fd, depth: Depth, label: &'static str) -> Result<Fd, Fa
 
 /// Changes what a mount forbids (man 2 mount_setattr, Linux 5.12).
 pub fn mount_setattr(mount: &Fd, depth: Depth, attributes: Attributes) -> Result<(), Failure> {
-    let change = libc::mount_attr { attr_set: attributes.0, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    mount_change(mount, depth, attributes, Attributes::default())
+}
+
+/// Changes what a mount forbids, and what no longer.
+pub fn mount_change(mount: &Fd, depth: Depth, set: Attributes, clear: Attributes) -> Result<(), Failure> {
+    // When the time is noted is a number, not a bit: the old one must go.
+    let is_time = !set.without(set.without(Attributes::TIMES)).is_empty()
+        || !clear.without(clear.without(Attributes::TIMES)).is_empty();
+    let cleared = if is_time { clear.without(set).and(Attributes::TIMES) } else { clear.without(set) };
+    let change = libc::mount_attr { attr_set: set.0, attr_clr: cleared.0, propagation: 0, userns_fd: 0 };
+    let text = Lazy(|| {
+        let less = clear.show();
+        if clear.is_empty() { set.show() } else { format!("{}, not {less}", set.show()) }
+    });
+    call(format_args!("mount_setattr({mount}, {text}{})", depth.show()), change_mount(mount, depth, &change))
+}
+
+fn change_mount(mount: &Fd, depth: Depth, change: &libc::mount_attr) -> Result<(), Errno> {
     let flags = libc::AT_EMPTY_PATH as libc::c_uint | depth.bits();
     let size = size_of::<libc::mount_attr>();
     // SAFETY: `change` outlives the call, and `size` is its size; the path is an empty string.
-    let result =
-        unsafe { libc::syscall(libc::SYS_mount_setattr, mount.raw(), c"".as_ptr(), flags, &raw const change, size) };
-    let text = Lazy(|| attributes.show());
-    call(format_args!("mount_setattr({mount}, {text}{})", depth.show()), Errno::result(result).map(drop))
+    let result = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, mount.raw(), c"".as_ptr(), flags, std::ptr::from_ref(change), size)
+    };
+    Errno::result(result).map(drop)
+}
+
+/// Shows the files of a mount with other owners: an id on disk is taken for an id of that user namespace
+/// (man 2 mount_setattr, MOUNT_ATTR_IDMAP, Linux 5.12). EINVAL where the file system takes no part in it.
+pub fn map_ids(mount: &Fd, depth: Depth, user_namespace: &Fd) -> Result<(), Failure> {
+    let userns_fd = user_namespace.raw() as u64;
+    let change = libc::mount_attr { attr_set: libc::MOUNT_ATTR_IDMAP, attr_clr: 0, propagation: 0, userns_fd };
+    let text = format_args!("mount_setattr({mount}, IDMAP={user_namespace}{})", depth.show());
+    call(text, change_mount(mount, depth, &change))
 }
 
 /// Puts a mount onto a place (man 2 move_mount): both are descriptors, nothing is looked up.
@@ -204,6 +314,34 @@ pub fn mknodat(parent: &Fd, name: &str, major: u64, minor: u64) -> Result<(), Fa
     call(format_args!("mknodat({parent}, {name:?}, CHR|0666, {major}:{minor})"), result)
 }
 
+/// Makes a node of any kind: `kind` is S_IFCHR, S_IFBLK or S_IFIFO, `mode` its permissions.
+pub fn make_node(parent: &Fd, name: &Path, kind: u32, mode: u32, device: (u64, u64)) -> Result<(), Failure> {
+    let (kind, mode) = (SFlag::from_bits_truncate(kind), Mode::from_bits_truncate(mode));
+    let result = nix::sys::stat::mknodat(parent, name, kind, mode, makedev(device.0, device.1));
+    call(format_args!("mknodat({parent}, {name:?}, {:o}, {}:{})", mode.bits(), device.0, device.1), result)
+}
+
+/// Gives a file to somebody else (man 2 chown).
+pub fn chownat(parent: &Fd, name: &Path, owner: (u32, u32)) -> Result<(), Failure> {
+    let (user, group) = (nix::unistd::Uid::from_raw(owner.0), nix::unistd::Gid::from_raw(owner.1));
+    let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+    let result = nix::unistd::fchownat(parent, name, Some(user), Some(group), flags);
+    call(format_args!("fchownat({parent}, {name:?}, {user}, {group})"), result)
+}
+
+/// The permissions of a file or directory (man 2 stat).
+pub fn mode(place: &Fd) -> Result<u32, Failure> {
+    let stat = nix::sys::stat::fstat(place).map_err(|errno| Failure::call(format_args!("fstat({place})"), errno))?;
+    Ok(stat.st_mode & 0o7777)
+}
+
+/// Sets the permissions of the directory at the top of a mount (man 2 chmod).
+pub fn chmod_top(mount: &Fd, mode: u32) -> Result<(), Failure> {
+    let flags = nix::sys::stat::FchmodatFlags::FollowSymlink;
+    let result = nix::sys::stat::fchmodat(mount, ".", Mode::from_bits_truncate(mode), flags);
+    call(format_args!("fchmodat({mount}, \".\", {mode:o})"), result)
+}
+
 /// Makes a symbolic link in a directory (man 2 symlink).
 pub fn symlinkat(target: &str, parent: &Fd, name: &str) -> Result<(), Failure> {
     call(format_args!("symlinkat({target:?}, {parent}, {name:?})"), nix::unistd::symlinkat(target, parent, name))
@@ -223,6 +361,19 @@ pub fn restore_umask(mask: Mode) {
 pub fn is_directory(place: &Fd) -> Result<bool, Failure> {
     let stat = nix::sys::stat::fstat(place).map_err(|errno| Failure::call(format_args!("fstat({place})"), errno))?;
     Ok(SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT) == SFlag::S_IFDIR)
+}
+
+/// The owner of a file or directory (man 2 stat).
+pub fn owner(place: &Fd) -> Result<(u32, u32), Failure> {
+    let stat = nix::sys::stat::fstat(place).map_err(|errno| Failure::call(format_args!("fstat({place})"), errno))?;
+    Ok((stat.st_uid, stat.st_gid))
+}
+
+/// The kind of a file (S_IFCHR, ...) and, for a device, its major and minor number (man 2 stat).
+pub fn device_of(place: &Fd) -> Result<(u32, (u64, u64)), Failure> {
+    let stat = nix::sys::stat::fstat(place).map_err(|errno| Failure::call(format_args!("fstat({place})"), errno))?;
+    let numbers = (nix::sys::stat::major(stat.st_rdev), nix::sys::stat::minor(stat.st_rdev));
+    Ok((stat.st_mode & libc::S_IFMT, numbers))
 }
 
 /// Whether a place lies in a /proc (man 2 statfs).

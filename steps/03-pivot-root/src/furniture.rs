@@ -1,0 +1,309 @@
+//! A cell furnished as somebody else says, mount by mount. The lesson does not need this file; the configuration that
+//! step 7 reads does. The way is the lesson's: everything made without a place, then the pivot, then each to its place.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use kernel::sys::mount::{self, Attributes, Depth, Propagation, ResolveFlag};
+use kernel::{Errno, Failure, Fd, Remedy, purpose};
+
+use crate::copy_up::copy_up;
+use crate::place::Place;
+use crate::{Root, dev, proc};
+
+/// All that is in a cell.
+#[derive(Debug, Default)]
+pub struct Furniture {
+    /// Placed in this order.
+    pub mounts: Vec<Mount>,
+    /// Made in the root filesystem's /dev, or in the one that is mounted there.
+    pub devices: Vec<Device>,
+    /// Devices are the host's, bound: a user namespace makes none.
+    pub bind_devices: bool,
+    /// Covered, so that nobody reads them.
+    pub masked: Vec<String>,
+    /// Cannot be written.
+    pub read_only_paths: Vec<String>,
+    /// Nothing of the root filesystem can be written.
+    pub read_only: bool,
+    /// Of the new root, and of all mounts before they are placed. None: as the lesson has it, private.
+    pub propagation: Option<(Propagation, Depth)>,
+}
+
+/// A mount that is asked for.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// What is mounted.
+    pub what: What,
+    /// Where.
+    pub place: Place,
+    /// What it forbids, and what it does not (any more).
+    pub set: Attributes,
+    /// See above.
+    pub clear: Attributes,
+    /// The same for all mounts below.
+    pub set_below: Attributes,
+    /// See above.
+    pub clear_below: Attributes,
+    /// Who is told of what is mounted in it.
+    pub propagation: Option<(Propagation, Depth)>,
+    /// What the root filesystem has at this place is copied into it (tmpfs only).
+    pub copy_up: bool,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone)]
+pub enum What {
+    /// A new file system.
+    New {
+        /// As in /proc/filesystems.
+        kind: CString,
+        /// What the table of mounts calls its source.
+        source: CString,
+        /// Options, with a value or without.
+        options: Vec<(CString, Option<CString>)>,
+    },
+    /// A second mount of something that the host has: opened by [`crate::Sources`], in the order of the mounts.
+    Bind {
+        /// On the host.
+        source: PathBuf,
+        /// With all that is mounted below it.
+        depth: Depth,
+    },
+}
+
+/// A node in /dev.
+#[derive(Debug, Clone)]
+pub struct Device {
+    /// Where.
+    pub place: Place,
+    /// S_IFCHR, S_IFBLK or S_IFIFO.
+    pub kind: u32,
+    /// Major and minor number.
+    pub numbers: (u64, u64),
+    /// Its permissions.
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
+}
+
+impl Device {
+    /// The six devices that no program can do without, as step 3 makes them.
+    pub fn harmless() -> Vec<Device> {
+        let device = |(name, major, minor): &(&str, u64, u64)| Device {
+            place: Place::system(&format!("dev/{name}")),
+            kind: CHARACTER_DEVICE,
+            numbers: (*major, *minor),
+            mode: 0o666,
+            owner: (0, 0),
+        };
+        dev::NODES.iter().map(device).collect()
+    }
+}
+
+/// S_IFCHR, as in man 7 inode.
+pub const CHARACTER_DEVICE: u32 = 0o020_000;
+
+/// A root that is furnished by somebody else's plan; nothing of it has a place yet.
+#[derive(Debug)]
+pub struct Custom<'a> {
+    root: Root,
+    mounts: Vec<Fd>,
+    /// The host's nodes, where they are to be bound.
+    nodes: Vec<Fd>,
+    furniture: &'a Furniture,
+}
+
+/// Which trees of the host a furniture asks for, in order: what [`crate::Sources`] is to open.
+pub fn binds(furniture: &Furniture) -> impl Iterator<Item = (&Path, Depth)> {
+    furniture.mounts.iter().filter_map(|mount| match &mount.what {
+        What::Bind { source, depth } => Some((source.as_path(), *depth)),
+        What::New { .. } => None,
+    })
+}
+
+/// Makes all mounts, without a place. `binds` are the opened trees of the host, in the order of [`binds`].
+///
+/// # Errors
+/// A file system or an option that the kernel does not know; one that a user namespace may not mount.
+pub fn prepare(root: Fd, binds: Vec<Fd>, furniture: &Furniture) -> Result<Custom<'_>> {
+    let mut binds = binds.into_iter();
+    let mut mounts = Vec::new();
+    for asked in &furniture.mounts {
+        let made = match &asked.what {
+            What::New { .. } => asked.make_new(),
+            What::Bind { .. } => asked.adapt(binds.next().context("a source is missing")?),
+        };
+        mounts.push(made.with_context(|| format!("cannot make the mount for {}", asked.place))?);
+    }
+    purpose("the null device, to cover files with: the host's, for nobody in here has made that one (CVE-2025-31133)");
+    let null = mount::open_tree(&mount::open_path(Path::new("/dev/null"), "host's null")?, Depth::One, "null")?;
+    let nodes = if furniture.bind_devices { host_nodes(furniture)? } else { Vec::new() };
+    let root = Root { mount: root, planned: Vec::new(), null, files: None, read_only: furniture.read_only };
+    Ok(Custom { root, mounts, nodes, furniture })
+}
+
+impl Mount {
+    fn make_new(&self) -> Result<Fd> {
+        let What::New { kind, source, options } = &self.what else { unreachable!("the caller has looked") };
+        purpose("a new file system, as the configuration asks for");
+        match self.try_new(kind, source, options) {
+            // Only the network namespace's owner may make a new one: the host's shows the same, read-only.
+            Err(refused) if refused.errno() == Some(Errno::EPERM) && kind.as_c_str() == c"sysfs" => {
+                let host = mount::open_path(Path::new("/sys"), "host's /sys")?;
+                self.adapt(mount::open_tree(&host, Depth::Recursive, "sys")?)
+            }
+            made => self.adapt(made?),
+        }
+    }
+
+    fn try_new(&self, kind: &CString, source: &CString, options: &[(CString, Option<CString>)]) -> Result<Fd, Failure> {
+        let new = mount::fsopen(kind, "new")
+            .hint_on(Errno::ENODEV, "this kernel has no such file system: cat /proc/filesystems")?;
+        if !source.is_empty() {
+            mount::fsconfig_set(&new, c"source", source)?;
+        }
+        for (key, value) in options {
+            match value {
+                Some(value) => mount::fsconfig_set(&new, key, value)?,
+                None => mount::fsconfig_flag(&new, key)?,
+            }
+        }
+        mount::fsmount(&new, Attributes::default(), "mount")
+    }
+
+    /// What it forbids, and who is told of what is mounted in it.
+    fn adapt(&self, made: Fd) -> Result<Fd> {
+        if !(self.set_below.is_empty() && self.clear_below.is_empty()) {
+            mount::mount_change(&made, Depth::Recursive, self.set_below, self.clear_below)?;
+        }
+        if !(self.set.is_empty() && self.clear.is_empty()) {
+            mount::mount_change(&made, Depth::One, self.set, self.clear)?;
+        }
+        if let Some((propagation, depth)) = self.propagation {
+            mount::propagate_mount(&made, depth, propagation)?;
+        }
+        Ok(made)
+    }
+
+    fn is_new_tmpfs(&self) -> bool {
+        matches!(&self.what, What::New { kind, .. } if kind.as_c_str() == c"tmpfs")
+    }
+
+    fn has_option(&self, name: &str) -> bool {
+        let What::New { options, .. } = &self.what else { return false };
+        options.iter().any(|(key, _)| key.to_bytes() == name.as_bytes())
+    }
+}
+
+fn host_nodes(furniture: &Furniture) -> Result<Vec<Fd>> {
+    purpose("devices are not ours to make here: the host's, to be bound");
+    let open = |device: &Device| {
+        let path = PathBuf::from(device.place.to_string());
+        let node = mount::open_path(&path, "node").with_context(|| format!("the host has no {}", path.display()))?;
+        Ok(mount::open_tree(&node, Depth::One, "device")?)
+    };
+    furniture.devices.iter().map(open).collect()
+}
+
+impl Custom<'_> {
+    /// Exchanges the root, as in the lesson. With a propagation of one's own, the old root must first be made deaf and
+    /// dumb: else its end would be the host's.
+    pub fn pivot(&self) -> Result<()> {
+        if self.furniture.propagation.is_none() {
+            return self.root.pivot();
+        }
+        purpose("nothing of the exchange may be seen by the host");
+        mount::propagate("/", Depth::One, Propagation::Private)?;
+        self.root.exchange()?;
+        mount::propagate(".", Depth::Recursive, Propagation::Slave)?;
+        mount::detach_here().context("cannot let go of the old root")?;
+        Ok(mount::fchdir(&self.root.mount)?)
+    }
+
+    /// The new root: where programs and files of the cell are found.
+    pub fn root(&self) -> &Fd {
+        &self.root.mount
+    }
+
+    /// Puts everything onto its place, then closes what nobody may write or read.
+    ///
+    /// # Errors
+    /// A place that cannot be made; /proc, /sys or /dev being a symbolic link.
+    pub fn furnish(&self) -> Result<()> {
+        for (made, asked) in self.mounts.iter().zip(&self.furniture.mounts) {
+            purpose("place a mount");
+            self.place(made, asked).with_context(|| format!("cannot mount {}", asked.place))?;
+        }
+        self.make_devices()?;
+        let (masked, closed) = (&self.furniture.masked, &self.furniture.read_only_paths);
+        proc::mask_paths(&self.root.mount, &self.root.null, masked.iter().map(String::as_str))?;
+        proc::make_read_only(&self.root.mount, closed.iter().map(String::as_str))
+    }
+
+    /// The last: from here on the root filesystem may be read only.
+    pub fn finish(&self) -> Result<()> {
+        if let Some((propagation, depth)) = self.furniture.propagation {
+            purpose("who is told of what is mounted in here");
+            mount::propagate_mount(&self.root.mount, depth, propagation)?;
+        }
+        self.root.close_root()
+    }
+
+    fn place(&self, made: &Fd, asked: &Mount) -> Result<()> {
+        let root = &self.root.mount;
+        let before = asked.place.find(root)?;
+        let target = asked.place.open(root, mount::is_directory(made)?)?;
+        if let (true, Some(before)) = (asked.is_new_tmpfs(), &before) {
+            if !asked.has_option("mode") {
+                mount::chmod_top(made, mount::mode(before)?)?;
+            }
+            if asked.copy_up {
+                copy_up(before, made).context("cannot copy what is there")?;
+            }
+        }
+        Ok(mount::move_mount(made, &target)
+            .hint_on(Errno::EINVAL, "a directory goes onto a directory, a file onto a file")?)
+    }
+
+    fn make_devices(&self) -> Result<()> {
+        let mask = mount::clear_umask();
+        let root = &self.root.mount;
+        for (index, device) in self.furniture.devices.iter().enumerate() {
+            purpose("a device");
+            match self.nodes.get(index) {
+                Some(node) => mount::move_mount(node, &device.place.open(root, false)?)?,
+                None => make_device(root, device).with_context(|| format!("cannot make {}", device.place))?,
+            }
+        }
+        let dev = Place::system("dev").open(root, true)?;
+        for (target, name) in dev::LINKS {
+            match mount::symlinkat(target, &dev, name) {
+                Err(refused) if refused.errno() == Some(Errno::EEXIST) => {}
+                made => made.with_context(|| format!("cannot make /dev/{name}"))?,
+            }
+        }
+        mount::restore_umask(mask);
+        Ok(())
+    }
+}
+
+/// Makes a node. One that is there already must be the same: the root filesystem may be the host's /dev in disguise.
+fn make_device(root: &Fd, device: &Device) -> Result<()> {
+    let parent = device.place.parent().open(root, true)?;
+    let name = device.place.name();
+    match mount::make_node(&parent, name, device.kind, device.mode, device.numbers) {
+        Err(refused) if refused.errno() == Some(Errno::EEXIST) => {
+            let there = mount::openat2(&parent, name, ResolveFlag::RESOLVE_NO_SYMLINKS, "node")?;
+            if mount::device_of(&there)? == (device.kind, device.numbers) {
+                return Ok(());
+            }
+            Err(Failure::new(format!("{} is there, and is another device", device.place)).hint("remove it").into())
+        }
+        made => {
+            made?;
+            Ok(mount::chownat(&parent, name, device.owner)?)
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What a cell takes from the host: the root filesystem and the volumes, each as a second mount that has no place yet.
+//!
+//! It is all that needs the host. Step 6 does it outside of the cell, where the host's rights are, and hands it in.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use chroot::shown;
+use kernel::sys::mount::{self, Depth, Propagation};
+use kernel::{Fd, purpose};
+
+use crate::Mounts;
+use crate::volume::Volume;
+
+/// Mounts of what the host has already, without a place.
+#[derive(Debug)]
+pub struct Sources {
+    /// The root filesystem.
+    pub root: Fd,
+    /// The volumes, in the order in which they were asked for.
+    pub volumes: Vec<Fd>,
+}
+
+impl Sources {
+    // ANCHOR: open
+    /// A second mount of each tree, with all that is mounted below it.
+    ///
+    /// # Errors
+    /// EPERM without CAP_SYS_ADMIN.
+    ///
+    /// # Shell: `mount --rbind SRC DST`
+    pub fn open(rootfs: &Path, mounts: &Mounts) -> Result<Sources> {
+        purpose("the root filesystem as a mount of its own, for pivot_root takes nothing else");
+        let place = mount::open_path(rootfs, "rootfs").with_context(|| format!("cannot open {}", shown(rootfs)))?;
+        let root = mount::open_tree(&place, Depth::Recursive, "root")?;
+        let volumes = mounts.volumes.iter().map(Volume::open).collect::<Result<_>>()?;
+        Ok(Sources { root, volumes })
+    }
+    // ANCHOR_END: open
+
+    /// Makes them private: who opens them outside has the host's mounts, which tell each other what happens in them.
+    pub fn make_private(&self) -> Result<()> {
+        purpose("no mount made in these may appear on the host");
+        let all = std::iter::once(&self.root).chain(&self.volumes);
+        Ok(all
+            .map(|source| mount::propagate_mount(source, Depth::Recursive, Propagation::Private))
+            .collect::<Result<_, _>>()?)
+    }
+}
