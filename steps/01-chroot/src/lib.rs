@@ -45,7 +45,7 @@ pub struct CommandOptions {
 }
 
 /// A command that is ready to be run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Command {
     /// The root filesystem, as the host sees it.
     pub rootfs: PathBuf,
@@ -82,6 +82,18 @@ impl CommandOptions {
         })
     }
     // ANCHOR_END: check
+}
+
+impl Command {
+    /// The same command with the home directory of another user than root (step 6), unless the environment names one.
+    pub fn at_home(&self, home: Option<&str>) -> Result<Command> {
+        let mut command = self.clone();
+        let root = c_string("HOME=/root")?;
+        if let (Some(home), Some(variable)) = (home, command.environment.iter_mut().find(|each| **each == root)) {
+            *variable = c_string(format!("HOME={home}"))?;
+        }
+        Ok(command)
+    }
 }
 
 /// The workspace's own busybox, from whichever folder the launcher is started.

@@ -23,7 +23,7 @@ mod report;
 mod spawn;
 mod wait;
 
-pub use spawn::{Child, spawn, spawn_into};
+pub use spawn::{Child, die_with_parent, spawn, spawn_into};
 
 /// What the cell sees of the machine.
 #[derive(clap::Args, Debug)]

@@ -79,6 +79,11 @@ fn wait_at(gate: &Fd) -> Result<()> {
     if clone::read_some(gate)? == 0 {
         report::send_and_exit(&Failure::new("the parent has gone"));
     }
+    die_with_parent()
+}
+
+/// Sees to it that this process ends when its parent does. A change of user makes the kernel forget it: ask again then.
+pub fn die_with_parent() -> Result<()> {
     purpose("from here on die with the parent; did it die before we asked?");
     clone::die_with_parent()?;
     if report::reader_has_gone()? {

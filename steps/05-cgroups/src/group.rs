@@ -69,6 +69,25 @@ impl Group {
     }
     // ANCHOR_END: make
 
+    /// The same; but who asked for no limit, and may make no group, stays in the one that he is in (step 6: an ordinary user).
+    pub fn make_or_stay(limits: &Limits) -> Result<Group> {
+        let not_ours = |error: &anyhow::Error| {
+            let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
+            matches!(errno, Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
+        };
+        match Group::make(limits) {
+            Err(error) if !limits.any() && not_ours(&error) => Ok(Group {
+                limits: limits.clone(),
+                legacy: Vec::new(),
+                unified: None,
+                is_v2: false,
+                entrance: None,
+                lock: None,
+            }),
+            made => made,
+        }
+    }
+
     /// Makes a directory; the first is locked for as long as we live.
     fn make_locked(&mut self, directory: PathBuf) -> Result<PathBuf> {
         cgroup::make(&directory).map_err(v2::not_ours)?;

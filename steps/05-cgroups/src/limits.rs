@@ -101,6 +101,14 @@ impl LimitOptions {
     }
 }
 
+impl Limits {
+    /// Whether anything was asked for at all.
+    pub fn any(&self) -> bool {
+        let nothing = Limits { parent: self.parent.clone(), oom_score_adj: self.oom_score_adj, ..Limits::default() };
+        *self != nothing
+    }
+}
+
 fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

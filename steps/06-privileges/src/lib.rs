@@ -1,3 +1,154 @@
-//! Step 6, handcuffs: what root in a cell may still do.
+//! Step 6, handcuffs: root in the cell is not root on the host.
+//!
+//! The walls are built by a root who may do everything, and until now the command *is* that root. It can take the walls
+//! down again: mount a /proc on which nothing is read-only, read the host's disk by inode number. So it is given less:
+//!
+//! - a *user namespace* ([`IdMaps`]): root of the cell only, and nobody in particular outside;
+//! - *capabilities* ([`Capabilities`]): of root's forty powers those that a server needs;
+//! - a *seccomp* filter ([`seccomp`]): of the kernel's 350 calls those that programs make;
+//! - *no new privileges*: no program in here makes more of whom it is started by;
+//! - limits, a keyring of its own, a umask of its own.
+//!
+//! What order matters: [`Handcuffs::put_on`]. Most of these need a right that another takes away.
 
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use kernel::sys::clone::CloneFlags;
+use kernel::sys::privilege;
+use kernel::{Fd, purpose};
+use namespaces::Child;
+use pivot_root::{Mounts, Sources};
+
+mod capabilities;
+mod hatch;
+mod id_maps;
+mod options;
+mod rlimits;
 pub mod seccomp;
+mod user;
+
+pub use capabilities::{Capabilities, Set};
+pub use hatch::Hatch;
+pub use id_maps::{IdMaps, Range};
+pub use options::{PrivilegeOptions, Privileges};
+pub use rlimits::Rlimit;
+pub use user::{Asked, User};
+
+impl Privileges {
+    /// The namespace that the child is born into, with all others: they belong to it, and its root is root in them.
+    pub fn flags(&self) -> CloneFlags {
+        if self.id_maps.is_some() { CloneFlags::CLONE_NEWUSER } else { CloneFlags::empty() }
+    }
+
+    // ANCHOR: admit
+    /// The parent's part, while the child waits at the gate: who is who; limits that only we can raise; and the mounts of
+    /// what belongs to the host, if they are to show other owners.
+    pub fn admit(&self, child: &Child, hatch: &Hatch, rootfs: &Path, mounts: &Mounts) -> Result<()> {
+        let Some(id_maps) = &self.id_maps else { return self.raise_limits(child) };
+        id_maps.write(child.pid())?;
+        self.raise_limits(child)?;
+        if id_maps.is_ours_to_choose() {
+            let sources = Sources::open(rootfs, mounts)?;
+            sources.make_private()?;
+            hatch::show_as_theirs(&sources, id_maps, child.pid())?;
+            hatch.hand_in(&sources)?;
+        }
+        Ok(())
+    }
+    // ANCHOR_END: admit
+
+    fn raise_limits(&self, child: &Child) -> Result<()> {
+        self.rlimits.iter().try_for_each(|limit| limit.raise(child.pid()))
+    }
+
+    // ANCHOR: take_on_root
+    /// The child's first step: it becomes root of its user namespace. It was born with our user, who is nobody in there.
+    pub fn take_on_root(&self) -> Result<()> {
+        if self.id_maps.is_some() {
+            User::default().put_on()?;
+            namespaces::die_with_parent()?;
+        }
+        purpose("nobody may look into this process while it still holds what is the launcher's (CVE-2016-9962)");
+        Ok(privilege::not_dumpable()?)
+    }
+    // ANCHOR_END: take_on_root
+
+    /// What comes from the host: as the parent has handed it in, or, where it had no more rights than we, by ourselves.
+    pub fn sources(&self, hatch: &Hatch, rootfs: &Path, mounts: &Mounts) -> Result<Sources> {
+        match &self.id_maps {
+            Some(id_maps) if id_maps.is_ours_to_choose() => hatch.take_in(mounts),
+            _ => Sources::open(rootfs, mounts),
+        }
+    }
+
+    /// Looks the user up in the new root, and says which handcuffs are his.
+    pub fn handcuffs(&self) -> Result<Handcuffs<'_>> {
+        let user = self.user.find()?;
+        let capabilities = Capabilities::for_user(user.uid == 0, self.kept, self.named);
+        Ok(Handcuffs {
+            new_keyring: self.new_keyring,
+            rlimits: &self.rlimits,
+            user,
+            capabilities,
+            no_new_privileges: self.no_new_privileges,
+            filter: self.filter.as_ref(),
+            umask: self.umask,
+        })
+    }
+}
+
+/// All that a process is to have and not to have, from its exec on.
+#[derive(Debug)]
+pub struct Handcuffs<'a> {
+    /// Leave the caller's session keyring.
+    pub new_keyring: bool,
+    /// Limits of the process.
+    pub rlimits: &'a [Rlimit],
+    /// Whom it runs as.
+    pub user: User,
+    /// Its five sets.
+    pub capabilities: Capabilities,
+    /// No program makes more of it.
+    pub no_new_privileges: bool,
+    /// Which calls it can make.
+    pub filter: Option<&'a seccomp::Filter>,
+    /// Which rights new files do not have.
+    pub umask: u32,
+}
+
+impl Handcuffs<'_> {
+    // ANCHOR: put_on
+    /// Puts them on, in the only order that works. Returns the filter's listener, if it has one.
+    ///
+    /// # Errors
+    /// Whatever the kernel refuses: nobody starts with fewer handcuffs than were asked for.
+    pub fn put_on(&self) -> Result<Option<Fd>> {
+        let mut listener = None;
+        if self.new_keyring {
+            purpose("keys of its own: the caller's stay outside");
+            privilege::join_session_keyring(c"cell").context("cannot leave the caller's keyring")?;
+        }
+        self.rlimits.iter().try_for_each(Rlimit::set)?;
+        kernel::sys::process::umask(self.umask);
+        if !self.no_new_privileges {
+            listener = self.filter_calls()?; // without the promise below, only who is powerful may filter: so now
+        }
+        self.capabilities.bound()?; // needs SETPCAP
+        privilege::keep_capabilities()?; // else all are lost with root
+        self.user.put_on()?; // needs SETGID and SETUID
+        self.capabilities.set()?;
+        namespaces::die_with_parent()?; // a change of user has made the kernel forget it
+        if self.no_new_privileges {
+            purpose("no program in here makes more of who starts it");
+            privilege::no_new_privileges()?;
+            listener = self.filter_calls()?; // last, for it need not allow any of the above then
+        }
+        Ok(listener)
+    }
+    // ANCHOR_END: put_on
+
+    fn filter_calls(&self) -> Result<Option<Fd>> {
+        self.filter.map_or(Ok(None), seccomp::Filter::apply)
+    }
+}

@@ -11,18 +11,21 @@ use crate::lab::{Lab, World, binary, workspace};
 pub struct Column {
     /// The head.
     pub name: &'static str,
-    /// The options.
+    /// The options: limits, which an ordinary user may not have.
     pub options: &'static [&'static str],
+    /// Whether it does without them where it must.
+    pub frugal: bool,
 }
 
 /// The columns so far.
-pub const COLUMNS: [Column; 6] = [
-    Column { name: "host", options: &[] },
-    Column { name: "chroot", options: &[] },
-    Column { name: "namespaces", options: &[] },
-    Column { name: "pivot-root", options: &[] },
-    Column { name: "network", options: &[] },
-    Column { name: "cgroups", options: &["--pids", "64", "--memory", "64m"] },
+pub const COLUMNS: [Column; 7] = [
+    Column { name: "host", options: &[], frugal: false },
+    Column { name: "chroot", options: &[], frugal: false },
+    Column { name: "namespaces", options: &[], frugal: false },
+    Column { name: "pivot-root", options: &[], frugal: false },
+    Column { name: "network", options: &[], frugal: false },
+    Column { name: "cgroups", options: &["--pids", "64", "--memory", "64m"], frugal: false },
+    Column { name: "privileges", options: &["--pids", "64", "--memory", "64m"], frugal: true },
 ];
 
 /// What came of an attack: HELD, ESCAPED or n/a, and why.
@@ -41,9 +44,23 @@ impl Lab {
         let mut words = vec![native_inmate(), "sentinel".into()];
         if column.name != "host" {
             words.push(binary(column.name).display().to_string());
-            words.extend(column.options.iter().map(|option| (*option).to_owned()));
+            let needs_limits = ["fork-bomb", "memory"].contains(&attack);
+            if self.world == World::Root || !column.frugal || needs_limits {
+                words.extend(column.options.iter().map(|option| (*option).to_owned()));
+            }
         }
         words.extend([inmate, "attack".into(), attack.into()]);
+        self.judge(attack, words)
+    }
+
+    /// What comes of an attack that a command line of one's own makes, with the sentinel outside: verdict and reason.
+    pub fn verdict_of(&self, attack: &str, command: Vec<String>) -> String {
+        let words = [vec![native_inmate(), "sentinel".into()], command].concat();
+        let Verdict { word, why } = self.judge(attack, words);
+        format!("{word} {why}")
+    }
+
+    fn judge(&self, attack: &str, mut words: Vec<String>) -> Verdict {
         if attack == "tiocsti" {
             words = on_a_terminal(&words);
         }

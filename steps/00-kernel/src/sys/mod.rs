@@ -7,7 +7,7 @@
 //! | [`mount`] | step 3: file systems made detached, and moved onto a descriptor |
 //! | [`netlink`] | step 4: links, addresses and routes |
 //! | [`cgroup`], [`bpf`] | step 5: groups as directories, and a program that guards the devices |
-//! | [`seccomp`] | step 6: a program that is asked before each system call |
+//! | [`privilege`], [`seccomp`], [`socket`] | step 6: user, capabilities, limits; a filter for calls; descriptors handed over |
 //! | [`attack`] | the inmate: calls that only somebody who wants to get out makes |
 //!
 //! Each function makes one call, hands its text to [`crate::explain`], and returns a [`crate::Failure`] that names it.
@@ -25,9 +25,11 @@ pub mod cgroup;
 pub mod clone;
 pub mod mount;
 pub mod netlink;
+pub mod privilege;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod socket;
 
 /// An open descriptor, closed when dropped, with the name that the narration and the failures give it: `<root>`.
 #[derive(Debug)]

@@ -49,6 +49,12 @@ pub fn reset_signals() -> Result<(), Failure> {
     call(format_args!("sigprocmask(SETMASK, [])"), sigprocmask(SigmaskHow::SIG_SETMASK, Some(&none), None))
 }
 
+/// Which rights new files do not have (man 2 umask).
+pub fn umask(mask: u32) {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(mask));
+    let _ = call(format_args!("umask({mask:03o})"), Ok(()));
+}
+
 /// A number for a name that nobody else has (man 2 getrandom).
 pub fn random() -> Result<u32, Failure> {
     let mut bytes = [0; 4];

@@ -1,0 +1,70 @@
+//! A hatch in the wall: what belongs to the host is opened outside, where the rights are, and handed in as a descriptor.
+//!
+//! The files of a root filesystem belong to the host's root, who is nobody in the cell. So the cell gets a mount of them
+//! that shows other owners (an *idmapped* mount); and only who is root on the host may make one.
+
+use anyhow::{Context, Result};
+use kernel::sys::mount::{self, Depth};
+use kernel::sys::privilege;
+use kernel::sys::socket;
+use kernel::{Errno, Fd, Remedy, purpose};
+use pivot_root::{Mounts, Sources};
+
+use crate::id_maps::IdMaps;
+
+/// A socket with one end outside and one inside.
+#[derive(Debug)]
+pub struct Hatch {
+    outside: Fd,
+    inside: Fd,
+}
+
+impl Hatch {
+    /// Makes it, before the child is born: both then have it.
+    pub fn new() -> Result<Hatch> {
+        purpose("a hatch: through it we hand the child what it cannot open itself");
+        let (outside, inside) = socket::pair("hatch", "hatch")?;
+        Ok(Hatch { outside, inside })
+    }
+
+    /// Hands the mounts in. They wait in the socket until the child takes them.
+    pub(crate) fn hand_in(&self, sources: &Sources) -> Result<()> {
+        purpose("hand them in");
+        socket::send_fd(&self.outside, b"root", &sources.root)?;
+        sources.volumes.iter().try_for_each(|volume| Ok(socket::send_fd(&self.outside, b"volume", volume)?))
+    }
+
+    /// Takes them.
+    pub(crate) fn take_in(&self, mounts: &Mounts) -> Result<Sources> {
+        purpose("what the parent has handed in");
+        let root = socket::receive_fd(&self.inside, "root")?;
+        let volumes = (0..mounts.volume_count()).map(|_| socket::receive_fd(&self.inside, "volume"));
+        Ok(Sources { root, volumes: volumes.collect::<Result<_, _>>()? })
+    }
+}
+
+// ANCHOR: show_as_theirs
+/// Shows the files of each source with the cell's owners: what is root's on disk is root's in the cell.
+///
+/// A source that belongs to somebody in the cell already is left as it is.
+///
+/// # Errors
+/// EINVAL: the file system takes no part in it (overlayfs before Linux 5.19, tmpfs before 6.3).
+pub(crate) fn show_as_theirs(sources: &Sources, id_maps: &IdMaps, pid: i32) -> Result<()> {
+    if id_maps.changes_nothing() {
+        return Ok(());
+    }
+    let user_namespace = privilege::user_namespace_of(pid)?;
+    for (what, source) in std::iter::once(("the root filesystem", &sources.root))
+        .chain(sources.volumes.iter().map(|volume| ("a volume", volume)))
+    {
+        if !id_maps.has_outside(mount::owner(source)?.0) {
+            purpose("files of the host, shown with the cell's owners");
+            mount::map_ids(source, Depth::Recursive, &user_namespace)
+                .hint_on(Errno::EINVAL, "its file system cannot: --userns host, or chown its files to the cell's ids")
+                .with_context(|| format!("cannot show other owners in {what}"))?;
+        }
+    }
+    Ok(())
+}
+// ANCHOR_END: show_as_theirs

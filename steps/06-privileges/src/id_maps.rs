@@ -1,0 +1,277 @@
+//! User namespaces (man 7 user_namespaces): root in the cell is an ordinary user outside, by a table that the kernel keeps.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use kernel::sys::clone::write_file;
+use kernel::sys::privilege;
+use kernel::{Errno, Failure, Remedy, purpose};
+
+use crate::capabilities::Set;
+
+/// So many ids from `inside` on are, outside, those from `outside` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The first id in the cell.
+    pub inside: u32,
+    /// The first id on the host.
+    pub outside: u32,
+    /// How many.
+    pub count: u32,
+}
+
+/// Who may write the table: the rules differ (man 7 user_namespaces, "Defining user and group ID mappings").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writer {
+    /// We, for we have CAP_SETUID here.
+    Us,
+    /// newuidmap and newgidmap, which look into /etc/subuid what the machine's owner has set aside for us (man 1 newuidmap).
+    Helpers,
+    /// We, but only a single id, our own; and groups cannot be changed then.
+    UsAlone,
+}
+
+/// The tables of a new user namespace, one for users and one for groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdMaps {
+    /// Users.
+    pub users: Vec<Range>,
+    /// Groups.
+    pub groups: Vec<Range>,
+    writer: Writer,
+}
+
+// ANCHOR: cells
+/// Where the cells' ids lie on the host: above those of people and services, where systemd has its containers, too.
+const CELLS: Range = Range { inside: 0, outside: 524_288, count: 65_536 };
+// ANCHOR_END: cells
+
+impl IdMaps {
+    // ANCHOR: auto
+    /// What suits who we are: root gives the cell ids that nobody else has; root of a user namespace all that it has itself;
+    /// an ordinary user what was set aside for him, or, at the least, himself as the cell's root.
+    pub fn auto() -> Result<IdMaps> {
+        let held = Set(privilege::capabilities()?.effective);
+        if held.has("SETUID") && held.has("SETGID") {
+            let ours = [read("/proc/self/uid_map")?, read("/proc/self/gid_map")?];
+            let [users, groups] = ours.map(|text| if is_whole(&text) { vec![CELLS] } else { as_they_are(&text) });
+            return Ok(IdMaps { users, groups, writer: Writer::Us });
+        }
+        refuse_where_forbidden()?;
+        let (user, group) = (privilege::user(), privilege::group());
+        let own = |id| Range { inside: 0, outside: id, count: 1 };
+        match (set_aside("/etc/subuid", user), set_aside("/etc/subgid", user)) {
+            (Some(users), Some(groups)) if helpers_are_there() => {
+                Ok(IdMaps { users: vec![own(user), users], groups: vec![own(group), groups], writer: Writer::Helpers })
+            }
+            _ => Ok(IdMaps { users: vec![own(user)], groups: vec![own(group)], writer: Writer::UsAlone }),
+        }
+    }
+    // ANCHOR_END: auto
+
+    /// Reads `INSIDE:OUTSIDE:COUNT[,...]`, for users and groups alike.
+    ///
+    /// # Errors
+    /// Not three numbers; nobody is root inside; two ranges that overlap; more than the kernel's 340 ranges.
+    pub fn parse(text: &str) -> Result<IdMaps, Failure> {
+        let refuse = |why: &str| {
+            Failure::new(format!("--userns {text}: {why}"))
+                .hint("auto, host, or INSIDE:OUTSIDE:COUNT such as 0:100000:65536")
+        };
+        let range = |part: &str| {
+            let mut numbers = part.split(':').map(|number| number.parse::<u32>().ok());
+            let range = Range {
+                inside: numbers.next()??,
+                outside: numbers.next()??,
+                count: numbers.next()?.filter(|n| *n > 0)?,
+            };
+            let fits = |first: u32| first.checked_add(range.count).is_some();
+            (numbers.next().is_none() && fits(range.inside) && fits(range.outside)).then_some(range)
+        };
+        let ranges: Option<Vec<Range>> = text.split(',').map(range).collect();
+        let ranges = ranges.ok_or_else(|| refuse("that is no map of ids"))?;
+        if !ranges.iter().any(|range| range.inside == 0) {
+            return Err(refuse("nobody would be root in there, and the launch needs one"));
+        }
+        let overlap = |one: &Range, other: &Range, first: fn(&Range) -> u32| {
+            first(one) < first(other) + other.count && first(other) < first(one) + one.count
+        };
+        let pairs =
+            ranges.iter().enumerate().flat_map(|(at, one)| ranges[at + 1..].iter().map(move |other| (one, other)));
+        if pairs.into_iter().any(|(one, other)| overlap(one, other, |r| r.inside) || overlap(one, other, |r| r.outside))
+        {
+            return Err(refuse("two of the ranges overlap"));
+        }
+        Ok(IdMaps::of(ranges.clone(), ranges))
+    }
+
+    /// These tables, written by us.
+    pub fn of(users: Vec<Range>, groups: Vec<Range>) -> IdMaps {
+        let writer = if privilege::user() == 0 { Writer::Us } else { Writer::UsAlone };
+        IdMaps { users, groups, writer }
+    }
+
+    /// Whether an id on the host is somebody's in the cell.
+    pub fn has_outside(&self, user: u32) -> bool {
+        self.users.iter().any(|range| (range.outside..=range.outside + (range.count - 1)).contains(&user))
+    }
+
+    /// Whether ids mean the same inside and outside.
+    pub fn changes_nothing(&self) -> bool {
+        self.users.iter().chain(&self.groups).all(|range| range.inside == range.outside)
+    }
+
+    /// Whether we, and not a helper, decide which ids: then we may also show files with other owners.
+    pub fn is_ours_to_choose(&self) -> bool {
+        self.writer == Writer::Us
+    }
+
+    // ANCHOR: write
+    /// Writes the tables of a child's user namespace. Only somebody outside can, and only once.
+    ///
+    /// # Errors
+    /// EPERM for ids that are not ours to give; EINVAL for ranges that overlap.
+    ///
+    /// # Shell: `echo 0 524288 65536 > /proc/PID/uid_map`
+    pub fn write(&self, pid: i32) -> Result<()> {
+        purpose("who is who: ids in the cell, and what they are on the host");
+        if self.writer == Writer::Helpers {
+            run_helper("newuidmap", pid, &self.users)?;
+            return run_helper("newgidmap", pid, &self.groups);
+        }
+        if self.writer == Writer::UsAlone {
+            // Else he could leave a group that is meant to shut him out (CVE-2014-8989).
+            child_file(pid, "setgroups", "deny")?;
+        }
+        child_file(pid, "uid_map", &table(&self.users))?;
+        child_file(pid, "gid_map", &table(&self.groups))
+    }
+    // ANCHOR_END: write
+}
+
+/// Some machines allow user namespaces to root only, each by another switch.
+fn refuse_where_forbidden() -> Result<(), Failure> {
+    for (switch, forbids, allows) in [
+        ("kernel.unprivileged_userns_clone", "0", "1"),
+        ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+        ("user.max_user_namespaces", "0", "10000"),
+    ] {
+        let path = format!("/proc/sys/{}", switch.replace('.', "/"));
+        if fs::read_to_string(path).is_ok_and(|text| text.trim() == forbids) {
+            let text =
+                format!("a cell of an ordinary user needs a user namespace, and {switch}={forbids} forbids those");
+            return Err(Failure::new(text).hint(format!("as root, or: sudo sysctl -w {switch}={allows}")));
+        }
+    }
+    Ok(())
+}
+
+fn table(ranges: &[Range]) -> String {
+    let line = |range: &Range| format!("{} {} {}", range.inside, range.outside, range.count);
+    ranges.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn child_file(pid: i32, file: &str, text: &str) -> Result<()> {
+    write_file(&format!("/proc/{pid}/{file}"), text)
+        .hint_on(Errno::EPERM, "only ids that are ours can be given: --userns auto finds them")
+        .hint_on(Errno::EINVAL, "the kernel does not take this map")
+        .with_context(|| format!("cannot map ids ({})", text.replace('\n', ", ")))
+}
+
+fn run_helper(program: &str, pid: i32, ranges: &[Range]) -> Result<()> {
+    let words = ranges.iter().flat_map(|range| [range.inside, range.outside, range.count].map(|n| n.to_string()));
+    let output = Command::new(program).arg(pid.to_string()).args(words).output();
+    let output = output.with_context(|| format!("cannot run {program}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
+    Err(Failure::new(format!("{program} refuses: {said}"))
+        .hint("what was set aside for you: grep $USER /etc/subuid")
+        .into())
+}
+
+fn helpers_are_there() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    ["newuidmap", "newgidmap"].iter().all(|name| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()))
+}
+
+/// The ids set aside for a user, by name or by number (man 5 subuid): `alice:100000:65536`.
+fn set_aside(file: &str, user: u32) -> Option<Range> {
+    let name = fs::read_to_string("/etc/passwd").ok().and_then(|text| crate::user::name_of(&text, user));
+    find_set_aside(&fs::read_to_string(file).ok()?, user, name.as_deref())
+}
+
+fn find_set_aside(text: &str, user: u32, name: Option<&str>) -> Option<Range> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let who = fields.next()?;
+        let (outside, count) = (fields.next()?.parse().ok()?, fields.next()?.trim().parse().ok()?);
+        (Some(who) == name || who.parse() == Ok(user)).then_some(Range { inside: 1, outside, count })
+    })
+}
+
+fn read(path: &str) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {path}: is /proc mounted?"))
+}
+
+/// Whether this is the table of the first user namespace, in which everybody is himself.
+fn is_whole(map: &str) -> bool {
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// All ids that we have ourselves, under the same numbers.
+fn as_they_are(map: &str) -> Vec<Range> {
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>().ok());
+        let (inside, _, count) = (numbers.next()??, numbers.next()?, numbers.next()??);
+        Some(Range { inside, outside: inside, count })
+    };
+    map.lines().filter_map(range).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_as_they_are_typed() {
+        let map = IdMaps::parse("0:100000:1000,1000:5000:1").unwrap();
+        assert_eq!(table(&map.users), "0 100000 1000\n1000 5000 1");
+        assert!(map.has_outside(100_999) && !map.has_outside(101_000) && map.has_outside(5000));
+        for wrong in [
+            "",
+            "0",
+            "0:1",
+            "0:1:0",
+            "1:1:1",
+            "0:1:2:3",
+            "a:b:c",
+            "0:4294967295:2",
+            "0:10:5,3:20:5",
+            "0:10:5,5:12:5",
+            "-1:0:1",
+        ] {
+            assert!(IdMaps::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn who_owns_what_was_set_aside() {
+        let text = "root:1:1\nalice:100000:65536\n1001:200000:10\n";
+        assert_eq!(
+            find_set_aside(text, 1000, Some("alice")),
+            Some(Range { inside: 1, outside: 100_000, count: 65_536 })
+        );
+        assert_eq!(find_set_aside(text, 1001, None).map(|range| range.count), Some(10));
+        assert_eq!(find_set_aside(text, 1002, Some("bob")), None);
+    }
+
+    #[test]
+    fn our_own_table() {
+        assert!(is_whole("         0          0 4294967295\n"));
+        assert!(!is_whole("0 1000 1\n"));
+        assert_eq!(as_they_are("0 1000 1\n1 100000 65536\n")[1], Range { inside: 1, outside: 1, count: 65_536 });
+    }
+}

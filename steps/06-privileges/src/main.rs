@@ -1,0 +1,98 @@
+//! Step 6, the launcher so far: a command in a cell, in handcuffs.
+
+use std::convert::Infallible;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use cgroups::Group;
+use chroot::Command;
+use clap::Parser;
+use network::Network;
+use pivot_root::Mounts;
+use privileges::{Hatch, Privileges};
+
+/// Run a command in a cell whose root is nobody outside
+#[derive(Parser, Debug)]
+#[command(name = "privileges", version, after_help = "privileges prune removes what a crash has left behind.")]
+struct Options {
+    #[command(flatten)]
+    explain: kernel::ExplainOptions,
+    #[command(flatten)]
+    namespaces: namespaces::NamespaceOptions,
+    #[command(flatten)]
+    mounts: pivot_root::MountOptions,
+    #[command(flatten)]
+    network: network::NetworkOptions,
+    #[command(flatten)]
+    limits: cgroups::LimitOptions,
+    #[command(flatten)]
+    privileges: privileges::PrivilegeOptions,
+    #[command(flatten)]
+    command: chroot::CommandOptions,
+}
+
+fn main() -> ExitCode {
+    kernel::launcher::run(parent)
+}
+
+/// All that the child needs of what its parent has checked and made.
+struct Cell<'a> {
+    options: &'a Options,
+    command: &'a Command,
+    mounts: &'a Mounts,
+    network: &'a Network,
+    group: &'a Group,
+    privileges: &'a Privileges,
+    hatch: &'a Hatch,
+}
+
+// ANCHOR: launch
+fn parent(options: Options) -> Result<ExitCode> {
+    options.explain.begin("parent");
+    chroot::close_inherited()?;
+    let limits = options.limits.check()?;
+    if options.command.is("prune") {
+        let removed = [cgroups::prune(&limits)?, network::prune()?].concat();
+        removed.iter().for_each(|line| println!("{line}"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let command = &options.command.check()?;
+    let mut mounts = options.mounts.check()?;
+    options.namespaces.check()?;
+    let network = options.network.check()?;
+    let privileges = &options.privileges.check()?;
+    let group = &Group::make_or_stay(&limits)?;
+    mounts.add_file_systems(group.file_systems());
+    let mut network = network.prepare()?;
+    mounts.add_files(network.files(&options.namespaces.hostname()?));
+    options.namespaces.set_clocks()?;
+    let hatch = &Hatch::new()?;
+    let flags = options.namespaces.flags() | network.flags() | privileges.flags();
+    let (options, mounts) = (&options, &mounts);
+    let cell = Cell { options, command, mounts, network: &network, group, privileges, hatch };
+    let child = namespaces::spawn_into(flags, group.entrance(), || child(&cell))?;
+    privileges.admit(&child, hatch, &command.rootfs, mounts)?;
+    network.plug(&child)?;
+    child.open_gate()?;
+    child.read_report()?;
+    let code = child.wait()?;
+    group.tell_end();
+    Ok(code)
+}
+
+fn child(cell: &Cell) -> Result<Infallible> {
+    cell.group.join()?;
+    cell.privileges.take_on_root()?;
+    namespaces::make_mounts_private()?;
+    cell.options.namespaces.set_hostname()?;
+    cell.network.settle_in()?;
+    let sources = cell.privileges.sources(cell.hatch, &cell.command.rootfs, cell.mounts)?;
+    let root = pivot_root::prepare_from(sources, cell.mounts)?;
+    root.pivot()?;
+    root.furnish()?;
+    let handcuffs = cell.privileges.handcuffs()?;
+    let command = cell.command.at_home(handcuffs.user.home.as_deref())?;
+    handcuffs.put_on()?;
+    cell.options.namespaces.become_command(|| chroot::exec(&command))
+}
+// ANCHOR_END: launch

@@ -1,0 +1,164 @@
+//! Whom the command runs as: `--user`, looked up in the cell's own /etc/passwd and /etc/group (man 5 passwd, man 5 group).
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use kernel::sys::privilege;
+use kernel::{Errno, Failure, Remedy, purpose};
+
+/// A user, as it was asked for: names or numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    user: String,
+    group: Option<String>,
+}
+
+/// A user of the cell.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct User {
+    /// Its number.
+    pub uid: u32,
+    /// Its group's number.
+    pub gid: u32,
+    /// The other groups that it belongs to.
+    pub groups: Vec<u32>,
+    /// Its home directory, if /etc/passwd knows it.
+    pub home: Option<String>,
+}
+
+impl Asked {
+    /// Reads `USER[:GROUP]`, each a name or a number.
+    ///
+    /// # Errors
+    /// Something is empty, or a number is none that a user can have.
+    pub fn parse(text: &str) -> Result<Asked, Failure> {
+        let refuse =
+            |why: &str| Failure::new(format!("--user {text:?}: {why}")).hint("such as 1000, 1000:1000 or www-data");
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (text, None),
+        };
+        for part in std::iter::once(user).chain(group) {
+            if part.is_empty() {
+                return Err(refuse("something is missing"));
+            }
+            // 4294967295 is -1, which means "leave it as it is" to the kernel.
+            let odd = part.starts_with(['-', '+']) || part.contains(char::is_whitespace);
+            if odd
+                || (part.bytes().all(|byte| byte.is_ascii_digit())
+                    && part.parse::<u32>().is_ok_and(|id| id == u32::MAX))
+            {
+                return Err(refuse("that is neither a name nor a number"));
+            }
+        }
+        Ok(Asked { user: user.to_owned(), group: group.map(str::to_owned) })
+    }
+
+    /// Looks it up. Call it inside the new root: no symbolic link leads out of there.
+    ///
+    /// # Errors
+    /// A name that is not in the files.
+    pub fn find(&self) -> Result<User> {
+        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        Ok(self.find_in(&read("/etc/passwd"), &read("/etc/group"))?)
+    }
+
+    // ANCHOR: find
+    /// A number need not be in the files. It is in group 0 then, unless one was named.
+    fn find_in(&self, passwd: &str, group: &str) -> Result<User, Failure> {
+        let entry = entries(passwd).find(|entry| entry[0] == self.user || entry.get(2) == Some(&&*self.user));
+        let number = |at: usize| entry.as_ref().and_then(|entry| entry.get(at)?.parse().ok());
+        let uid = number(2).or_else(|| self.user.parse().ok());
+        let uid = uid.ok_or_else(|| not_there("user", &self.user, "/etc/passwd"))?;
+        let gid = match &self.group {
+            Some(wanted) => find_group(group, wanted)?,
+            None => number(3).unwrap_or(0),
+        };
+        let name = entry.as_ref().map(|entry| entry[0]).filter(|_| self.group.is_none());
+        let member = |entry: &Vec<&str>| entry.get(3)?.split(',').any(|member| Some(member) == name).then_some(());
+        let groups = entries(group).filter(|entry| member(entry).is_some());
+        let groups = groups.filter_map(|entry| entry.get(2)?.parse().ok()).filter(|id| *id != gid).collect();
+        let home = entry.as_ref().and_then(|entry| entry.get(5)).map(|home| (*home).to_owned());
+        Ok(User { uid, gid, groups, home })
+    }
+    // ANCHOR_END: find
+}
+
+fn find_group(text: &str, wanted: &str) -> Result<u32, Failure> {
+    let named = entries(text).find(|entry| entry[0] == wanted).and_then(|entry| entry.get(2)?.parse().ok());
+    named.or_else(|| wanted.parse().ok()).ok_or_else(|| not_there("group", wanted, "/etc/group"))
+}
+
+fn entries(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(':').collect())
+}
+
+fn not_there(what: &str, name: &str, file: &str) -> Failure {
+    Failure::new(format!("there is no {what} {name:?} in the cell"))
+        .hint(format!("its {file} has the names; a number works always"))
+}
+
+/// The name of a user, in the text of an /etc/passwd.
+pub(crate) fn name_of(passwd: &str, uid: u32) -> Option<String> {
+    let found = entries(passwd).find(|entry| entry.get(2).and_then(|id| id.parse().ok()) == Some(uid));
+    found.map(|entry| entry[0].to_owned())
+}
+
+impl User {
+    // ANCHOR: put_on
+    /// Becomes the user: the other groups first, the user last, for root's rights are gone then.
+    ///
+    /// # Errors
+    /// EINVAL: the cell's user namespace has no such id.
+    pub fn put_on(&self) -> Result<()> {
+        purpose("whom the command runs as: groups first, for who is root no more cannot change them");
+        let no_such = "this cell's user namespace has no such id: --userns gives it more";
+        // Where a single id is all there is, groups are shut: there are none to lose.
+        let groups = privilege::set_groups(&self.groups);
+        if !self.groups.is_empty() || !is_shut(&groups) {
+            groups.hint_on(Errno::EINVAL, no_such).context("cannot leave the caller's groups")?;
+        }
+        privilege::set_group(self.gid)
+            .hint_on(Errno::EINVAL, no_such)
+            .with_context(|| format!("cannot become group {}", self.gid))?;
+        privilege::set_user(self.uid)
+            .hint_on(Errno::EINVAL, no_such)
+            .with_context(|| format!("cannot become user {}", self.uid))
+    }
+    // ANCHOR_END: put_on
+}
+
+fn is_shut(result: &Result<(), Failure>) -> bool {
+    let denied = || fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny");
+    result.as_ref().is_err_and(|refused| refused.errno() == Some(Errno::EPERM)) && denied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nwww:x:33:33::/var/www:/bin/false\n7:x:70:70::/seven:/bin/sh\n";
+    const GROUP: &str = "root:x:0:\nwww:x:33:\nlog:x:4:www,other\nlone:x:9:\n";
+
+    fn find(text: &str) -> Result<User, Failure> {
+        Asked::parse(text)?.find_in(PASSWD, GROUP)
+    }
+
+    #[test]
+    fn names_and_numbers() {
+        let www = User { uid: 33, gid: 33, groups: vec![4], home: Some("/var/www".to_owned()) };
+        assert_eq!(find("www").unwrap(), www);
+        assert_eq!(find("33").unwrap(), www, "by number");
+        assert_eq!(find("www:log").unwrap(), User { gid: 4, groups: vec![], ..www });
+        assert_eq!(find("1000").unwrap(), User { uid: 1000, ..User::default() });
+        assert_eq!(find("1000:50").unwrap(), User { uid: 1000, gid: 50, ..User::default() });
+        assert_eq!(find("7").unwrap().uid, 70, "a name of digits is a name first");
+    }
+
+    #[test]
+    fn nobody_else() {
+        for wrong in ["", ":", "www:", ":33", "-1", "4294967295", "4294967296", " 1", "nosuch", "www:nosuch", "0x10"] {
+            assert!(find(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

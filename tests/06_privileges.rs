@@ -1,0 +1,434 @@
+//! Step 6, handcuffs: what root may still do in a cell, and who it is outside.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use classroom::attacks::COLUMNS;
+use classroom::lab::{FIGURES, LOUD, binary, not_run, workspace};
+use classroom::world::sh;
+use classroom::{Lab, Output, World, check, every_step, lab};
+
+const STEP: &str = "privileges";
+
+/// Runs a command in a cell without a network, which these tests do not need.
+fn run(lab: &Lab, arguments: &[&str]) -> Output {
+    lab.run(STEP, &[&["--net", "none"], arguments].concat())
+}
+
+/// What came of an attack, and the reason.
+fn attack(lab: &Lab, options: &[&str], name: &str) -> String {
+    let mut words = vec![binary(STEP).display().to_string(), "--net".into(), "none".into()];
+    words.extend(options.iter().map(|option| (*option).to_owned()));
+    words.extend(["inmate", "attack", name].map(str::to_owned));
+    lab.verdict_of(name, words)
+}
+
+#[test]
+fn explained() {
+    lab!(World::Root, |lab| {
+        let story = run(lab, &["--explain", "true"]).to_string();
+        let ours = |line: &&str| {
+            let told =
+                ["who is who", "whom the command runs", "hatch", "hand", "shown with", "keys", "look into", "can ever"];
+            let calls =
+                ["id_map", "uid", "groups", "gid", "cap", "CAP", "keyctl", "sendmsg", "recvmsg", "IDMAP", "DUMPABLE"];
+            let more = [
+                "NO_NEW_PRIVS",
+                "seccomp",
+                "clone3",
+                "PDEATHSIG",
+                "umask",
+                "ns/user",
+                "asks this filter",
+                "makes more",
+            ];
+            line.starts_with('$') || [&told[..], &calls, &more].concat().iter().any(|word| line.contains(word))
+        };
+        let story: String = story.lines().filter(ours).map(|line| format!("{line}\n")).collect();
+        check!("privileges_explained", story);
+    });
+}
+
+#[test]
+fn report() {
+    lab!(World::Root, |lab| {
+        check!("privileges_report", run(lab, &["--hostname", "cell", "inmate", "report"]));
+        let options =
+            ["--user", "1000:100", "--cap-add", "net_raw", "--cap-drop", "mknod", "--ulimit", "nofile=64:128"];
+        let output = run(lab, &[&options[..], &["--seccomp", "unconfined", "--init", "inmate", "report"]].concat());
+        for line in [
+            "process       pid 2, parent 1",
+            "user          uid 1000, gid 100",
+            "capabilities  effective 2000, permitted 2000, inheritable 2000, bounding a00425fb, ambient 2000",
+            "keyring       its own",
+            "no new privs  1",
+        ] {
+            assert!(output.text.replace("uid N, gid N", "uid 1000, gid 100").contains(line), "{line}: {output}");
+        }
+        assert_eq!(run(lab, &[&options[..], &["sh", "-c", "ulimit -n; ulimit -Hn"]].concat()).text, "64\n128\n");
+    });
+}
+
+/// An ordinary user starts the same launcher, with no help from anybody.
+#[test]
+fn report_rootless() {
+    lab!(World::User, |lab| {
+        check!("privileges_report@rootless", run(lab, &["--hostname", "cell", "inmate", "report"]));
+    });
+}
+
+#[test]
+fn calls() {
+    lab!(World::Root, |lab| {
+        check!("privileges_calls", run(lab, &["inmate", "calls"]));
+        check!("privileges_calls_unconfined", run(lab, &["--seccomp", "unconfined", "inmate", "calls"]));
+    });
+}
+
+// Each attack, and which handcuff holds it.
+
+/// Take the handcuffs off that hold an attack, and it gets out again. (Harmless: the attacks prove reach only.)
+#[test]
+fn without_handcuffs_the_attacks_work_again() {
+    lab!(World::Root, |lab| {
+        let unhindered = ["--userns", "host", "--cap-add", "ALL", "--seccomp", "unconfined"];
+        for (name, options) in [
+            ("mount", &unhindered[..]),
+            ("remount", &unhindered),
+            ("file-handle", &["--userns", "host", "--cap-add", "DAC_READ_SEARCH"]),
+            ("tiocsti", &["--seccomp", "unconfined"]),
+            ("keyring", &["--no-new-keyring", "--seccomp", "unconfined", "--userns", "host"]),
+            ("setuid", &["--allow-new-privs"]),
+        ] {
+            let [held, escaped] = [&[][..], options].map(|options| attack(lab, options, name));
+            if escaped.starts_with("n/a") || held.starts_with("n/a") {
+                eprintln!("{LOUD}: {name}: {escaped}");
+                continue;
+            }
+            assert!(held.starts_with("HELD"), "{name}: {held}");
+            assert!(escaped.starts_with("ESCAPED"), "{name} with {options:?}: {escaped}");
+        }
+    });
+}
+
+/// One pair of handcuffs is enough for most attacks: with each of them taken off alone, the others still hold.
+#[test]
+fn one_handcuff_less_still_holds() {
+    lab!(World::Root, |lab| {
+        for options in [&["--userns", "host"][..], &["--cap-add", "SYS_ADMIN"], &["--seccomp", "unconfined"]] {
+            for name in ["mount", "remount", "mknod", "file-handle", "proc-sys"] {
+                let verdict = attack(lab, options, name);
+                assert!(
+                    verdict.starts_with("HELD") || verdict.starts_with("n/a"),
+                    "{name} with {options:?}: {verdict}"
+                );
+            }
+        }
+    });
+}
+
+/// An ordinary user's cell holds every attack as well.
+#[test]
+fn attacks_rootless() {
+    lab!(World::User, |lab| {
+        let column = COLUMNS.into_iter().find(|column| column.name == STEP).unwrap();
+        for name in ["mount", "remount", "mknod", "file-handle", "keyring", "setuid", "proc-sys", "chroot", "tiocsti"] {
+            let verdict = lab.attack(column, name);
+            assert!(["HELD", "n/a"].contains(&&*verdict.word), "{name}: {verdict:?}");
+        }
+    });
+}
+
+#[test]
+fn a_setuid_program() {
+    lab!(World::Root, |lab| {
+        let program = lab.rootfs.join("bin/setuid-report");
+        fs::copy(lab.rootfs.join("bin/inmate"), &program).unwrap();
+        fs::set_permissions(&program, PermissionsExt::from_mode(0o4755)).unwrap();
+        let script = "setuid-report report | grep '^user'";
+        let with = run(lab, &["--user", "1000", "--allow-new-privs", "sh", "-c", script]);
+        let without = run(lab, &["--user", "1000", "sh", "-c", script]);
+        assert!(with.text.contains("uid 0"), "{with}");
+        assert!(!without.text.contains("uid 0"), "{without}");
+        check!("privileges_setuid", format!("{with}\n{without}"));
+        fs::remove_file(program).unwrap();
+    });
+}
+
+// Who is who.
+
+#[test]
+fn users() {
+    lab!(World::Root, |lab| {
+        let passwd = lab.rootfs.join("etc/passwd");
+        let before = fs::read_to_string(&passwd).unwrap();
+        fs::write(&passwd, format!("{before}web:x:33:33::/var/www:/bin/sh\n")).unwrap();
+        let who = |user: &str| run(lab, &["--user", user, "sh", "-c", "echo $(id -u) $(id -g) $HOME"]).text;
+        assert_eq!(who("0"), "0 0 /root\n");
+        assert_eq!(who("web"), "33 33 /var/www\n");
+        assert_eq!(who("33"), "33 33 /var/www\n");
+        assert_eq!(who("web:7"), "33 7 /var/www\n");
+        assert_eq!(who("4321"), "4321 0 /root\n");
+        let groups = run(lab, &["sh", "-c", "grep Groups /proc/self/status"]);
+        assert_eq!(groups.text.trim(), "Groups:", "none of the caller's come along");
+        fs::write(passwd, before).unwrap();
+    });
+}
+
+/// What root of the cell writes into a volume belongs to the host's root; what a cell's user owns, to the same number.
+#[test]
+fn files_have_the_owners_that_one_expects() {
+    lab!(World::Root, |lab| {
+        let shared = lab.folder.join("shared");
+        fs::create_dir(&shared).unwrap();
+        fs::set_permissions(&shared, PermissionsExt::from_mode(0o777)).unwrap();
+        let volume = format!("{}:/mnt", shared.display());
+        let touch = |options: &[&str], name: &str| {
+            let script = format!("touch /mnt/{name}; stat -c '%u:%g' /mnt/{name}");
+            let output = run(lab, &[options, &["-v", &volume, "sh", "-c", &script]].concat());
+            let file = shared.join(name).metadata().unwrap();
+            (output.text.trim().to_owned(), format!("{}:{}", file.uid(), file.gid()))
+        };
+        let equal = |owner: &str| (owner.to_owned(), owner.to_owned());
+        assert_eq!(touch(&[], "by-root"), equal("0:0"));
+        assert_eq!(touch(&["--user", "1000:100"], "by-user"), equal("1000:100"));
+        assert_eq!(touch(&["--userns", "host"], "by-the-hosts-root"), equal("0:0"));
+        // A folder that belongs to the cell's ids already is left as it is.
+        std::os::unix::fs::chown(&shared, Some(524_288), Some(524_288)).unwrap();
+        assert_eq!(touch(&[], "theirs"), ("0:0".to_owned(), "524288:524288".to_owned()));
+        let process = run(lab, &["sh", "-c", "cat /proc/self/uid_map | tr -s ' '"]);
+        assert_eq!(process.text, " 0 524288 65536\n");
+        fs::remove_dir_all(shared).unwrap();
+    });
+}
+
+#[test]
+fn a_map_of_ones_own() {
+    lab!(World::Root, |lab| {
+        let map = run(lab, &["--userns", "0:700000:10,10:800000:1", "--user", "10", "cat", "/proc/self/uid_map"]);
+        let numbers: Vec<&str> = map.text.split_whitespace().collect();
+        assert_eq!(numbers, ["0", "700000", "10", "10", "800000", "1"]);
+        let outside = run(lab, &["--userns", "0:700000:10", "--user", "10", "true"]);
+        assert!(outside.code == 125 && outside.text.contains("no such id"), "{outside}");
+    });
+}
+
+/// An ordinary user, known to this machine, with ids set aside for him: as a fresh account is.
+struct Account {
+    files: Vec<PathBuf>,
+}
+
+impl Account {
+    /// The files lie over the machine's own, in the lab's mount namespace only.
+    fn new(lab: &Lab, ids_set_aside: bool) -> Account {
+        let ids = if ids_set_aside { "learner:200000:65536\n" } else { "" };
+        let passwd = fs::read_to_string("/etc/passwd").unwrap();
+        let files = [
+            ("/etc/passwd", format!("{passwd}learner:x:4242:4242::/tmp:/bin/sh\n")),
+            ("/etc/subuid", ids.to_owned()),
+            ("/etc/subgid", ids.to_owned()),
+        ];
+        let places = files.iter().map(|(place, text)| {
+            let file = lab.folder.join(Path::new(place).file_name().unwrap());
+            fs::write(&file, text).unwrap();
+            if !Path::new(place).exists() {
+                fs::write(place, "").unwrap();
+            }
+            sh(&format!("mount --bind {} {place}", file.display()));
+            PathBuf::from(place)
+        });
+        let account = Account { files: places.collect() };
+        sh(&format!("chown -R 4242:4242 {}", lab.rootfs.display()));
+        account
+    }
+
+    fn run(&self, lab: &Lab, arguments: &[&str]) -> Output {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "4242", "--regid", "4242", "--clear-groups"]).arg(binary(STEP)).args(arguments);
+        command.env("CELLBLOCK_ROOTFS", &lab.rootfs).stdin(std::process::Stdio::null());
+        lab.output(String::new(), command)
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.files.iter().for_each(|file| sh(&format!("umount {0}", file.display())));
+    }
+}
+
+#[test]
+fn an_ordinary_user() {
+    lab!(World::Root, |lab| {
+        let script =
+            "echo $(id -u) $(cat /proc/self/setgroups) $(cat /proc/self/uid_map); touch /tmp/mine && echo writes";
+        let account = Account::new(lab, false);
+        let alone = account.run(lab, &["sh", "-c", script]);
+        assert_eq!(alone.text, "0 deny 0 4242 1\nwrites\n", "{alone}");
+        assert!(account.run(lab, &["--user", "1", "true"]).text.contains("no such id"));
+        assert_eq!(account.run(lab, &["--net", "host", "true"]).code, 0);
+        assert!(account.run(lab, &["--net", "bridge", "true"]).code == 125);
+        drop(account);
+        if !Path::new("/usr/bin/newuidmap").exists() {
+            return not_run("an_ordinary_user", "newuidmap is not installed: scripts/bootstrap --with lint");
+        }
+        let account = Account::new(lab, true);
+        let lent = account.run(lab, &["sh", "-c", script]);
+        assert_eq!(lent.text, "0 allow 0 4242 1 1 200000 65536\nwrites\n", "{lent}");
+        assert_eq!(account.run(lab, &["--user", "1000:1000", "sh", "-c", "id -u; id -g"]).text, "1000\n1000\n");
+        let file = lab.rootfs.join("tmp/mine");
+        assert_eq!(file.metadata().unwrap().uid(), 4242);
+        fs::remove_file(file).unwrap();
+        drop(account);
+        lab.restore();
+        ["passwd", "subuid", "subgid"].iter().for_each(|name| fs::remove_file(lab.folder.join(name)).unwrap());
+    });
+}
+
+// Programs must still work.
+
+#[test]
+fn threads_and_the_shell() {
+    lab!(World::Root, |lab| {
+        assert_eq!(run(lab, &["inmate", "threads"]).text, "four threads have counted to 30\n");
+        assert_eq!(
+            run(lab, &["--init", "sh", "-c", "seq 3 | while read n; do (echo $n); done | tr '\\n' ' '"]).text,
+            "1 2 3\n"
+        );
+    });
+}
+
+/// Debian's programs under the default filter.
+#[test]
+fn debian() {
+    lab!(World::Root, |lab| {
+        let debian = workspace().join("target/rootfs/debian");
+        if !debian.join("usr/bin/python3").exists() {
+            return not_run(
+                "debian",
+                "no target/rootfs/debian with python3: scripts/rootfs debian --with python3-minimal",
+            );
+        }
+        let threads = "import threading, subprocess, sys, time\n\
+                       threads = [threading.Thread(target=time.sleep, args=(0.01,)) for _ in range(8)]\n\
+                       [thread.start() for thread in threads]; [thread.join() for thread in threads]\n\
+                       sys.stdout.write(subprocess.run(['echo', 'a child of python'], capture_output=True, text=True).stdout)";
+        for (command, expected) in [
+            (&["apt-get", "--version"][..], "apt "),
+            (&["python3", "-c", threads], "a child of python"),
+            (&["bash", "-c", "diff <(echo 1) <(echo 1) && echo same"], "same"),
+            (&["ssh", "-V"], "OpenSSH"),
+            (&["dpkg", "--print-architecture"], "64"),
+        ] {
+            let options = ["--rootfs", debian.to_str().unwrap(), "--read-only", "--tmpfs", "/tmp"];
+            let output = run(lab, &[&options[..], command].concat());
+            assert!(output.code == 0 && output.text.contains(expected), "{command:?}: {output}");
+        }
+    });
+}
+
+// What every launcher must show.
+
+#[test]
+fn exit_codes() {
+    lab!(World::Root, |lab| {
+        lab.run(STEP, &["true"]); // says that forwarding was off
+        every_step::exit_codes(lab, STEP, &["--init"]);
+        std::thread::sleep(std::time::Duration::from_millis(300)); // killed cells' networks go in the background
+        lab.run(STEP, &["prune"]);
+    });
+}
+
+#[test]
+fn no_descriptor_leads_out() {
+    lab!(World::User, |lab| every_step::no_descriptor_leads_out(lab, STEP));
+}
+
+#[test]
+fn started_anyhow() {
+    lab!(World::User, |lab| every_step::started_anyhow(lab, STEP));
+}
+
+#[test]
+fn killed_at_every_moment() {
+    lab!(World::Root, |lab| {
+        every_step::killed_at_every_moment(lab, STEP, &["--net", "none"]);
+        lab.run(STEP, &["prune"]);
+    });
+}
+
+/// With an init of our own in it, a cell must not lead to the launcher's file (CVE-2019-5736), nor be looked into.
+#[test]
+fn the_init_is_shut() {
+    lab!(World::Root, |lab| {
+        let script =
+            "readlink /proc/1/exe || echo shut; ls /proc/1/fd >/dev/null || echo shut; grep Seccomp: /proc/1/status";
+        let output = run(lab, &["--init", "sh", "-c", script]);
+        assert_eq!(output.text.matches("shut").count(), 2, "{output}");
+        assert!(output.text.contains("Seccomp:\t2"), "{output}");
+    });
+}
+
+#[test]
+fn failures() {
+    lab!(World::Root, |lab| {
+        let put = |name: &str, text: &str| {
+            let file = lab.folder.join(name);
+            fs::write(&file, text).unwrap();
+            file.display().to_string()
+        };
+        let (no_json, no_action) = (put("no-json", "{"), put("no-action", r#"{"defaultAction": "SCMP_ACT_FORBID"}"#));
+        let foreign = r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": [{"names": ["arm_fadvise64_64", "no_such_call"], "action": "SCMP_ACT_ERRNO"}]}"#;
+        let foreign = put("foreign", foreign);
+        let wrong: &[&[&str]] = &[
+            &["--user", "nosuch", "true"],
+            &["--user", "", "true"],
+            &["--user", "70000", "true"],
+            &["--userns", "nosuch", "true"],
+            &["--userns", "1:100000:10", "true"],
+            &["--userns", "0:100000:10,5:200000:10", "true"],
+            &["--userns", "0:4294967295:2", "true"],
+            &["--cap-add", "nosuch", "true"],
+            &["--cap-drop", "CAP_NOSUCH", "true"],
+            &["--seccomp", "/nosuch", "true"],
+            &["--seccomp", &no_json, "true"],
+            &["--seccomp", &no_action, "true"],
+            &["--ulimit", "nosuch=1", "true"],
+            &["--ulimit", "nofile=2:1", "true"],
+            &["--umask", "999", "true"],
+        ];
+        let said: String = wrong.iter().map(|arguments| format!("{}\n", run(lab, arguments))).collect();
+        check!("privileges_failures", said);
+        // Calls of other machines, or that nobody knows, are passed over, as runc does: a profile is written for many.
+        assert_eq!(run(lab, &["--seccomp", &foreign, "true"]).code, 0);
+        ["no-json", "no-action", "foreign"].iter().for_each(|name| fs::remove_file(lab.folder.join(name)).unwrap());
+    });
+}
+
+#[test]
+fn the_cost() {
+    lab!(World::Root, |lab| {
+        let time = |launcher: &str| {
+            let begin = Instant::now();
+            assert_eq!(lab.run(launcher, &["--net", "none", "true"]).code, 0);
+            begin.elapsed().as_secs_f64() * 1000.0
+        };
+        let mut times: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
+        for _ in 0..30 {
+            times[0].push(time("cgroups"));
+            times[1].push(time(STEP));
+        }
+        let [rations, handcuffs] = times.map(|mut all| {
+            all.sort_by(f64::total_cmp);
+            all[all.len() / 2]
+        });
+        eprintln!(
+            "{FIGURES}: a launch of step 5 {rations:.1} ms, of step 6 {handcuffs:.1} ms, ratio {:.2} (medians, not optimised)",
+            handcuffs / rations
+        );
+        assert!(handcuffs < 4.0 * rations, "{handcuffs} against {rations}");
+    });
+}
