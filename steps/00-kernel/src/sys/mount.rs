@@ -83,6 +83,15 @@ pub fn fsconfig_set(fs: &Fd, key: &CStr, value: &CStr) -> Result<(), Failure> {
         .map_err(|f| with_log(fs, f))
 }
 
+/// Sets one of its options that has no value (man 2 fsconfig): `cpu`.
+pub fn fsconfig_flag(fs: &Fd, key: &CStr) -> Result<(), Failure> {
+    const SET_FLAG: libc::c_uint = 0;
+    let null = std::ptr::null::<libc::c_char>();
+    // SAFETY: `key` ends with a NUL and outlives the call; this command takes no value.
+    let result = unsafe { libc::syscall(libc::SYS_fsconfig, fs.raw(), SET_FLAG, key.as_ptr(), null, 0) };
+    call(format_args!("fsconfig({fs}, {key:?})"), Errno::result(result).map(drop)).map_err(|f| with_log(fs, f))
+}
+
 /// Makes the file system as configured, and a mount of it that has no place yet (man 2 fsmount).
 pub fn fsmount(fs: &Fd, attributes: Attributes, label: &'static str) -> Result<Fd, Failure> {
     const CMD_CREATE: libc::c_uint = 6;
