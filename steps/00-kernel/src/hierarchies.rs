@@ -43,6 +43,13 @@ impl Hierarchy {
         Some(Hierarchy { root, point, read_only, options })
     }
 
+    /// The controllers of a v1 hierarchy; none where it only has a name.
+    pub fn controllers(&self) -> Vec<&str> {
+        const OTHERS: [&str; 7] = ["rw", "ro", "noprefix", "xattr", "cpuset_v2_mode", "favordynmods", "clone_children"];
+        let options = self.options.trim_end().split(',');
+        options.filter(|option| !OTHERS.contains(option) && !option.contains('=')).collect()
+    }
+
     /// The path of a group; the mount point where the group lies outside of it.
     fn path_of(&self, group: &str) -> String {
         let below = if self.root == "/" { Some(group) } else { group.strip_prefix(&self.root) };
@@ -125,6 +132,8 @@ mod tests {
         assert_eq!(cpu.path_of("/docker/c0ffee/inner"), "/sys/fs/cgroup/cpu,cpuacct/inner");
         assert_eq!(cpu.path_of("/elsewhere"), "/sys/fs/cgroup/cpu,cpuacct");
         assert_eq!(cpu.path_of("/docker/c0ffee/../other"), "/sys/fs/cgroup/cpu,cpuacct");
+        assert_eq!(cpu.controllers(), ["cpu", "cpuacct"]);
+        assert_eq!(all.legacy[2].controllers(), [""; 0], "it has a name only");
     }
 
     #[test]

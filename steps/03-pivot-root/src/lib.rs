@@ -12,7 +12,7 @@
 //! 3. [`Root::furnish`]: each mount is put onto its place *below the new root*, resolved once. Whatever symbolic links
 //!    the root filesystem holds, they can lead nowhere else: there is no elsewhere any more.
 
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, CString, OsString};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -76,22 +76,46 @@ impl MountOptions {
     }
 }
 
-/// A file system that a later step needs: which kind, and where.
-#[derive(Debug)]
+/// A file system that a later step needs. It is mounted read-only, with these things in it.
+#[derive(Debug, Default)]
 pub struct FileSystem {
     /// As in /proc/filesystems.
     pub kind: &'static CStr,
     /// Its place, below the root.
-    pub place: &'static str,
+    pub place: String,
+    /// Its options, as `mount -o` takes them: `cpu`, or `size=64k`.
+    pub options: Vec<String>,
+    /// Directories that are made in it, for others to be mounted on.
+    pub directories: Vec<String>,
+    /// Symbolic links that are made in it: where each leads, and its name.
+    pub links: Vec<(String, String)>,
 }
 
 impl FileSystem {
     fn mount(&self) -> Result<Planned> {
         purpose("a file system of a later lesson, read-only");
-        let attributes = Attributes::RDONLY.and(Attributes::NOSUID).and(Attributes::NODEV).and(Attributes::NOEXEC);
-        let mount = file_system(self.kind, &[], attributes, "more")?;
-        Ok(Planned { what: "place it", mount, place: Place::system(self.place) })
+        let new = mount::fsopen(self.kind, "new")?;
+        for option in &self.options {
+            match option.split_once('=') {
+                Some((key, value)) => mount::fsconfig_set(&new, &c_string(key)?, &c_string(value)?)?,
+                None => mount::fsconfig_flag(&new, &c_string(option)?)?,
+            }
+        }
+        let quiet = Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::NOEXEC);
+        let mount = mount::fsmount(&new, quiet, "more")?;
+        for directory in &self.directories {
+            mount::mkdirat(&mount, Path::new(directory))?;
+        }
+        for (target, name) in &self.links {
+            mount::symlinkat(target, &mount, name)?;
+        }
+        mount::mount_setattr(&mount, Depth::One, Attributes::RDONLY)?;
+        Ok(Planned { what: "place it", mount, place: Place::system(&self.place) })
     }
+}
+
+fn c_string(text: &str) -> Result<CString> {
+    CString::new(text).with_context(|| format!("{text:?} cannot be a mount option"))
 }
 
 impl Mounts {

@@ -8,23 +8,27 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kernel::hierarchies::Hierarchies;
+use kernel::hierarchies::{Hierarchies, Hierarchy, has};
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure, Fd, purpose};
 use nix::fcntl::{Flock, FlockArg};
 use pivot_root::FileSystem;
 
+use crate::delegated::{self, Aside};
 use crate::limits::Limits;
 use crate::stats::{self, Used};
-use crate::{Setting, devices, v1, v2};
+use crate::{Setting, devices, v1, v2, view};
 
 /// What v1's trees are there for; v2 has no group for devices, and counts CPU time without being asked.
 const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];
+/// Where the cells' groups lie, unless something else is said.
+const PARENT: &str = "/cellblock";
 
 /// A group of processes, in one tree (v2) or in several (v1). Dropped, it is removed, and who is left in it is killed.
 #[derive(Debug)]
 pub struct Group {
     limits: Limits,
+    hierarchies: Hierarchies,
     /// The group's directory in each tree of v1; none on v2.
     legacy: Vec<PathBuf>,
     /// In the tree of v2, if there is one, even without controllers: there a group can be killed and watched.
@@ -33,27 +37,44 @@ pub struct Group {
     is_v2: bool,
     entrance: Option<Fd>,
     lock: Option<Flock<File>>,
+    /// Dropped after the group has been removed.
+    _aside: Option<Aside>,
 }
 
 impl Group {
-    // ANCHOR: make
     /// Makes the group and writes its limits.
     ///
     /// # Errors
     /// A controller that is missing; a group that is not ours to make; a value that the kernel refuses.
     pub fn make(limits: &Limits) -> Result<Group> {
+        // The last cell takes the parent with it; and a group that is not locked yet looks abandoned to another launcher. If
+        // that happens at this very moment, we begin again.
+        let is_gone = |error: &anyhow::Error| {
+            let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
+            matches!(errno, Some(Errno::ENOENT | Errno::EWOULDBLOCK))
+        };
+        let mut tries = 1..20;
+        loop {
+            match Group::try_to_make(limits) {
+                Err(error) if is_gone(&error) && tries.next().is_some() => {}
+                made => return made,
+            }
+        }
+    }
+
+    // ANCHOR: make
+    fn try_to_make(limits: &Limits) -> Result<Group> {
         let hierarchies = Hierarchies::read().context("cannot read which cgroups there are: is /proc mounted?")?;
-        let is_v2 = !["cpu", "memory", "pids"].iter().any(|name| hierarchies.legacy_with(name).is_some());
-        let (parents, unified_parent) = parents(&hierarchies, limits, is_v2)?;
-        remove_abandoned(unified_parent.iter().chain(&parents))?;
+        let is_v2 = is_v2(&hierarchies);
+        let parents = if is_v2 { v2_parents(&hierarchies, limits)? } else { v1_parents(&hierarchies, limits)? };
+        remove_abandoned(parents.unified.iter().chain(&parents.legacy))?;
         purpose("a group for this cell, with its limits");
         let name = format!("cell-{:08x}", kernel::sys::process::random()?);
-        let mut group =
-            Group { limits: limits.clone(), legacy: Vec::new(), unified: None, is_v2, entrance: None, lock: None };
-        if let Some(parent) = unified_parent {
+        let mut group = Group::none_yet(limits, hierarchies, is_v2, parents.aside);
+        if let Some(parent) = parents.unified {
             group.unified = Some(group.make_locked(parent.join(&name))?);
         }
-        for parent in parents {
+        for parent in parents.legacy {
             let directory = group.make_locked(parent.join(&name))?;
             if directory.join("cpuset.cpus").exists() {
                 v1::inherit_cpuset(&parent, &directory)?;
@@ -76,25 +97,29 @@ impl Group {
             matches!(errno, Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
         };
         match Group::make(limits) {
-            Err(error) if !limits.any() && not_ours(&error) => Ok(Group {
-                limits: limits.clone(),
-                legacy: Vec::new(),
-                unified: None,
-                is_v2: false,
-                entrance: None,
-                lock: None,
-            }),
+            Err(error) if !limits.any() && not_ours(&error) => {
+                Ok(Group::none_yet(limits, Hierarchies::read()?, false, None))
+            }
             made => made,
         }
     }
 
+    fn none_yet(limits: &Limits, hierarchies: Hierarchies, is_v2: bool, aside: Option<Aside>) -> Group {
+        let (limits, legacy) = (limits.clone(), Vec::new());
+        Group { limits, hierarchies, legacy, unified: None, is_v2, entrance: None, lock: None, _aside: aside }
+    }
+
     /// Makes a directory; the first is locked for as long as we live.
     fn make_locked(&mut self, directory: PathBuf) -> Result<PathBuf> {
-        cgroup::make(&directory).map_err(v2::not_ours)?;
+        cgroup::make(&directory).map_err(if self.is_v2 { delegated::not_ours } else { delegated::not_ours_v1 })?;
         if self.lock.is_none() {
-            let file = File::open(&directory).with_context(|| format!("cannot open {}", directory.display()))?;
-            let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock);
-            self.lock = Some(locked.map_err(|(_, errno)| Failure::call(format_args!("flock({directory:?})"), errno))?);
+            let refused = |errno| Failure::call(format_args!("flock({directory:?})"), errno);
+            let file = File::open(&directory).map_err(|_| refused(Errno::ENOENT))?;
+            let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| refused(errno))?;
+            if !directory.exists() {
+                return Err(refused(Errno::ENOENT).into());
+            }
+            self.lock = Some(locked);
         }
         Ok(directory)
     }
@@ -113,7 +138,12 @@ impl Group {
         Ok(())
     }
 
+    /// An ordinary user may load no program, and needs none: in a user namespace no device node can be made, and none
+    /// can be opened but those that were bound.
     fn guard_devices(&self) -> Result<()> {
+        if self.is_v2 && self.hierarchies.unified.as_ref().is_some_and(delegated::is_delegated) {
+            return Ok(());
+        }
         match (&self.entrance, self.is_v2) {
             (Some(entrance), true) => devices::attach_program(entrance),
             _ => match self.directories().find(|directory| directory.join("devices.deny").exists()) {
@@ -152,10 +182,13 @@ impl Group {
     }
     // ANCHOR_END: join
 
-    /// What the cell sees in /sys/fs/cgroup: its own part of the tree of v2, to be read only. On v1 it sees nothing.
+    /// What the cell sees in /sys/fs/cgroup: its own part of each tree that it is in, to be read only.
     pub fn file_systems(&self) -> Vec<FileSystem> {
-        let v2 = FileSystem { kind: c"cgroup2", place: "sys/fs/cgroup" };
-        self.is_v2.then_some(v2).into_iter().collect()
+        if self.is_v2 {
+            return view::v2();
+        }
+        let is_in = |tree: &&Hierarchy| self.legacy.iter().any(|directory| directory.starts_with(&tree.point));
+        view::v1(&self.hierarchies.legacy.iter().filter(is_in).collect::<Vec<_>>(), self.unified.is_some())
     }
 
     /// What the group has used until now.
@@ -204,17 +237,42 @@ impl Drop for Group {
     }
 }
 
+/// Whether the controllers are in the tree of v2.
+fn is_v2(hierarchies: &Hierarchies) -> bool {
+    !["cpu", "memory", "pids"].iter().any(|name| hierarchies.legacy_with(name).is_some())
+}
+
 /// The groups below which ours is made, in v1's trees and in v2's.
-fn parents(hierarchies: &Hierarchies, limits: &Limits, is_v2: bool) -> Result<(Vec<PathBuf>, Option<PathBuf>)> {
-    if is_v2 {
-        let there =
-            hierarchies.unified.as_ref().map(|unified| cgroup::read(Path::new(&unified.point), "cgroup.controllers"));
-        let there = there.context("this machine has no cgroups: mount -t cgroup2 cgroup2 /sys/fs/cgroup")?;
-        let wanted = wanted(limits);
-        let offered = |name: &&&str| kernel::hierarchies::has(&there, name) || wanted.contains(*name);
-        let controllers: Vec<&str> = V2_CONTROLLERS.iter().filter(offered).copied().collect();
-        return Ok((Vec::new(), Some(v2::make_parent(hierarchies, &limits.parent, &controllers)?)));
+struct Parents {
+    legacy: Vec<PathBuf>,
+    unified: Option<PathBuf>,
+    aside: Option<Aside>,
+}
+
+fn v2_parents(hierarchies: &Hierarchies, limits: &Limits) -> Result<Parents> {
+    let tree = hierarchies.unified.as_ref();
+    let tree = tree.context("this machine has no cgroups: mount -t cgroup2 cgroup2 /sys/fs/cgroup")?;
+    let (start, below) = v2_place(hierarchies, tree, limits);
+    let (there, wanted) = (cgroup::read(&start, "cgroup.controllers"), wanted(limits));
+    let offered = |name: &&&str| has(&there, name) || wanted.contains(*name);
+    let controllers: Vec<&str> = V2_CONTROLLERS.iter().filter(offered).copied().collect();
+    let ours = PathBuf::from(hierarchies.our_directory(tree, ""));
+    let (parent, aside) = v2::make_parent(&start, below, &ours, &controllers)?;
+    Ok(Parents { legacy: Vec::new(), unified: Some(parent), aside })
+}
+
+/// Where the parent lies in the tree of v2: below which group, and its path from there. Who may not write at the top has
+/// to stay where he is.
+fn v2_place<'a>(hierarchies: &Hierarchies, tree: &Hierarchy, limits: &'a Limits) -> (PathBuf, &'a str) {
+    match &limits.parent {
+        Some(path) => (tree.point.clone().into(), path),
+        None if delegated::is_delegated(tree) => (delegated::base(hierarchies, tree), PARENT),
+        None => (tree.point.clone().into(), PARENT),
     }
+}
+
+fn v1_parents(hierarchies: &Hierarchies, limits: &Limits) -> Result<Parents> {
+    let parent = limits.parent.as_deref().unwrap_or(PARENT);
     let mut controllers = vec!["cpu", "cpuacct", "memory", "pids", "blkio", "devices"];
     controllers.retain(|name| hierarchies.legacy_with(name).is_some());
     for name in wanted(limits).iter().map(|name| if *name == "io" { "blkio" } else { *name }) {
@@ -222,10 +280,10 @@ fn parents(hierarchies: &Hierarchies, limits: &Limits, is_v2: bool) -> Result<(V
             controllers.push(name);
         }
     }
-    let parents = v1::make_parents(hierarchies, &limits.parent, &controllers)?;
+    let legacy = v1::make_parents(hierarchies, parent, &controllers)?;
     let unified = hierarchies.unified.as_ref().filter(|unified| !unified.read_only);
-    let unified = unified.map(|tree| v1::make_in(Path::new(&tree.point), &limits.parent, false)).transpose()?;
-    Ok((parents, unified))
+    let unified = unified.map(|tree| v1::make_in(Path::new(&tree.point), parent, false)).transpose()?;
+    Ok(Parents { legacy, unified, aside: None })
 }
 
 /// The controllers without which a limit that was asked for cannot be set.
@@ -233,7 +291,7 @@ fn wanted(limits: &Limits) -> Vec<&'static str> {
     let asked = [
         ("cpu", limits.quota.is_some() || limits.weight.is_some()),
         ("cpuset", limits.cpuset.is_some()),
-        ("memory", limits.memory.is_some()),
+        ("memory", limits.memory.is_some() || limits.memory_low.is_some()),
         ("pids", limits.pids.is_some()),
         ("io", !limits.io.is_empty()),
     ];
@@ -277,7 +335,8 @@ pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Resul
     let mut removed = Vec::new();
     for entry in fs::read_dir(first).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(file) = File::open(entry.path()).ok().filter(|_| name.starts_with("cell-")) else { continue };
+        let cell = name.starts_with("cell-").then(|| entry.path());
+        let Some(file) = cell.and_then(|cell| File::open(cell).ok()) else { continue };
         let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
         purpose("a group whose launcher was killed");
         let groups = parents.iter().map(|parent| parent.join(&name)).filter(|group| group.is_dir());
@@ -292,12 +351,23 @@ pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Resul
 /// Removes what killed launchers have left below a parent, and the parent if nobody else is in it.
 pub fn prune(limits: &Limits) -> Result<Vec<String>> {
     let hierarchies = Hierarchies::read().context("cannot read which cgroups there are")?;
-    let points = hierarchies.unified.iter().chain(&hierarchies.legacy).map(|tree| tree.point.clone());
-    let parents: Vec<PathBuf> = points.map(|point| PathBuf::from(format!("{point}{}", limits.parent))).collect();
-    let there: Vec<&PathBuf> = parents.iter().filter(|parent| parent.is_dir()).collect();
-    let removed = remove_abandoned(there.iter().copied())?;
-    for parent in there {
+    let there: Vec<PathBuf> = places(&hierarchies, limits).into_iter().filter(|parent| parent.is_dir()).collect();
+    let removed = remove_abandoned(there.iter())?;
+    let Some(first) = there.first() else { return Ok(removed) };
+    let removed = removed.iter().map(|name| first.join(name).display().to_string()).collect();
+    for parent in &there {
         let _ = fs::remove_dir(parent);
     }
     Ok(removed)
+}
+
+/// The parent in every tree, whether it is there or not.
+fn places(hierarchies: &Hierarchies, limits: &Limits) -> Vec<PathBuf> {
+    if let Some(tree) = hierarchies.unified.as_ref().filter(|_| is_v2(hierarchies)) {
+        let (start, below) = v2_place(hierarchies, tree, limits);
+        return vec![start.join(below.trim_start_matches('/'))];
+    }
+    let parent = limits.parent.as_deref().unwrap_or(PARENT);
+    let trees = hierarchies.unified.iter().chain(&hierarchies.legacy);
+    trees.map(|tree| PathBuf::from(format!("{}{parent}", tree.point))).collect()
 }

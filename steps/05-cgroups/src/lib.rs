@@ -12,16 +12,19 @@
 //!    namespace, in which its own group is the topmost.
 //! 4. When the command has ended: kill who is left, wait, remove.
 //!
-//! v2 ([`v2`]) is the lesson; v1 ([`v1`]) stands beside it, for machines that still have it.
+//! v2 ([`v2`]) is the lesson; v1 ([`v1`]) stands beside it, for machines that still have it. What an ordinary user can
+//! have is in [`delegated`], and what a cell sees of its groups in [`view`].
 
 use anyhow::Result;
 
+pub mod delegated;
 mod devices;
 mod group;
 mod limits;
 mod stats;
 pub mod v1;
 pub mod v2;
+pub mod view;
 
 pub use group::Group;
 pub use limits::{IoMax, LimitOptions, Limits};
@@ -44,5 +47,5 @@ impl Setting {
 /// Removes the groups that killed launchers have left, and returns a line for each.
 pub fn prune(limits: &Limits) -> Result<Vec<String>> {
     let removed = group::prune(limits)?;
-    Ok(removed.iter().map(|name| format!("removed the group {}/{name}", limits.parent)).collect())
+    Ok(removed.iter().map(|group| format!("removed the group {group}")).collect())
 }

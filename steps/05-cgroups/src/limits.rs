@@ -25,6 +25,10 @@ pub struct LimitOptions {
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
 
+    /// So much memory is left to it while others can give some: bytes, or with k, m, g
+    #[arg(long, value_name = "SIZE")]
+    memory_low: Option<String>,
+
     /// At most so many processes and threads
     #[arg(long, value_name = "NUMBER")]
     pids: Option<u64>,
@@ -37,7 +41,8 @@ pub struct LimitOptions {
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     oom_score_adj: Option<i32>,
 
-    /// The group below which the cell's own is made [default: /cellblock]
+    /// The group below which the cell's own is made, as a path from the top of the tree [default: /cellblock; where only
+    /// a part of the tree is yours, cellblock in the group that you are in]
     #[arg(long, value_name = "PATH")]
     cgroup_parent: Option<String>,
 
@@ -57,14 +62,16 @@ pub struct Limits {
     pub weight: Option<u64>,
     /// Bytes.
     pub memory: Option<u64>,
+    /// Bytes.
+    pub memory_low: Option<u64>,
     /// Processes and threads.
     pub pids: Option<u64>,
     /// Block devices, with a limit each.
     pub io: Vec<IoMax>,
     /// -1000 to 1000.
     pub oom_score_adj: Option<i32>,
-    /// Below which group, from the top.
-    pub parent: String,
+    /// Below which group, from the top, if one was named.
+    pub parent: Option<String>,
     /// Whether to say what was used.
     pub stats: bool,
 }
@@ -92,10 +99,11 @@ impl LimitOptions {
             cpuset: self.cpuset_cpus.as_deref().map(|text| cpuset(text, cpu_count())).transpose()?,
             weight: self.cpu_weight.map(|weight| in_range("--cpu-weight", weight, 1, 10_000)).transpose()?,
             memory: self.memory.as_deref().map(memory).transpose()?,
+            memory_low: memory_low(self.memory_low.as_deref(), self.memory.as_deref())?,
             pids: self.pids.map(|pids| in_range("--pids", pids, 1, 4_194_304)).transpose()?,
             io: self.io_max.iter().map(|text| io_max(text)).collect::<Result<_, _>>()?,
             oom_score_adj: self.oom_score_adj.map(oom_score_adj).transpose()?,
-            parent: parent(self.cgroup_parent.as_deref().unwrap_or("/cellblock"))?,
+            parent: self.cgroup_parent.as_deref().map(parent).transpose()?,
             stats: self.stats,
         })
     }
@@ -154,6 +162,17 @@ fn memory(text: &str) -> Result<u64, Failure> {
     let refuse = |why: &str| Failure::new(format!("--memory {text:?}: {why}")).hint("such as 64m; at least 512k");
     let bytes = size(text).ok_or_else(|| refuse("it is not a size"))?;
     if bytes < LEAST_MEMORY { Err(refuse("no program runs in so little")) } else { Ok(bytes) }
+}
+
+/// What it is left cannot be more than what it may have.
+fn memory_low(low: Option<&str>, most: Option<&str>) -> Result<Option<u64>, Failure> {
+    let Some(text) = low else { return Ok(None) };
+    let refuse = |why: &str| Failure::new(format!("--memory-low {text:?}: {why}")).hint("such as 16m");
+    match (size(text), most.and_then(size)) {
+        (None | Some(0), _) => Err(refuse("it is not a size")),
+        (Some(low), Some(most)) if low > most => Err(refuse("it is more than --memory")),
+        (low, _) => Ok(low),
+    }
 }
 
 /// A number with k, m, g or t behind it, or nothing.
@@ -230,6 +249,10 @@ mod tests {
         assert_eq!(memory("1G"), Ok(1 << 30));
         for wrong in ["", "0", "64", "64x", "64mm", "m", "-1", "99999999999t", "511k"] {
             assert!(memory(wrong).is_err(), "{wrong:?}");
+        }
+        assert_eq!(memory_low(Some("16m"), Some("64m")), Ok(Some(16 << 20)));
+        for (low, most) in [("", None), ("0", None), ("16x", None), ("65m", Some("64m"))] {
+            assert!(memory_low(Some(low), most).is_err(), "{low:?}");
         }
     }
 

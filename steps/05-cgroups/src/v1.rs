@@ -9,8 +9,8 @@ use kernel::sys::cgroup;
 use kernel::{Failure, purpose};
 
 use crate::Setting;
+use crate::delegated::not_ours_v1;
 use crate::limits::{Limits, PERIOD};
-use crate::v2::not_ours;
 
 /// The limits as v1's files take them.
 pub fn settings(limits: &Limits) -> Vec<Setting> {
@@ -29,6 +29,9 @@ pub fn settings(limits: &Limits) -> Vec<Setting> {
     if let Some(bytes) = limits.memory {
         set("memory.limit_in_bytes", bytes.to_string());
         set("memory.memsw.limit_in_bytes", bytes.to_string()); // memory and swap together
+    }
+    if let Some(bytes) = limits.memory_low {
+        set("memory.soft_limit_in_bytes", bytes.to_string()); // v1's nearest: a wish that the kernel may grant
     }
     if let Some(pids) = limits.pids {
         set("pids.max", pids.to_string());
@@ -80,7 +83,7 @@ pub fn make_in(top: &Path, path: &str, cpuset: bool) -> Result<PathBuf> {
         let above = group.clone();
         group.push(part);
         if !group.is_dir() {
-            cgroup::make(&group).map_err(not_ours).with_context(|| format!("cannot make {}", group.display()))?;
+            cgroup::make(&group).map_err(not_ours_v1).with_context(|| format!("cannot make {}", group.display()))?;
         }
         if cpuset {
             inherit_cpuset(&above, &group)?;

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kernel::hierarchies::{Hierarchies, has};
+use kernel::hierarchies::has;
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure, Remedy, purpose};
 
 use crate::Setting;
+use crate::delegated::{Aside, how_to_leave, not_ours};
 use crate::limits::{Limits, PERIOD};
 
 // ANCHOR: settings
@@ -28,6 +29,9 @@ pub fn settings(limits: &Limits) -> Vec<Setting> {
         set("memory.max", bytes.to_string());
         set("memory.swap.max", "0".to_owned()); // else what does not fit is swapped out, beyond the limit
     }
+    if let Some(bytes) = limits.memory_low {
+        set("memory.low", bytes.to_string()); // no limit: so much is left to it while others can give
+    }
     if let Some(pids) = limits.pids {
         set("pids.max", pids.to_string());
     }
@@ -40,52 +44,48 @@ pub fn settings(limits: &Limits) -> Vec<Setting> {
 // ANCHOR_END: settings
 
 // ANCHOR: enable
-/// Makes the group `parent` and those above it, each with the controllers enabled for what is below: from the top down,
-/// for a group can pass on only what it has.
+/// Makes the group `below` and those above it, down from `start`, each with the controllers enabled for what is below:
+/// from the top down, for a group can pass on only what it has.
 ///
 /// # Errors
-/// A controller that this machine has not; EBUSY where a group on the way has processes itself: those below could not
-/// be weighed against them ("no internal processes").
-pub fn make_parent(hierarchies: &Hierarchies, parent: &str, controllers: &[&str]) -> Result<PathBuf> {
-    let unified = hierarchies.unified.as_ref().context("there is no cgroup v2 on this machine")?;
-    let mut group = PathBuf::from(&unified.point);
+/// A controller that is not to be had; EBUSY where a group on the way has processes itself: those below could not be
+/// weighed against them ("no internal processes"). If these are we ourselves, we step aside.
+pub fn make_parent(start: &Path, below: &str, ours: &Path, controllers: &[&str]) -> Result<(PathBuf, Option<Aside>)> {
+    let (mut group, mut aside) = (start.to_owned(), None);
     purpose("groups from the top down, each with the controllers that those below shall have");
-    enable(&group, controllers)?;
-    for part in parent.split('/').filter(|part| !part.is_empty()) {
-        group.push(part);
+    for part in std::iter::once("").chain(below.split('/').filter(|part| !part.is_empty())) {
+        if !part.is_empty() {
+            group.push(part);
+        }
         if !group.is_dir() {
             cgroup::make(&group).map_err(not_ours)?;
         }
-        enable(&group, controllers)?;
+        let enabled = cgroup::read(&group, "cgroup.subtree_control");
+        let missing: Vec<&str> = controllers.iter().filter(|name| !has(&enabled, name)).copied().collect();
+        let is_topmost = !group.join("cgroup.type").exists(); // of the machine: it alone may have both
+        if !missing.is_empty() && group == ours && !is_topmost {
+            aside = Some(Aside::step(&group)?);
+        }
+        enable(&group, &missing)?;
     }
-    Ok(group)
+    Ok((group, aside))
 }
 
 fn enable(group: &Path, controllers: &[&str]) -> Result<()> {
-    let (there, enabled) = (cgroup::read(group, "cgroup.controllers"), cgroup::read(group, "cgroup.subtree_control"));
-    for controller in controllers.iter().filter(|controller| !has(&enabled, controller)) {
+    let there = cgroup::read(group, "cgroup.controllers");
+    for controller in controllers {
         if !has(&there, controller) {
             let text = format!("the controller {controller} is not to be had in {}", group.display());
-            return Err(Failure::new(text).hint("cat /sys/fs/cgroup/cgroup.controllers shows which are").into());
+            return Err(Failure::new(text).hint(format!("cat {}/cgroup.controllers", group.display())).into());
         }
         cgroup::write(group, "cgroup.subtree_control", &format!("+{controller}"))
             .map_err(not_ours)
-            .hint_on(Errno::EBUSY, "it has processes itself: name a group without any by --cgroup-parent")
+            .hint_on(Errno::EBUSY, how_to_leave(group))
             .with_context(|| format!("cannot pass the controller {controller} on below {}", group.display()))?;
     }
     Ok(())
 }
 // ANCHOR_END: enable
-
-/// Only root, or whom a part of the tree was given to, may make groups in it.
-pub fn not_ours(failure: Failure) -> Failure {
-    match failure.errno() {
-        Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => failure.hint(
-            "limits need root, or a part of the tree that was delegated to you: systemd-run --user --scope -p Delegate=yes",
-        ),
-        _ => failure,
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -100,6 +100,7 @@ mod tests {
             weight: Some(300),
             cpuset: Some("0".to_owned()),
             memory: Some(64 << 20),
+            memory_low: Some(8 << 20),
             pids: Some(64),
             io: vec![io],
             ..Limits::default()
@@ -113,6 +114,7 @@ mod tests {
                 "cpuset.cpus 0",
                 "memory.max 67108864",
                 "memory.swap.max 0",
+                "memory.low 8388608",
                 "pids.max 64",
                 "io.max 8:0 rbps=1024 wiops=5"
             ]

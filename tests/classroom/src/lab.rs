@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::delegate;
 use crate::trace::{Trace, orphans_end_within};
 
 /// Who the test is, in its lab.
@@ -20,6 +21,8 @@ pub enum World {
     Root,
     /// Root of a user namespace, an ordinary user outside of it: what scripts/as-root gives to one without sudo.
     Rootless,
+    /// The same, in a cgroup of v2 that was given to that user.
+    Delegated,
     /// An ordinary user, in no user namespace yet.
     User,
 }
@@ -63,13 +66,16 @@ pub fn enter(world: World, test: &str, body: impl FnOnce(&Lab)) {
         return run_inside(world, test, body);
     }
     build_once();
-    if world == World::Root && !nix::unistd::geteuid().is_root() {
+    if matches!(world, World::Root | World::Delegated) && !nix::unistd::geteuid().is_root() {
         return not_run(test, "it needs root");
     }
     let folder = folder(test);
     prepare(&folder, world);
     let inside = start_inside(world, test).output().expect("timeout and unshare are there");
     remove(&folder);
+    if world == World::Delegated {
+        delegate::remove(test);
+    }
     let said = [inside.stdout, inside.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     said.lines().filter(|line| [LOUD, FIGURES].iter().any(|word| line.contains(word))).for_each(loudly);
@@ -182,10 +188,11 @@ fn start_inside(world: World, test: &str) -> Command {
     let root = nix::unistd::geteuid().is_root();
     let script = match world {
         World::Root => format!("unshare {NAMESPACES} sh -c '{SETTLE} && exec \"$@\"' lab \"$@\""),
-        World::Rootless => {
+        World::Rootless | World::Delegated => {
             let inner =
                 format!("unshare --user --map-root-user {NAMESPACES} sh -c '{SETTLE} && exec \"$@\"' lab \"$@\"");
-            if root { format!("{}{drop} {inner}", let_in()) } else { inner }
+            let given = if world == World::Delegated { delegate::script(test, ORDINARY) } else { String::new() };
+            if root { format!("{given}{}{drop} {inner}", let_in()) } else { inner }
         }
         World::User if root => {
             format!("{}unshare {NAMESPACES} sh -c '{SETTLE} && exec {drop} \"$@\"' lab \"$@\"", let_in())

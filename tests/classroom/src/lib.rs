@@ -12,7 +12,9 @@
 //! ```
 
 pub mod attacks;
+pub mod delegate;
 pub mod every_step;
+pub mod groups;
 pub mod lab;
 pub mod run;
 pub mod trace;

@@ -8,6 +8,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::stat::Mode;
+use nix::unistd::{AccessFlags, access};
 
 use super::{Fd, errno};
 use crate::Failure;
@@ -32,6 +33,11 @@ pub fn open_group(group: &Path, label: &'static str) -> Result<Fd, Failure> {
 /// Writes a value to a file of a group, in one call.
 pub fn write(group: &Path, file: &str, value: &str) -> Result<(), Failure> {
     super::clone::write_file(&group.join(file).to_string_lossy(), value)
+}
+
+/// Whether we may make groups in a group (man 2 access).
+pub fn may_write(group: &Path) -> bool {
+    access(group, AccessFlags::W_OK).is_ok()
 }
 
 /// Reads a file of a group; nothing where it is missing.
