@@ -41,7 +41,7 @@ struct Ranges(Vec<(u32, Target)>);
 
 impl Ranges {
     /// From this number on they go there.
-    fn from_on(&mut self, number: u32, target: Target) {
+    fn push(&mut self, number: u32, target: Target) {
         if self.0.last().is_none_or(|(_, before)| *before != target) {
             self.0.push((number, target));
         }
@@ -62,11 +62,11 @@ pub fn compile(plan: &Plan, machine: &'static [Abi]) -> Result<Vec<Instruction>,
         for abi in ways {
             match allowed(abi) {
                 true => compiler.add_calls(abi, &mut ranges),
-                false => ranges.from_on(abi.blocks[0].0, Target::Return(Answer::KILL_THREAD)), // x32
+                false => ranges.push(abi.blocks[0].0, Target::Return(Answer::KILL_THREAD)), // x32
             }
         }
         // Whoever traces a process can have it skip a call: then its number is -1, and that is no call of x32.
-        ranges.from_on(u32::MAX, Target::Return(plan.unknown));
+        ranges.push(u32::MAX, Target::Return(plan.unknown));
         let search = compiler.program.search(&ranges.0);
         let section = compiler.program.load(NUMBER, search);
         target = compiler.program.branch(EQUAL, ways[0].audit, section, target);
@@ -100,11 +100,11 @@ impl<'p> Compiler<'p> {
             match targets.iter().rposition(Option::is_some) {
                 Some(last) => {
                     for (number, target) in (*first..).zip(&targets[..=last]) {
-                        ranges.from_on(number, target.unwrap_or(default));
+                        ranges.push(number, target.unwrap_or(default));
                     }
-                    ranges.from_on(first + last as u32 + 1, Target::Return(self.plan.unknown));
+                    ranges.push(first + last as u32 + 1, Target::Return(self.plan.unknown));
                 }
-                None if index == 0 => ranges.from_on(*first, default),
+                None if index == 0 => ranges.push(*first, default),
                 None => {}
             }
         }
