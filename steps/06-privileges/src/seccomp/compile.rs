@@ -35,8 +35,18 @@ fn name(letters: &[u8]) -> Name<'_> {
     (u64::from_be_bytes(first), letters)
 }
 
-/// From this number on, up to the next range, calls go there.
-type Range = (u32, Target);
+/// Numbers from one on, and where they go.
+#[derive(Default)]
+struct Ranges(Vec<(u32, Target)>);
+
+impl Ranges {
+    /// From this number on they go there.
+    fn push(&mut self, number: u32, target: Target) {
+        if self.0.last().is_none_or(|(_, before)| *before != target) {
+            self.0.push((number, target));
+        }
+    }
+}
 
 // ANCHOR: compile
 /// Compiles a plan for a machine. Fails if the program gets longer than the kernel takes.
@@ -48,17 +58,16 @@ pub fn compile(plan: &Plan, machine: &'static [Abi]) -> Result<Vec<Instruction>,
         if !ways.iter().any(allowed) {
             continue;
         }
-        let mut ranges = Vec::new();
+        let mut ranges = Ranges::default();
         for abi in ways {
             match allowed(abi) {
                 true => compiler.add_calls(abi, &mut ranges),
-                false => ranges.push((abi.blocks[0].0, Target::Return(Answer::KILL_THREAD))), // x32
+                false => ranges.push(abi.blocks[0].0, Target::Return(Answer::KILL_THREAD)), // x32
             }
         }
         // Whoever traces a process can have it skip a call: then its number is -1, and that is no call of x32.
-        ranges.push((u32::MAX, Target::Return(plan.unknown)));
-        ranges.dedup_by(|next, before| next.1 == before.1);
-        let search = compiler.program.search(&ranges);
+        ranges.push(u32::MAX, Target::Return(plan.unknown));
+        let search = compiler.program.search(&ranges.0);
         let section = compiler.program.load(NUMBER, search);
         target = compiler.program.branch(EQUAL, ways[0].audit, section, target);
     }
@@ -69,7 +78,7 @@ pub fn compile(plan: &Plan, machine: &'static [Abi]) -> Result<Vec<Instruction>,
 
 impl<'p> Compiler<'p> {
     fn new(plan: &'p Plan<'p>) -> Compiler<'p> {
-        let mut names = Vec::new();
+        let mut names = Vec::with_capacity(plan.rules.iter().map(|rule| rule.names.len()).sum());
         for (index, rule) in plan.rules.iter().enumerate() {
             names.extend(rule.names.iter().map(|each| (name(each.as_bytes()), index as u32)));
         }
@@ -84,17 +93,18 @@ impl<'p> Compiler<'p> {
     /// We ask for each number what the profile says of its name, and not for each name what its number is. So a name
     /// that no architecture knows is passed over in silence, as in runc: profiles are written for many machines, and
     /// name calls that are newer than our tables.
-    fn add_calls(&mut self, abi: &Abi, ranges: &mut Vec<Range>) {
+    fn add_calls(&mut self, abi: &Abi, ranges: &mut Ranges) {
         for (index, (first, names)) in abi.blocks.iter().enumerate() {
             let targets: Vec<Option<Target>> = names.iter().map(|name| self.target(abi, name)).collect();
             let default = Target::Return(self.plan.default);
             match targets.iter().rposition(Option::is_some) {
                 Some(last) => {
-                    let known = targets[..=last].iter().map(|target| target.unwrap_or(default));
-                    ranges.extend((*first..).zip(known));
-                    ranges.push((first + last as u32 + 1, Target::Return(self.plan.unknown)));
+                    for (number, target) in (*first..).zip(&targets[..=last]) {
+                        ranges.push(number, target.unwrap_or(default));
+                    }
+                    ranges.push(first + last as u32 + 1, Target::Return(self.plan.unknown));
                 }
-                None if index == 0 => ranges.push((*first, default)),
+                None if index == 0 => ranges.push(*first, default),
                 None => {}
             }
         }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use kernel::Failure;
+use kernel::{Errno, Failure};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Words of the specification, each a value. Their text is what the files contain.
@@ -214,8 +214,9 @@ impl Condition {
 impl Profile {
     /// Reads a profile from a file. Fails if it cannot be read or is not of the form above, and says where.
     pub fn read(path: &Path) -> Result<Profile, Failure> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            Failure::new(format!("{error}")).hint("a profile is a file in JSON, as Docker takes it")
+        let text = std::fs::read_to_string(path).map_err(|error| match error.raw_os_error() {
+            Some(number) => Failure::call(format_args!("open({path:?})"), Errno::from_raw(number)),
+            None => Failure::new("it is no text, and a profile is JSON"),
         })?;
         Profile::parse(&text)
     }

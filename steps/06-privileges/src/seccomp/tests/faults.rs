@@ -75,6 +75,12 @@ fn faults_name_their_place() {
 }
 
 #[test]
+fn a_file_that_is_not_there_is_named() {
+    let failure = Profile::read("/nosuch/profile.json".as_ref()).unwrap_err();
+    assert_eq!(failure.to_string(), r#"open("/nosuch/profile.json") => ENOENT"#);
+}
+
+#[test]
 fn a_filter_can_be_too_long() {
     let test = r#"{"index": 0, "value": 4294967297, "op": "SCMP_CMP_EQ"}"#;
     let names: Vec<String> = ["read", "write", "open"]
