@@ -41,9 +41,7 @@ impl Sources {
     /// Makes them private: who opens them outside has the host's mounts, which tell each other what happens in them.
     pub fn make_private(&self) -> Result<()> {
         purpose("no mount made in these may appear on the host");
-        let all = std::iter::once(&self.root).chain(&self.volumes);
-        Ok(all
-            .map(|source| mount::propagate_mount(source, Depth::Recursive, Propagation::Private))
-            .collect::<Result<_, _>>()?)
+        let mut all = std::iter::once(&self.root).chain(&self.volumes);
+        Ok(all.try_for_each(|source| mount::propagate_mount(source, Depth::Recursive, Propagation::Private))?)
     }
 }

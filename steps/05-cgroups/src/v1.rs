@@ -83,7 +83,9 @@ pub fn make_in(top: &Path, path: &str, cpuset: bool) -> Result<PathBuf> {
         let above = group.clone();
         group.push(part);
         if !group.is_dir() {
-            cgroup::make(&group).map_err(not_ours_v1).with_context(|| format!("cannot make {}", group.display()))?;
+            cgroup::make_if_missing(&group)
+                .map_err(not_ours_v1)
+                .with_context(|| format!("cannot make {}", group.display()))?;
         }
         if cpuset {
             inherit_cpuset(&above, &group)?;

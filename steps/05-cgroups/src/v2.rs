@@ -58,7 +58,7 @@ pub fn make_parent(start: &Path, below: &str, ours: &Path, controllers: &[&str])
             group.push(part);
         }
         if !group.is_dir() {
-            cgroup::make(&group).map_err(not_ours)?;
+            cgroup::make_if_missing(&group).map_err(not_ours)?;
         }
         let enabled = cgroup::read(&group, "cgroup.subtree_control");
         let missing: Vec<&str> = controllers.iter().filter(|name| !has(&enabled, name)).copied().collect();

@@ -4,7 +4,6 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use kernel::sys::clone::write_file;
 use kernel::sys::privilege;
 use kernel::{Errno, Failure, Remedy, purpose};
 
@@ -173,7 +172,7 @@ fn table(ranges: &[Range]) -> String {
 }
 
 fn child_file(pid: i32, file: &str, text: &str) -> Result<()> {
-    write_file(&format!("/proc/{pid}/{file}"), text)
+    privilege::write_of_child(pid, file, text)
         .hint_on(Errno::EPERM, "only ids that are ours can be given: --userns auto finds them")
         .hint_on(Errno::EINVAL, "the kernel does not take this map")
         .with_context(|| format!("cannot map ids ({})", text.replace('\n', ", ")))

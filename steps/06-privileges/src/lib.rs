@@ -66,6 +66,7 @@ impl Privileges {
     /// The child's first step: it becomes root of its user namespace. It was born with our user, who is nobody in there.
     pub fn take_on_root(&self) -> Result<()> {
         if self.id_maps.is_some() {
+            purpose("root of this user namespace; until now we were nobody in it");
             User::default().put_on()?;
             namespaces::die_with_parent()?;
         }
@@ -135,6 +136,7 @@ impl Handcuffs<'_> {
             listener = self.filter_calls()?; // without the promise below, only who is powerful may filter: so now
         }
         self.capabilities.bound()?; // needs SETPCAP
+        purpose("whom the command runs as: groups first, for who is root no more cannot change them");
         privilege::keep_capabilities()?; // else all are lost with root
         self.user.put_on()?; // needs SETGID and SETUID
         self.capabilities.set()?;

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use kernel::sys::privilege;
-use kernel::{Errno, Failure, Remedy, purpose};
+use kernel::{Errno, Failure, Remedy};
 
 /// A user, as it was asked for: names or numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +111,6 @@ impl User {
     /// # Errors
     /// EINVAL: the cell's user namespace has no such id.
     pub fn put_on(&self) -> Result<()> {
-        purpose("whom the command runs as: groups first, for who is root no more cannot change them");
         let no_such = "this cell's user namespace has no such id: --userns gives it more";
         // Where a single id is all there is, groups are shut: there are none to lose.
         let groups = privilege::set_groups(&self.groups);

@@ -5,6 +5,7 @@ use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::stat::Mode;
@@ -17,6 +18,14 @@ use crate::explain::call;
 /// Makes a group (man 2 mkdir).
 pub fn make(group: &Path) -> Result<(), Failure> {
     call(format_args!("mkdir({group:?})"), nix::unistd::mkdir(group, Mode::from_bits_truncate(0o755)))
+}
+
+/// The same, where others may do it at this very moment: that the group is there already is fine.
+pub fn make_if_missing(group: &Path) -> Result<(), Failure> {
+    match make(group) {
+        Err(failure) if failure.errno() == Some(Errno::EEXIST) => Ok(()),
+        made => made,
+    }
 }
 
 /// Removes a group without processes and without groups in it (man 2 rmdir).

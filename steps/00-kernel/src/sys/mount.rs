@@ -113,8 +113,7 @@ pub fn propagate(path: &str, depth: Depth, propagation: Propagation) -> Result<(
 
 /// Changes the propagation of a mount that may have no place yet (man 2 mount_setattr).
 pub fn propagate_mount(mount: &Fd, depth: Depth, propagation: Propagation) -> Result<(), Failure> {
-    let change =
-        libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: propagation.flag().bits() as u64, userns_fd: 0 };
+    let change = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: propagation.flag().bits(), userns_fd: 0 };
     let text = format_args!("mount_setattr({mount}, {}{})", propagation.show(), depth.show());
     call(text, change_mount(mount, depth, &change))
 }

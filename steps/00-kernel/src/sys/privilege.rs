@@ -1,6 +1,7 @@
 //! Lesson 6: who a process is, and what it may: user and groups, capabilities, limits, the session keyring.
 
 use std::ffi::CStr;
+use std::io::Write;
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
@@ -163,6 +164,13 @@ impl Limit {
         let values = Lazy(|| format!("{}:{}", show(self.soft), show(self.hard)));
         call(format_args!("prlimit({who}, {name}, {values})"), Errno::result(result).map(drop))
     }
+}
+
+/// Writes a file of a child's in /proc, in one call: `uid_map`, say (man 5 proc).
+pub fn write_of_child(pid: i32, file: &str, text: &str) -> Result<(), Failure> {
+    let path = format!("/proc/{pid}/{file}");
+    let result = std::fs::OpenOptions::new().write(true).open(path).and_then(|mut file| file.write(text.as_bytes()));
+    call(format_args!("write(\"/proc/<child>/{file}\", {text:?})"), result.map_err(super::errno)).map(drop)
 }
 
 /// The user namespace of a process, as a descriptor (man 7 user_namespaces).

@@ -226,6 +226,9 @@ impl Profile {
         let mut json = serde_json::Deserializer::from_str(text);
         let profile = serde_path_to_error::deserialize(&mut json).map_err(|error| {
             let place = error.path().to_string();
+            if !error.inner().is_data() {
+                return Failure::new(format!("it is no JSON: {}", error.inner()));
+            }
             let failure = Failure::new(format!("{place}: {}", error.inner()).trim_start_matches(".: "));
             match known_words(&place) {
                 Some(words) => failure.hint(words),

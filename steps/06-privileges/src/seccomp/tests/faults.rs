@@ -22,7 +22,7 @@ fn faults_name_their_place() {
     };
     let listener = r#""listenerPath": "/run/agent", "#;
     for (text, expected) in [
-        ("seccomp".to_owned(), "expected value"),
+        ("seccomp".to_owned(), "it is no JSON: expected value"),
         ("{}".to_owned(), "missing field `defaultAction`"),
         (profile("\"flags\": []} ]"), "trailing characters"),
         (rule(r#""action": "SCMP_ACT_FOO""#), r#"syscalls[0].action: unknown action "SCMP_ACT_FOO""#),
