@@ -9,6 +9,9 @@ use super::{Fd, Lazy, errno, names, new_fd};
 use crate::Failure;
 use crate::explain::call;
 
+/// The flag of time namespaces (man 2 unshare), which is younger than the others.
+pub const NEWTIME: i32 = libc::CLONE_NEWTIME;
+
 /// A namespace that has a file: `/proc/PID/ns/net`, or a bind mount of it (man 7 namespaces).
 pub fn open(path: &Path) -> Result<Fd, Failure> {
     let result = std::fs::File::open(path).map_err(errno);

@@ -1,13 +1,16 @@
 //! Lesson 2: signals read like messages, not handled in the middle of something else.
 
+use std::os::fd::AsFd;
+
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::Failure;
 use crate::explain::call;
 
-pub use libc::{SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
+pub use libc::{SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH};
 
 /// A signal that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,17 @@ impl Signals {
         signals.map(Signals).map_err(|errno| Failure::call(format_args!("signalfd([all])"), errno))
     }
 
+    /// The next signal, if one is waiting (step 7).
+    pub fn try_next(&self) -> Result<Option<Arrived>, Failure> {
+        use std::os::fd::AsFd;
+        let mut polled = [nix::poll::PollFd::new(self.0.as_fd(), nix::poll::PollFlags::POLLIN)];
+        match nix::poll::poll(&mut polled, nix::poll::PollTimeout::ZERO) {
+            Ok(0) | Err(Errno::EINTR) => Ok(None),
+            Ok(_) => self.next().map(Some),
+            Err(errno) => Err(Failure::call(format_args!("poll(<signals>)"), errno)),
+        }
+    }
+
     /// Waits for the next signal.
     pub fn next(&self) -> Result<Arrived, Failure> {
         loop {
@@ -47,6 +61,33 @@ impl Signals {
             }
         }
     }
+}
+
+impl std::os::fd::AsFd for Signals {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Sends a signal to a process that is not our child (man 2 kill).
+pub fn kill(pid: i32, number: i32) -> Result<(), Failure> {
+    // SAFETY: takes numbers, touches no memory.
+    let result = Errno::result(unsafe { libc::kill(pid, number) });
+    call(format_args!("kill({pid}, {})", name(number)), result.map(drop))
+}
+
+/// Waits until a process has ended that is not our child (man 2 pidfd_open, poll). One that is gone is no error.
+pub fn wait_for_end_of(pid: i32) -> Result<(), Failure> {
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    // SAFETY: pidfd_open gives a new descriptor.
+    let pidfd = match unsafe { super::new_fd(result, "process") } {
+        Err(Errno::ESRCH) => return Ok(()),
+        opened => opened.map_err(|errno| Failure::call(format_args!("pidfd_open({pid})"), errno))?,
+    };
+    let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    let result = nix::poll::poll(&mut polled, PollTimeout::NONE);
+    call(format_args!("poll({pidfd}, IN)"), result.map(|count| count as usize)).map(drop)
 }
 
 /// Stops this process until somebody sends SIGCONT.
