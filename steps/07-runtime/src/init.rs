@@ -167,7 +167,7 @@ fn switch_loopback_on(plan: &Plan) -> Result<()> {
         return Ok(());
     }
     purpose("the loopback: it is there from the start, but switched off");
-    network::link::set_up(&netlink::Netlink::route()?, "lo")
+    Ok(network::link::set_up(&netlink::Netlink::route()?, "lo")?)
 }
 
 /// The working directory, if the root filesystem has none.

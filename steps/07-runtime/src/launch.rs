@@ -18,7 +18,7 @@ use crate::resources;
 use crate::spec::{self, Spec, Status};
 use crate::store::{Container, Lock, Record, START, Store, begin_of};
 use crate::terminal::{self, Outlet};
-use crate::{clock, hooks};
+use crate::{clock, hooks, log};
 
 /// What a caller asks for.
 #[derive(Debug, Default)]
@@ -64,17 +64,24 @@ pub struct Launched {
 pub fn launch(store: &Store, request: &Request) -> Result<Launched> {
     let text = read_config(&request.bundle)?;
     let spec: Spec = spec::parse("config.json", &text)?;
-    spec::check(&spec)?;
+    spec::check(&spec, &known())?;
     let mut plan = Plan::new(&spec, &request.bundle)?;
     plan.task.new_keyring = !request.no_new_keyring;
     terminal::check(plan.task.terminal.is_some(), request.console_socket, request.detached)?;
     let outlet = request.console_socket.map(Outlet::connect).transpose()?;
-    let group = resources::group(&spec, request.id)?;
-    let (container, lock) = store.make(record(request, &spec, &plan, group), &text)?;
+    let (container, lock) = store.make(record(request, &spec, &plan), &text)?;
     let mut undo = Undo { container: Some(container), spec: &spec };
     let (child, terminal) = make(undo.container.as_mut().expect("it is not kept yet"), &plan, &spec, request, outlet)?;
     let container = undo.keep();
     Ok(Launched { container, child, terminal, spec, _lock: lock })
+}
+
+/// The names that the lessons' crates take.
+pub fn known() -> spec::Known<'static> {
+    spec::Known {
+        capability: &|_| true, // one that is not to be had is a warning: plan::Task
+        rlimit: &|name| privileges::Rlimit::new(name, 0, 0).is_ok(),
+    }
 }
 
 fn read_config(bundle: &Path) -> Result<Vec<u8>> {
@@ -87,7 +94,7 @@ fn read_config(bundle: &Path) -> Result<Vec<u8>> {
     Ok(text?)
 }
 
-fn record(request: &Request, spec: &Spec, plan: &Plan, group: Option<Kept>) -> Record {
+fn record(request: &Request, spec: &Spec, plan: &Plan) -> Record {
     Record {
         id: request.id.to_owned(),
         oci_version: spec.oci_version.clone(),
@@ -97,7 +104,8 @@ fn record(request: &Request, spec: &Spec, plan: &Plan, group: Option<Kept>) -> R
         begun: 0,
         created: clock::now(),
         annotations: spec.annotations.clone(),
-        group,
+        group_path: (!request.no_group).then(|| resources::path(spec, request.id)),
+        group: None,
         scope: None,
     }
 }
@@ -130,14 +138,19 @@ impl Drop for Undo<'_> {
 /// # Errors
 /// The first thing that cannot be removed; the rest is tried all the same.
 pub fn remove(container: &Container, spec: &Spec) -> Result<()> {
-    let group = container.record.group.as_ref().map_or(Ok(()), Kept::remove);
+    let group = match (&container.record.group, &container.record.group_path) {
+        (Some(group), _) => group.kill_all().and_then(|()| group.remove()),
+        // The launch was killed when it had made the group and not yet said so: it is empty, and ours to take.
+        (None, Some(path)) => Kept::make(path, &[]).and_then(|group| group.remove()).or(Ok(())),
+        (None, None) => Ok(()),
+    };
     let forgotten = container.remove();
     let state = container.state(Status::Stopped);
     if let Some(hooks) = &spec.hooks {
         // A hook that fails must not keep the others, nor the container, from going (runtime.md, Lifecycle).
         for hook in &hooks.poststop {
             if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), &state) {
-                eprintln!("cellblock: {error:#}");
+                log::warn(&format!("{error:#}"));
             }
         }
     }
@@ -153,10 +166,9 @@ fn make(
     request: &Request,
     outlet: Option<Outlet>,
 ) -> Result<(Child, Option<Fd>)> {
-    let group = container.record.group.clone();
-    if let Some(group) = &group {
-        resources::make(group, spec)?;
-    }
+    let group = container.record.group_path.as_deref().map(|path| resources::make(path, spec)).transpose()?.flatten();
+    container.record.group.clone_from(&group);
+    container.save()?;
     let start = if request.waits { Some(socket::listen(&container.directory()?, START)?) } else { None };
     let hatch = Hatch::new()?;
     let (ours, outlet) = seat(&plan.task, outlet)?;

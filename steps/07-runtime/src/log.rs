@@ -4,10 +4,22 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use kernel::{Errno, Failure};
 
 use crate::clock;
+
+/// Where warnings go, too: set once, at the start.
+static CURRENT: OnceLock<Log> = OnceLock::new();
+
+/// Tells what does not keep us from going on, but somebody should know: in the log if there is one, else on standard error.
+pub fn warn(message: &str) {
+    match CURRENT.get() {
+        Some(log @ Log { file: Some(file), .. }) => log.append(file, "warning", message),
+        _ => eprintln!("cellblock: warning: {message}"),
+    }
+}
 
 /// Where and how failures are told.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +31,11 @@ pub struct Log {
 }
 
 impl Log {
+    /// From now on warnings go there.
+    pub fn begin(&self) {
+        let _ = CURRENT.set(self.clone());
+    }
+
     /// Tells a failure, in both places.
     pub fn tell(&self, failure: &Failure) {
         let message = message(failure);
@@ -26,16 +43,16 @@ impl Log {
         let hint = lines.split_once('\n').map_or("", |(_, hint)| hint);
         eprint!("cellblock: {message}\n{hint}");
         if let Some(file) = &self.file {
-            self.append(file, &message);
+            self.append(file, "error", &message);
         }
     }
 
     /// A log that cannot be written is no reason to fail otherwise than we do.
-    fn append(&self, file: &Path, message: &str) {
+    fn append(&self, file: &Path, level: &str, message: &str) {
         let time = clock::now();
         let line = match self.json {
-            true => serde_json::json!({"level": "error", "msg": message, "time": time}).to_string(),
-            false => format!("time={time:?} level=error msg={message:?}"),
+            true => serde_json::json!({"level": level, "msg": message, "time": time}).to_string(),
+            false => format!("time={time:?} level={level} msg={message:?}"),
         };
         let opened = OpenOptions::new().append(true).create(true).open(file);
         let _ = opened.and_then(|mut opened| writeln!(opened, "{line}"));

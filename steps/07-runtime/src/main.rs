@@ -7,6 +7,7 @@ use clap::Parser;
 fn main() -> ExitCode {
     let options = cellblock::verbs::Options::parse_or_exit();
     let log = options.log();
+    log.begin();
     match options.run() {
         Ok(code) => code,
         Err(error) => {

@@ -48,7 +48,9 @@ pub struct Record {
     pub created: String,
     /// The configuration's.
     pub annotations: BTreeMap<String, String>,
-    /// Its group.
+    /// Where its group is to be; none: it gets none.
+    pub group_path: Option<String>,
+    /// Its group, once it is made.
     pub group: Option<Kept>,
     /// The systemd scope that the group is, if systemd made it.
     pub scope: Option<String>,

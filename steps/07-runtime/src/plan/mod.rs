@@ -82,7 +82,7 @@ impl Plan {
             sysctl: linux.sysctl.iter().map(|(name, value)| Sysctl::new(name, value)).collect(),
             clocks: linux.time_offsets.iter().map(|(clock, offset)| clock_line(clock, offset)).collect(),
             personality: linux.personality.as_ref().map(personality),
-            task: Task::new("config.json: process", process, linux.seccomp.as_ref())?,
+            task: Task::new("config.json: process", process, linux.seccomp.as_ref(), linux.namespace(NamespaceKind::User).is_some())?,
             idmapped: idmapped(spec)?,
             new,
             joined,

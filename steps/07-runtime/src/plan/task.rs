@@ -7,6 +7,7 @@ use kernel::sys::terminal::Size;
 use privileges::seccomp::{Filter, Profile};
 use privileges::{Capabilities, Handcuffs, Rlimit, Set, User};
 
+use crate::log;
 use crate::spec::{self, IoPriorityClass, Process, SchedulerFlag, SchedulerPolicy};
 
 /// A process to be.
@@ -35,12 +36,14 @@ pub struct Task {
 }
 
 impl Task {
-    /// Plans a process; `place` is how a failure calls it.
+    /// Plans a process; `place` is how a failure calls it. In a user namespace of its own (`has_users`) its root has all
+    /// capabilities to begin with; else it can have no more than we.
     ///
     /// # Errors
     /// A capability, limit or filter that is none.
-    pub fn new(place: &str, process: &Process, seccomp: Option<&Profile>) -> Result<Task> {
-        let capabilities = capabilities(place, process.capabilities.as_ref())?;
+    pub fn new(place: &str, process: &Process, seccomp: Option<&Profile>, has_users: bool) -> Result<Task> {
+        let to_be_had = if has_users { Set::known() } else { Set::to_be_had() };
+        let capabilities = capabilities(place, process.capabilities.as_ref(), to_be_had);
         let limit = |(index, limit): (usize, &spec::Rlimit)| {
             Rlimit::new(&limit.kind, limit.soft, limit.hard).with_context(|| format!("{place}.rlimits[{index}]"))
         };
@@ -103,21 +106,31 @@ impl Task {
     }
 }
 
-fn capabilities(place: &str, asked: Option<&spec::Capabilities>) -> Result<Capabilities> {
-    let Some(asked) = asked else { return Ok(Capabilities::default()) };
-    let set = |name: &str, names: &[String]| {
-        let one = |(index, text): (usize, &String)| {
-            Set::named(text).with_context(|| format!("{place}.capabilities.{name}[{index}]"))
+/// What is asked for and to be had. What is not is a warning and no failure: the specification wants it so (config.md,
+/// Linux Process), and a container with less is no weaker wall.
+fn capabilities(place: &str, asked: Option<&spec::Capabilities>, to_be_had: Set) -> Capabilities {
+    let Some(asked) = asked else { return Capabilities::default() };
+    let set = |name: &str, names: &[String], most: Set| {
+        let one = |text: &String| match Set::named(text) {
+            Ok(one) if one.without(most) == Set::default() => Some(one),
+            _ => {
+                log::warn(&format!("{place}.capabilities.{name}: {text:?} cannot be given"));
+                None
+            }
         };
-        names.iter().enumerate().map(one).sum::<Result<Set>>()
+        names.iter().filter_map(one).sum::<Set>()
     };
-    Ok(Capabilities {
-        bounding: set("bounding", &asked.bounding)?,
-        effective: set("effective", &asked.effective)?,
-        permitted: set("permitted", &asked.permitted)?,
-        inheritable: set("inheritable", &asked.inheritable)?,
-        ambient: set("ambient", &asked.ambient)?,
-    })
+    let bounding = set("bounding", &asked.bounding, to_be_had);
+    let permitted = set("permitted", &asked.permitted, to_be_had);
+    let inheritable = set("inheritable", &asked.inheritable, to_be_had);
+    // The kernel hands on by itself only what is permitted and inheritable, and makes effective only what is permitted.
+    Capabilities {
+        bounding,
+        effective: set("effective", &asked.effective, permitted),
+        permitted,
+        inheritable,
+        ambient: set("ambient", &asked.ambient, Set(permitted.0 & inheritable.0)),
+    }
 }
 
 fn scheduling(asked: &spec::Scheduler) -> Scheduling {

@@ -58,7 +58,7 @@ fn end(container: &Container) -> Result<()> {
     purpose("end it, and wait until it has");
     let Ok(process) = container.process() else { return Ok(()) };
     if let Some(group) = &container.record.group {
-        group.thaw_to_die()?;
+        group.kill_all()?;
     }
     let _ = namespace::signal(&process, SIGKILL);
     if namespace::wait_for_end(&process, PATIENCE)? {

@@ -13,7 +13,7 @@ use privileges::User;
 
 use super::Context;
 use crate::plan::{self, Task};
-use crate::spec::{self, Process, Spec, State, Status};
+use crate::spec::{self, NamespaceKind, Process, Spec, State, Status};
 use crate::store::Container;
 use crate::terminal::Outlet;
 use crate::{foreground, init, launch, listener, own_program};
@@ -101,8 +101,10 @@ impl Exec {
         self.refuse_if_not_running(&container)?;
         let spec = container.spec()?;
         let process = self.process(&spec)?;
-        let seccomp = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
-        let task = Task::new("process", &process, seccomp)?;
+        let linux = spec.linux.as_ref();
+        let has_users = linux.is_some_and(|linux| linux.namespace(NamespaceKind::User).is_some());
+        let seccomp = linux.and_then(|linux| linux.seccomp.as_ref());
+        let task = Task::new("process", &process, seccomp, has_users)?;
         crate::terminal::check(task.terminal.is_some(), self.console_socket.as_deref(), self.detach)?;
         self.visit(&container, &spec, &task)
     }

@@ -45,7 +45,9 @@ impl Kill {
         }
         // Who is frozen on v1 does not even die before he is thawed.
         if let (Some(group), true) = (&container.record.group, number == kernel::sys::signal::SIGKILL) {
-            group.thaw_to_die()?;
+            if group.is_frozen() {
+                group.freeze(false)?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -25,8 +25,8 @@ pub struct Ps {
 impl Ps {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let container = context.store.open(&self.id)?;
-        let processes = match &container.record.group {
-            Some(group) => group.processes()?,
+        let processes: Vec<i32> = match &container.record.group {
+            Some(group) => group.processes(),
             None => container.record.pid.into_iter().collect(),
         };
         if self.format == "json" {

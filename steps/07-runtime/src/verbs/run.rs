@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::Context;
 use crate::launch::{self, Launched, Request};
 use crate::spec::Status;
-use crate::{foreground, hooks, own_program};
+use crate::{foreground, hooks, log, own_program};
 
 /// Make a container, run its command, and remove it when that has ended
 #[derive(clap::Args, Debug)]
@@ -36,7 +36,7 @@ impl Run {
         let Launched { container, child, terminal, spec, .. } = launch::launch(&context.store, &request)?;
         if let Some(asked) = &spec.hooks {
             hooks::run("poststart", &asked.poststart, &container.state(Status::Running)).or_else(|error| {
-                eprintln!("cellblock: {error:#}");
+                log::warn(&format!("{error:#}"));
                 anyhow::Ok(())
             })?;
         }

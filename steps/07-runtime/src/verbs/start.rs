@@ -7,7 +7,7 @@ use kernel::sys::{clone, socket};
 use kernel::{Failure, purpose};
 
 use super::Context;
-use crate::hooks;
+use crate::{hooks, log};
 use crate::spec::Status;
 use crate::store::START;
 
@@ -39,7 +39,7 @@ impl Start {
         if let Some(asked) = container.spec()?.hooks {
             // What fails now cannot be undone: the command runs (runtime.md, Lifecycle).
             if let Err(error) = hooks::run("poststart", &asked.poststart, &container.state(Status::Running)) {
-                eprintln!("cellblock: {error:#}");
+                log::warn(&format!("{error:#}"));
             }
         }
         Ok(ExitCode::SUCCESS)
