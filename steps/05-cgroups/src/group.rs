@@ -20,9 +20,11 @@ use crate::stats::{self, Used};
 use crate::{Setting, devices, v1, v2, view};
 
 /// What v1's trees are there for; v2 has no group for devices, and counts CPU time without being asked.
-const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];
+pub const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];
+/// Each of these is a tree of v1, or shares one.
+pub const V1_CONTROLLERS: [&str; 6] = ["cpu", "cpuacct", "memory", "pids", "blkio", "devices"];
 /// Where the cells' groups lie, unless something else is said.
-const PARENT: &str = "/cellblock";
+pub const PARENT: &str = "/cellblock";
 
 /// A group of processes, in one tree (v2) or in several (v1). Dropped, it is removed, and who is left in it is killed.
 #[derive(Debug)]
@@ -127,9 +129,9 @@ impl Group {
     fn write_limits(&self) -> Result<()> {
         let settings = if self.is_v2 { v2::settings(&self.limits) } else { v1::settings(&self.limits) };
         for Setting { file, value } in settings {
-            let found = self.directories().find(|directory| directory.join(file).exists());
+            let found = self.directories().find(|directory| directory.join(&file).exists());
             match found {
-                Some(directory) => cgroup::write(directory, file, &value)
+                Some(directory) => cgroup::write(directory, &file, &value)
                     .map_err(|failure| failure.hint(format!("the kernel does not take {value:?} for {file}")))?,
                 None if file.contains("swap") || file.contains("memsw") => {} // a kernel that does not count swap
                 None => return Err(Failure::new(format!("this kernel has no {file}")).into()),
@@ -238,7 +240,7 @@ impl Drop for Group {
 }
 
 /// Whether the controllers are in the tree of v2.
-fn is_v2(hierarchies: &Hierarchies) -> bool {
+pub fn is_v2(hierarchies: &Hierarchies) -> bool {
     !["cpu", "memory", "pids"].iter().any(|name| hierarchies.legacy_with(name).is_some())
 }
 
@@ -273,7 +275,7 @@ fn v2_place<'a>(hierarchies: &Hierarchies, tree: &Hierarchy, limits: &'a Limits)
 
 fn v1_parents(hierarchies: &Hierarchies, limits: &Limits) -> Result<Parents> {
     let parent = limits.parent.as_deref().unwrap_or(PARENT);
-    let mut controllers = vec!["cpu", "cpuacct", "memory", "pids", "blkio", "devices"];
+    let mut controllers = V1_CONTROLLERS.to_vec();
     controllers.retain(|name| hierarchies.legacy_with(name).is_some());
     for name in wanted(limits).iter().map(|name| if *name == "io" { "blkio" } else { *name }) {
         if !controllers.contains(&name) {

@@ -13,34 +13,39 @@
 //! 4. When the command has ended: kill who is left, wait, remove.
 //!
 //! v2 ([`v2`]) is the lesson; v1 ([`v1`]) stands beside it, for machines that still have it. What an ordinary user can
-//! have is in [`delegated`], and what a cell sees of its groups in [`view`].
+//! have is in [`delegated`], and what a cell sees of its groups in [`view`]. The runtime of step 7 needs more: groups that
+//! outlive their maker ([`Kept`]).
 
 use anyhow::Result;
 
 pub mod delegated;
 mod devices;
 mod group;
+mod kept;
 mod limits;
+mod members;
 mod stats;
 pub mod v1;
 pub mod v2;
 pub mod view;
 
 pub use group::Group;
+pub use kept::Kept;
 pub use limits::{IoMax, LimitOptions, Limits};
+pub use stats::Used;
 
 /// A value for a file of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// The file.
-    pub file: &'static str,
+    pub file: String,
     /// What is written to it, in one call.
     pub value: String,
 }
 
 impl Setting {
-    fn new(file: &'static str, value: String) -> Setting {
-        Setting { file, value }
+    fn new(file: &str, value: String) -> Setting {
+        Setting { file: file.to_owned(), value }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -57,19 +58,31 @@ pub fn read(group: &Path, file: &str) -> String {
 // ANCHOR: wait
 /// Waits until nobody is left in a group: the kernel wakes those who poll cgroup.events when it changes.
 pub fn wait_until_empty(group: &Path) -> Result<(), Failure> {
+    wait_for(group, "populated 0", None)
+}
+
+/// Waits until a line of a group's cgroup.events says so.
+///
+/// # Errors
+/// ETIMEDOUT, if a patience is given and has come to its end; ENODEV when the group is removed meanwhile.
+pub fn wait_for(group: &Path, line: &str, patience: Option<Duration>) -> Result<(), Failure> {
     let path = group.join("cgroup.events");
     let mut events =
         fs::File::open(&path).map_err(|error| Failure::call(format_args!("open({path:?})"), errno(error)))?;
+    let timeout = patience.map_or(PollTimeout::NONE, |time| PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX));
     loop {
         let mut text = String::new();
         let result = events.read_to_string(&mut text).map_err(errno);
         result.map_err(|errno| Failure::call(format_args!("read({path:?})"), errno))?;
-        if text.contains("populated 0") {
+        if text.contains(line) {
             return Ok(());
         }
         let mut polled = [PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
-        let result = nix::poll::poll(&mut polled, PollTimeout::NONE);
-        call(format_args!("poll({path:?}, PRI)"), result.map(|count| count as usize))?;
+        let result = match nix::poll::poll(&mut polled, timeout) {
+            Ok(0) => Err(Errno::ETIMEDOUT),
+            other => other.map(|count| count as usize),
+        };
+        call(format_args!("poll({path:?}, PRI)"), result)?;
         let _ = events.rewind();
     }
 }

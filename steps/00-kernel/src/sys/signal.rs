@@ -1,6 +1,9 @@
 //! Lesson 2: signals read like messages, not handled in the middle of something else.
 
+use std::os::fd::AsFd;
+
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -47,6 +50,27 @@ impl Signals {
             }
         }
     }
+}
+
+/// Sends a signal to a process that is not our child (man 2 kill).
+pub fn kill(pid: i32, number: i32) -> Result<(), Failure> {
+    // SAFETY: takes numbers, touches no memory.
+    let result = Errno::result(unsafe { libc::kill(pid, number) });
+    call(format_args!("kill({pid}, {})", name(number)), result.map(drop))
+}
+
+/// Waits until a process has ended that is not our child (man 2 pidfd_open, poll). One that is gone is no error.
+pub fn wait_for_end_of(pid: i32) -> Result<(), Failure> {
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    // SAFETY: pidfd_open gives a new descriptor.
+    let pidfd = match unsafe { super::new_fd(result, "process") } {
+        Err(Errno::ESRCH) => return Ok(()),
+        opened => opened.map_err(|errno| Failure::call(format_args!("pidfd_open({pid})"), errno))?,
+    };
+    let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    let result = nix::poll::poll(&mut polled, PollTimeout::NONE);
+    call(format_args!("poll({pidfd}, IN)"), result.map(|count| count as usize)).map(drop)
 }
 
 /// Stops this process until somebody sends SIGCONT.

@@ -1,0 +1,177 @@
+//! Who is in a group, beside the lesson: listed, frozen, signalled, killed and waited for, by another process than the
+//! one that made it. In v2's tree the kernel does most of this itself; where there is none, v1's freezer holds everybody
+//! still meanwhile, so that none is missed.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kernel::sys::cgroup;
+use kernel::sys::signal::SIGKILL;
+use kernel::{Errno, Failure, purpose};
+
+use crate::Kept;
+
+/// How long a freeze may take: who sleeps in the kernel, on a dead network file system say, is not frozen until it wakes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Kept {
+    /// The processes in the group and in the groups inside it, as this process's pid namespace numbers them.
+    pub fn processes(&self) -> Vec<i32> {
+        self.all().find(|directory| directory.is_dir()).map(processes).unwrap_or_default()
+    }
+
+    /// Whether it is frozen.
+    pub fn is_frozen(&self) -> bool {
+        self.freezer().is_some_and(is_frozen)
+    }
+
+    /// Stops everybody in it until it is thawed, and waits until they have stopped; or lets them go on.
+    ///
+    /// # Errors
+    /// No way to freeze on this machine; ETIMEDOUT when somebody is not to be stopped: then all go on.
+    pub fn freeze(&self, freeze: bool) -> Result<()> {
+        purpose(if freeze { "everybody in the group stops" } else { "everybody in the group goes on" });
+        match self.freezer() {
+            None => Err(Failure::new("nothing can freeze a group here")
+                .hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified, or v1's controller freezer")
+                .into()),
+            Some(group) => set_frozen(group, freeze).inspect_err(|_| drop(set_frozen(group, false))),
+        }
+    }
+
+    fn freezer(&self) -> Option<&Path> {
+        self.all()
+            .find(|directory| directory.join("cgroup.freeze").exists() || directory.join("freezer.state").exists())
+    }
+
+    /// Kills everybody in it, the frozen too, and does not wait for their end ([`Kept::wait_until_empty`]). Nobody in it
+    /// is no error.
+    pub fn kill_all(&self) -> Result<()> {
+        purpose("nobody in the group lives on");
+        match &self.unified {
+            // Whoever is forked at this moment is killed as well.
+            Some(unified) if unified.join("cgroup.kill").exists() => Ok(cgroup::write(unified, "cgroup.kill", "1")?),
+            Some(unified) if !unified.is_dir() => Ok(()),
+            _ => self.signal_held(SIGKILL),
+        }
+    }
+
+    /// Sends a signal to everybody in it.
+    pub fn signal_all(&self, number: i32) -> Result<()> {
+        if number == SIGKILL { self.kill_all() } else { self.signal_held(number) }
+    }
+
+    /// Held still, nobody forks away from the list that we go through, and no pid is given to another.
+    fn signal_held(&self, number: i32) -> Result<()> {
+        let was_frozen = self.is_frozen();
+        let holds = !was_frozen && self.freezer().is_some();
+        if holds {
+            self.freeze(true)?;
+        }
+        purpose("a signal to each");
+        let sent = self.processes().into_iter().try_for_each(|pid| send(pid, number));
+        // v1's frozen do not even hear of their death.
+        if holds || (number == SIGKILL && self.freezer().is_some_and(is_v1_freezer)) {
+            self.freeze(false)?;
+        }
+        Ok(sent?)
+    }
+
+    /// Waits until nobody is left in it, for ever if need be.
+    pub fn wait_until_empty(&self) -> Result<()> {
+        match &self.unified {
+            Some(unified) if unified.is_dir() => Ok(cgroup::wait_until_empty(unified)?),
+            _ => self.legacy.first().map_or(Ok(()), |group| wait_for_each(group)),
+        }
+    }
+}
+
+fn send(pid: i32, number: i32) -> Result<(), Failure> {
+    match kernel::sys::signal::kill(pid, number) {
+        Err(failure) if failure.errno() == Some(Errno::ESRCH) => Ok(()),
+        sent => sent,
+    }
+}
+
+/// The processes in a group and in the groups inside it that have a number here.
+fn processes(group: &Path) -> Vec<i32> {
+    let mut numbers = numbers(group);
+    numbers.retain(|number| *number > 0); // a signal to 0 would be one to ourselves
+    numbers
+}
+
+/// The same as the kernel writes it: 0 is somebody whom our pid namespace has no number for.
+pub(crate) fn numbers(group: &Path) -> Vec<i32> {
+    let text = cgroup::read(group, "cgroup.procs");
+    let mut all: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    all.extend(inside(group).iter().flat_map(|group| numbers(group)));
+    all
+}
+
+/// The groups in a group.
+fn inside(group: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(group).into_iter().flatten().flatten();
+    let groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    groups.map(|entry| entry.path()).collect()
+}
+
+fn is_v1_freezer(group: &Path) -> bool {
+    group.join("freezer.state").exists()
+}
+
+pub(crate) fn is_frozen(group: &Path) -> bool {
+    cgroup::read(group, "cgroup.freeze").trim() == "1" || cgroup::read(group, "freezer.state").trim() == "FROZEN"
+}
+
+fn set_frozen(group: &Path, freeze: bool) -> Result<()> {
+    if is_v1_freezer(group) {
+        return set_frozen_v1(group, freeze);
+    }
+    cgroup::write(group, "cgroup.freeze", if freeze { "1" } else { "0" })?;
+    let wanted = if freeze { "frozen 1" } else { "frozen 0" };
+    cgroup::wait_for(group, wanted, Some(PATIENCE)).context("somebody in the group does not stop")
+}
+
+/// v1 wakes nobody when all have stopped, and has to be asked again for those that were just being forked: a few tries.
+fn set_frozen_v1(group: &Path, freeze: bool) -> Result<()> {
+    let wanted = if freeze { "FROZEN" } else { "THAWED" };
+    for _ in 0..PATIENCE.as_millis() {
+        cgroup::write(group, "freezer.state", wanted)?;
+        if cgroup::read(group, "freezer.state").trim() == wanted {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Err(Failure::call(format_args!("write({group:?}/freezer.state, {wanted})"), Errno::ETIMEDOUT).into())
+}
+
+/// v1 does not say when a group is empty, but each process says when it ends.
+fn wait_for_each(group: &Path) -> Result<()> {
+    loop {
+        let there = processes(group);
+        if there.is_empty() {
+            return Ok(());
+        }
+        there.into_iter().try_for_each(kernel::sys::signal::wait_for_end_of)?;
+    }
+}
+
+/// Removes a group, and the groups inside it. Gone is gone; nothing is removed where somebody is in it.
+///
+/// Who has just ended may count for another moment in v1, which wakes nobody when that changes: a few tries.
+pub(crate) fn remove_group(group: &Path) -> Result<()> {
+    for attempt in 0..100 {
+        match cgroup::remove(group) {
+            Ok(()) => return Ok(()),
+            Err(failure) if failure.errno() == Some(Errno::ENOENT) => return Ok(()),
+            Err(failure) if failure.errno() == Some(Errno::EBUSY) && numbers(group).is_empty() => {}
+            refused => return refused.with_context(|| format!("in {} are {:?}", group.display(), numbers(group))),
+        }
+        match attempt {
+            0 => inside(group).iter().try_for_each(|group| remove_group(group))?,
+            _ => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    cgroup::remove(group).with_context(|| format!("cannot remove {}", group.display()))
+}

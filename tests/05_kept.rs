@@ -1,0 +1,136 @@
+//! Step 5, beside the lesson: a group that outlives its maker, as the runtime needs it. Here there is no launcher: the
+//! test is the runtime, and a shell that enters the group is the container.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cgroups::Kept;
+use classroom::every_step::wait_for_a_line;
+use classroom::groups::{directories, world};
+use classroom::{World, lab};
+
+/// Starts a shell that enters the group, in every tree, and then runs a script. It writes a line, `up`, when it is in.
+fn enter(group: &Kept, script: &str) -> Child {
+    let joins: String = group
+        .unified
+        .iter()
+        .chain(&group.legacy)
+        .map(|tree| format!("echo 0 >{}/cgroup.procs; ", tree.display()))
+        .collect();
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", &format!("{joins} echo up; {script}")]).stdout(Stdio::piped());
+    let mut child = shell.spawn().unwrap();
+    assert_eq!(wait_for_a_line(&mut child), "up\n");
+    child
+}
+
+/// What /proc says of a process: `S` sleeps, `R` runs, `D` waits.
+fn cpu_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+fn made_found_again_and_removed() {
+    lab!(World::Root, |_lab| {
+        let path = "/cellblock-kept-made/inner/cell";
+        let made = Kept::make(path, &["memory", "pids"]).unwrap();
+        let text = serde_json::to_string(&made).unwrap();
+        let found: Kept = serde_json::from_str(&text).unwrap();
+        assert_eq!(found, made);
+        assert!(found.exists() && found.processes().is_empty() && !found.is_frozen());
+        assert_eq!(found.is_v2(), world() == "v2");
+        assert!(directories(path).len() >= if world() == "v2" { 1 } else { 6 });
+        found.remove().unwrap();
+        found.remove().unwrap();
+        assert!(!found.exists());
+        assert_eq!(directories(path), [""; 0].map(PathBuf::from));
+        remove_parents("/cellblock-kept-made");
+    });
+}
+
+/// The groups above an absolute path are the caller's, and stay; a test's must go.
+fn remove_parents(top: &str) {
+    for directory in directories(top) {
+        for inside in fs::read_dir(&directory).unwrap().flatten().filter(|entry| entry.path().is_dir()) {
+            fs::remove_dir(inside.path()).unwrap();
+        }
+        fs::remove_dir(directory).unwrap();
+    }
+}
+
+#[test]
+fn killed_with_all_groups_inside() {
+    lab!(World::Root, |_lab| {
+        let group = Kept::make("kept-killed", &[]).unwrap();
+        let inner: Vec<PathBuf> =
+            group.unified.iter().chain(&group.legacy).map(|tree| tree.join("inner/most")).collect();
+        inner.iter().for_each(|directory| fs::create_dir_all(directory).unwrap());
+        let inside = group.inside("inner/most").unwrap();
+        assert!(group.inside("../other").is_err() && group.inside("nosuch").is_err());
+        let mut outer = enter(&group, "sleep 100 & exec sleep 100");
+        while group.processes().len() < 2 {
+            std::thread::yield_now(); // the one in the background is about to be born
+        }
+        assert!(group.remove().is_err(), "somebody is in it");
+        outer.kill().unwrap();
+        outer.wait().unwrap();
+        let mut children: Vec<Child> = if world() == "v1" { vec![enter(&inside, "exec sleep 100")] } else { vec![] };
+        assert_eq!(group.processes().len(), 1 + children.len(), "the one in the background is left");
+        group.freeze(true).unwrap();
+        group.kill_all().unwrap();
+        group.wait_until_empty().unwrap();
+        children.iter_mut().for_each(|child| assert!(!child.wait().unwrap().success()));
+        assert!(group.processes().is_empty());
+        group.remove().unwrap();
+        assert_eq!(directories("/cellblock/kept-killed"), [""; 0].map(PathBuf::from));
+    });
+}
+
+#[test]
+fn one_that_is_not_empty_is_refused() {
+    lab!(World::Root, |_lab| {
+        let path = "/cellblock-kept-full";
+        let group = Kept::make(path, &[]).unwrap();
+        assert_eq!(Kept::make(path, &[]).unwrap(), group, "an empty one is taken");
+        let mut child = enter(&group, "exec sleep 100");
+        let refused = format!("{:#}", Kept::make(path, &[]).unwrap_err());
+        assert!(refused.contains("is there already, and not empty"), "{refused}");
+        assert!(group.exists(), "what was there stays");
+        group.signal_all(15).unwrap();
+        child.wait().unwrap();
+        group.remove().unwrap();
+        let refused = format!("{:#}", Kept::make("/cellblock-kept-none/x", &["nosuch"]).unwrap_err());
+        assert!(refused.contains("nosuch"), "{refused}");
+        assert_eq!(directories("/cellblock-kept-none"), [""; 0].map(PathBuf::from), "nothing of it stays");
+    });
+}
+
+#[test]
+fn frozen_and_thawed() {
+    lab!(World::Root, |_lab| {
+        let group = Kept::make("kept-frozen", &[]).unwrap();
+        let mut child = enter(&group, "while :; do :; done");
+        group.freeze(true).unwrap();
+        assert!(group.is_frozen());
+        let before = cpu_ticks(child.id());
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(cpu_ticks(child.id()), before, "it uses no time");
+        group.freeze(false).unwrap();
+        assert!(!group.is_frozen());
+        let begin = Instant::now();
+        while cpu_ticks(child.id()) < before + 2 {
+            assert!(begin.elapsed() < Duration::from_secs(20), "it goes on");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        group.freeze(true).unwrap();
+        group.signal_all(9).unwrap();
+        child.wait().unwrap();
+        group.wait_until_empty().unwrap();
+        group.remove().unwrap();
+        assert!(!Path::new("/sys/fs/cgroup/cellblock/kept-frozen").exists());
+    });
+}
