@@ -13,7 +13,12 @@ use classroom::{World, lab};
 
 /// Starts a shell that enters the group, in every tree, and then runs a script. It writes a line, `up`, when it is in.
 fn enter(group: &Kept, script: &str) -> Child {
-    let joins: String = group.unified.iter().chain(&group.legacy).map(|tree| format!("echo 0 >{}/cgroup.procs; ", tree.display())).collect();
+    let joins: String = group
+        .unified
+        .iter()
+        .chain(&group.legacy)
+        .map(|tree| format!("echo 0 >{}/cgroup.procs; ", tree.display()))
+        .collect();
     let mut shell = Command::new("sh");
     shell.args(["-ec", &format!("{joins} echo up; {script}")]).stdout(Stdio::piped());
     let mut child = shell.spawn().unwrap();
@@ -61,16 +66,20 @@ fn remove_parents(top: &str) {
 fn killed_with_all_groups_inside() {
     lab!(World::Root, |_lab| {
         let group = Kept::make("kept-killed", &[]).unwrap();
-        let inner: Vec<PathBuf> = group.unified.iter().chain(&group.legacy).map(|tree| tree.join("inner/most")).collect();
+        let inner: Vec<PathBuf> =
+            group.unified.iter().chain(&group.legacy).map(|tree| tree.join("inner/most")).collect();
         inner.iter().for_each(|directory| fs::create_dir_all(directory).unwrap());
         let inside = group.inside("inner/most").unwrap();
         assert!(group.inside("../other").is_err() && group.inside("nosuch").is_err());
         let mut outer = enter(&group, "sleep 100 & exec sleep 100");
+        while group.processes().len() < 2 {
+            std::thread::yield_now(); // the one in the background is about to be born
+        }
         assert!(group.remove().is_err(), "somebody is in it");
         outer.kill().unwrap();
         outer.wait().unwrap();
         let mut children: Vec<Child> = if world() == "v1" { vec![enter(&inside, "exec sleep 100")] } else { vec![] };
-        assert!(group.processes().len() > children.len(), "the one in the background is left");
+        assert_eq!(group.processes().len(), 1 + children.len(), "the one in the background is left");
         group.freeze(true).unwrap();
         group.kill_all().unwrap();
         group.wait_until_empty().unwrap();

@@ -214,7 +214,6 @@ fn normal(path: &str) -> Result<PathBuf, Failure> {
 #[derive(Default)]
 struct Making {
     made: Vec<PathBuf>,
-    group: Option<Kept>,
     aside: Option<Aside>,
 }
 

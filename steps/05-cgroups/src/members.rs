@@ -41,7 +41,8 @@ impl Kept {
     }
 
     fn freezer(&self) -> Option<&Path> {
-        self.all().find(|directory| directory.join("cgroup.freeze").exists() || directory.join("freezer.state").exists())
+        self.all()
+            .find(|directory| directory.join("cgroup.freeze").exists() || directory.join("freezer.state").exists())
     }
 
     /// Kills everybody in it, the frozen too, and does not wait for their end ([`Kept::wait_until_empty`]). Nobody in it
@@ -156,21 +157,21 @@ fn wait_for_each(group: &Path) -> Result<()> {
     }
 }
 
-/// Removes a group, and the groups inside it. Gone is gone.
+/// Removes a group, and the groups inside it. Gone is gone; nothing is removed where somebody is in it.
 ///
 /// Who has just ended may count for another moment in v1, which wakes nobody when that changes: a few tries.
 pub(crate) fn remove_group(group: &Path) -> Result<()> {
     for attempt in 0..100 {
         match cgroup::remove(group) {
+            Ok(()) => return Ok(()),
             Err(failure) if failure.errno() == Some(Errno::ENOENT) => return Ok(()),
-            Err(failure) if failure.errno() == Some(Errno::EBUSY) => {}
-            removed => return removed.with_context(|| format!("cannot remove {}", group.display())),
+            Err(failure) if failure.errno() == Some(Errno::EBUSY) && numbers(group).is_empty() => {}
+            refused => return refused.with_context(|| format!("in {} are {:?}", group.display(), numbers(group))),
         }
         match attempt {
             0 => inside(group).iter().try_for_each(|group| remove_group(group))?,
             _ => std::thread::sleep(Duration::from_millis(1)),
         }
     }
-    let left = numbers(group);
-    cgroup::remove(group).with_context(|| format!("cannot remove {}: in it are {left:?}", group.display()))
+    cgroup::remove(group).with_context(|| format!("cannot remove {}", group.display()))
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use kernel::hierarchies::Hierarchies;
 use nix::sys::signal::{Signal, kill};
@@ -44,6 +44,47 @@ pub fn names(parent: &str) -> Vec<String> {
 pub fn used(text: &str, what: &str) -> f64 {
     let line = text.lines().find(|line| line.starts_with(what)).unwrap_or_else(|| panic!("no {what} in {text}"));
     line.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("{line}"))
+}
+
+/// A group around launcher and cell, in which there is room for 400 processes: a bomb's second fuse, should the ration
+/// that is tried not hold.
+#[derive(Debug)]
+pub struct Outer {
+    group: String,
+}
+
+impl Outer {
+    /// Makes it; `name` is the test's.
+    pub fn new(lab: &Lab, name: &str) -> Outer {
+        assert_eq!(run(lab, &["true"]).code, 0); // on v2 it passes the controllers on from the top
+        let hierarchies = Hierarchies::read().expect("/proc is there");
+        let tree = hierarchies.legacy_with("pids").or(hierarchies.unified.as_ref()).expect("there is one");
+        let group = PathBuf::from(format!("{}/cellblock-outer-{name}", tree.point));
+        fs::create_dir_all(group.join("launcher")).expect("we are root");
+        fs::write(group.join("pids.max"), "400").expect("the controller is there");
+        Outer { group: format!("/cellblock-outer-{name}") }
+    }
+
+    /// The command that starts a launcher in there, with its cell.
+    pub fn launcher(&self, lab: &Lab, arguments: &[&str]) -> Command {
+        let (leaf, cells) = (format!("{}/launcher", self.group), format!("{}/cells", self.group));
+        let launcher = lab.launcher(STEP, &[&["--net", "none", "--cgroup-parent", &cells], arguments].concat());
+        let mut command = Command::new("sh");
+        let leaf = directories(&leaf).remove(0);
+        command.args(["-ec", &format!("echo 0 >{}/cgroup.procs; exec \"$@\"", leaf.display()), "sh"]);
+        command.arg(launcher.get_program()).args(launcher.get_args()).env("CELLBLOCK_ROOTFS", &lab.rootfs);
+        command.stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Outer {
+    fn drop(&mut self) {
+        for group in directories(&self.group) {
+            let _ = fs::remove_dir(group.join("launcher"));
+            let _ = fs::remove_dir(group);
+        }
+    }
 }
 
 /// A cell whose command runs.

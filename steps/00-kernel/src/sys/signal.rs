@@ -63,12 +63,6 @@ impl Signals {
     }
 }
 
-impl std::os::fd::AsFd for Signals {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
 /// Sends a signal to a process that is not our child (man 2 kill).
 pub fn kill(pid: i32, number: i32) -> Result<(), Failure> {
     // SAFETY: takes numbers, touches no memory.
