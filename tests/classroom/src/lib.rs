@@ -15,6 +15,7 @@ pub mod attacks;
 pub mod every_step;
 pub mod lab;
 pub mod run;
+pub mod runtimes;
 pub mod trace;
 pub mod world;
 
