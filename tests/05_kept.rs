@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cgroups::Kept;
+use cgroups::resources::{Cpu, Memory};
+use cgroups::{Kept, Resources};
 use classroom::every_step::wait_for_a_line;
 use classroom::groups::{directories, world};
 use classroom::{World, lab};
@@ -132,5 +133,76 @@ fn frozen_and_thawed() {
         group.wait_until_empty().unwrap();
         group.remove().unwrap();
         assert!(!Path::new("/sys/fs/cgroup/cellblock/kept-frozen").exists());
+    });
+}
+
+/// What a file of the group says, in whichever tree it is.
+fn read(group: &Kept, file: &str) -> String {
+    let found = group.unified.iter().chain(&group.legacy).find(|tree| tree.join(file).exists());
+    fs::read_to_string(found.unwrap_or_else(|| panic!("no {file}")).join(file)).unwrap().trim().to_owned()
+}
+
+/// On v1 the file of the first name, on v2 the one of the second.
+fn read_either(group: &Kept, v1: &str, v2: &str) -> String {
+    read(group, if world() == "v1" { v1 } else { v2 })
+}
+
+fn memory(limit: i64, swap: Option<i64>) -> Resources {
+    Resources { memory: Memory { limit: Some(limit), swap, ..Memory::default() }, ..Resources::default() }
+}
+
+#[test]
+fn limits_are_raised_and_lowered_while_it_lives() {
+    lab!(World::Root, |_lab| {
+        let group = Kept::make("kept-limits", &["cpu", "memory", "pids"]).unwrap();
+        let mut child = enter(&group, "exec sleep 100");
+        let counts_swap = ["memory.memsw.limit_in_bytes", "memory.swap.max"];
+        let counts_swap = group
+            .unified
+            .iter()
+            .chain(&group.legacy)
+            .any(|tree| counts_swap.iter().any(|file| tree.join(file).exists()));
+        // Each step would be refused if memory were always written first, or always second.
+        for mebibytes in [64, 256, 32, 128] {
+            let bytes = mebibytes << 20;
+            group.limit(&memory(bytes, counts_swap.then_some(bytes))).unwrap();
+            let limit = read_either(&group, "memory.limit_in_bytes", "memory.max");
+            assert_eq!(limit, bytes.to_string());
+        }
+        let refused = group.limit(&memory(4096, None)).err().map_or_else(String::new, |error| format!("{error:#}"));
+        assert!(
+            world() == "v2" || refused.contains("unable to set memory limit to 4096 (current usage: "),
+            "{refused}"
+        );
+        group.limit(&memory(-1, None)).unwrap();
+        for (quota, period) in [(5000, 10_000), (50_000, 100_000), (1000, 1000), (-1, 100_000)] {
+            let cpu = Cpu { quota: Some(quota), period: Some(period), shares: Some(2048), ..Cpu::default() };
+            group.limit(&Resources { cpu, pids: Some(20), ..Resources::default() }).unwrap();
+        }
+        assert_eq!(
+            read_either(&group, "cpu.cfs_quota_us", "cpu.max"),
+            if world() == "v1" { "-1" } else { "max 100000" }
+        );
+        assert_eq!(read(&group, "pids.max"), "20");
+        let unified = [("memory.high".to_owned(), "max".to_owned())].into();
+        let asked = group.limit(&Resources { unified, ..Resources::default() });
+        assert_eq!(asked.is_ok(), world() == "v2", "{asked:?}");
+        group.kill_all().unwrap();
+        child.wait().unwrap();
+        group.remove().unwrap();
+    });
+}
+
+#[test]
+fn a_limit_without_its_controller_is_named() {
+    lab!(World::Root, |_lab| {
+        let group = Kept::make("kept-missing", &[]).unwrap();
+        let asked = Resources { hugepage_limits: vec![("2MB".to_owned(), 0)], ..Resources::default() };
+        assert_eq!(asked.controllers(), ["hugetlb"]);
+        let refused = format!("{:#}", group.limit(&asked).unwrap_err());
+        assert!(refused.contains("no controller hugetlb for this group"), "{refused}");
+        let wrong = Resources { cpu: Cpu { quota: Some(1), ..Cpu::default() }, ..Resources::default() };
+        assert!(format!("{:#}", group.limit(&wrong).unwrap_err()).contains("EINVAL"));
+        group.remove().unwrap();
     });
 }
