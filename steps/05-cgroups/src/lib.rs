@@ -19,6 +19,7 @@
 use anyhow::Result;
 
 pub mod delegated;
+pub mod device_rules;
 mod devices;
 mod group;
 mod kept;
