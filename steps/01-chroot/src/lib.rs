@@ -85,6 +85,45 @@ impl CommandOptions {
 }
 
 impl Command {
+    /// A command that is not an option's: step 7 reads it from a file.
+    ///
+    /// # Errors
+    /// No program, or a NUL byte in a word.
+    pub fn new(arguments: &[String], environment: &[String], workdir: &str) -> Result<Command> {
+        if arguments.is_empty() {
+            return Err(Failure::new("there is no program to run").into());
+        }
+        Ok(Command {
+            rootfs: PathBuf::from("/"),
+            workdir: PathBuf::from(workdir),
+            arguments: arguments.iter().map(c_string).collect::<Result<_>>()?,
+            environment: environment.iter().map(c_string).collect::<Result<_>>()?,
+        })
+    }
+
+    /// Looks for the program in the root that is now ours, and whether it can be executed: before the exec, which says
+    /// less, and says it late.
+    ///
+    /// # Errors
+    /// As [`exec`]'s.
+    pub fn look_for_program(&self) -> Result<()> {
+        Ok(program::look_for(&self.arguments[0], &self.environment, &self.workdir)?)
+    }
+
+    /// Where it starts.
+    pub fn workdir(&self) -> &Path {
+        &self.workdir
+    }
+
+    /// The same command with a variable, unless there is one of that name.
+    pub fn with_variable(mut self, name: &str, value: &str) -> Result<Command> {
+        let start = format!("{name}=");
+        if !self.environment.iter().any(|each| each.to_bytes().starts_with(start.as_bytes())) {
+            self.environment.push(c_string(format!("{start}{value}"))?);
+        }
+        Ok(self)
+    }
+
     /// The same command with the home directory of another user than root (step 6), unless the environment names one.
     pub fn at_home(&self, home: Option<&str>) -> Result<Command> {
         let mut command = self.clone();

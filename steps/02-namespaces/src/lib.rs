@@ -23,6 +23,7 @@ mod report;
 mod spawn;
 mod wait;
 
+pub use report::{close as close_report, open as report_to};
 pub use spawn::{Child, die_with_parent, spawn, spawn_into};
 
 /// What the cell sees of the machine.

@@ -115,6 +115,22 @@ impl Child {
         }
     }
 
+    /// Lets go of a child that lives on without us (step 7).
+    pub fn leave(mut self) {
+        self.ended = true;
+    }
+
+    /// The child and our signals, for whoever waits in another way (step 7). The child still dies with this.
+    pub fn watch(&self) -> (&Process, &Signals) {
+        (&self.process, &self.signals)
+    }
+
+    /// Its end was seen.
+    pub fn has_ended(mut self) {
+        self.ended = true;
+        explain::release();
+    }
+
     /// Waits for the command's end, forwards signals meanwhile, and returns its exit code.
     pub fn wait(mut self) -> Result<ExitCode> {
         let exit = wait::until_end(&self.process, &self.signals)?;

@@ -8,7 +8,7 @@ use kernel::sys::mount::{self, Depth};
 use kernel::sys::privilege;
 use kernel::sys::socket;
 use kernel::{Errno, Fd, Remedy, purpose};
-use pivot_root::{Mounts, Sources};
+use pivot_root::Sources;
 
 use crate::id_maps::IdMaps;
 
@@ -28,17 +28,17 @@ impl Hatch {
     }
 
     /// Hands the mounts in. They wait in the socket until the child takes them.
-    pub(crate) fn hand_in(&self, sources: &Sources) -> Result<()> {
+    pub fn hand_in(&self, sources: &Sources) -> Result<()> {
         purpose("hand them in");
         socket::send_fd(&self.outside, b"root", &sources.root)?;
         sources.volumes.iter().try_for_each(|volume| Ok(socket::send_fd(&self.outside, b"volume", volume)?))
     }
 
-    /// Takes them.
-    pub(crate) fn take_in(&self, mounts: &Mounts) -> Result<Sources> {
+    /// Takes them: the root, and so many volumes.
+    pub fn take_in(&self, volumes: usize) -> Result<Sources> {
         purpose("what the parent has handed in");
         let root = socket::receive_fd(&self.inside, "root")?;
-        let volumes = (0..mounts.volume_count()).map(|_| socket::receive_fd(&self.inside, "volume"));
+        let volumes = (0..volumes).map(|_| socket::receive_fd(&self.inside, "volume"));
         Ok(Sources { root, volumes: volumes.collect::<Result<_, _>>()? })
     }
 }

@@ -4,8 +4,9 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use kernel::sys::clone::CloneFlags;
 use kernel::sys::privilege;
-use kernel::{Errno, Failure, Remedy, purpose};
+use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
 use crate::capabilities::Set;
 
@@ -124,6 +125,14 @@ impl IdMaps {
     /// Whether we, and not a helper, decide which ids: then we may also show files with other owners.
     pub fn is_ours_to_choose(&self) -> bool {
         self.writer == Writer::Us
+    }
+
+    /// A user namespace with these tables in which nobody lives: what an idmapped mount is made with (step 7).
+    pub fn namespace(&self) -> Result<Fd> {
+        purpose("a user namespace that only translates");
+        let holder = namespaces::spawn(CloneFlags::CLONE_NEWUSER, || anyhow::bail!("it is only held"))?;
+        self.write(holder.pid())?;
+        Ok(privilege::user_namespace_of(holder.pid())?)
     }
 
     // ANCHOR: write

@@ -33,7 +33,7 @@ pub use hatch::Hatch;
 pub use id_maps::{IdMaps, Range};
 pub use options::{PrivilegeOptions, Privileges};
 pub use rlimits::Rlimit;
-pub use user::{Asked, User};
+pub use user::{Asked, User, home_of};
 
 impl Privileges {
     /// The namespace that the child is born into, with all others: they belong to it, and its root is root in them.
@@ -78,7 +78,7 @@ impl Privileges {
     /// What comes from the host: as the parent has handed it in, or, where it had no more rights than we, by ourselves.
     pub fn sources(&self, hatch: &Hatch, rootfs: &Path, mounts: &Mounts) -> Result<Sources> {
         match &self.id_maps {
-            Some(id_maps) if id_maps.is_ours_to_choose() => hatch.take_in(mounts),
+            Some(id_maps) if id_maps.is_ours_to_choose() => hatch.take_in(mounts.volume_count()),
             _ => Sources::open(rootfs, mounts),
         }
     }
@@ -125,28 +125,37 @@ impl Handcuffs<'_> {
     /// # Errors
     /// Whatever the kernel refuses: nobody starts with fewer handcuffs than were asked for.
     pub fn put_on(&self) -> Result<Option<Fd>> {
-        let mut listener = None;
+        let early = self.tie()?;
+        Ok(self.lock()?.or(early))
+    }
+
+    /// All but the last two.
+    pub fn tie(&self) -> Result<Option<Fd>> {
         if self.new_keyring {
             purpose("keys of its own: the caller's stay outside");
             privilege::join_session_keyring(c"cell").context("cannot leave the caller's keyring")?;
         }
         self.rlimits.iter().try_for_each(Rlimit::set)?;
         kernel::sys::process::umask(self.umask);
-        if !self.no_new_privileges {
-            listener = self.filter_calls()?; // without the promise below, only who is powerful may filter: so now
-        }
+        // Without the promise of `lock` only who is powerful may filter: so now, and the filter must allow the rest.
+        let listener = if self.no_new_privileges { None } else { self.filter_calls()? };
         self.capabilities.bound()?; // needs SETPCAP
         purpose("whom the command runs as: groups first, for who is root no more cannot change them");
         privilege::keep_capabilities()?; // else all are lost with root
         self.user.put_on()?; // needs SETGID and SETUID
         self.capabilities.set()?;
         namespaces::die_with_parent()?; // a change of user has made the kernel forget it
-        if self.no_new_privileges {
-            purpose("no program in here makes more of who starts it");
-            privilege::no_new_privileges()?;
-            listener = self.filter_calls()?; // last, for it need not allow any of the above then
-        }
         Ok(listener)
+    }
+
+    /// The last two. The filter need not allow any of the above then, only the exec.
+    pub fn lock(&self) -> Result<Option<Fd>> {
+        if !self.no_new_privileges {
+            return Ok(None);
+        }
+        purpose("no program in here makes more of who starts it");
+        privilege::no_new_privileges()?;
+        self.filter_calls()
     }
     // ANCHOR_END: put_on
 

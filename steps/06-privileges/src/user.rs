@@ -98,6 +98,13 @@ fn not_there(what: &str, name: &str, file: &str) -> Failure {
         .hint(format!("its {file} has the names; a number works always"))
 }
 
+/// The home directory of a user, as /etc/passwd has it.
+pub fn home_of(uid: u32) -> Option<String> {
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    let found = entries(&passwd).find(|entry| entry.get(2).and_then(|id| id.parse().ok()) == Some(uid))?;
+    found.get(5).filter(|home| !home.is_empty()).map(|home| (*home).to_owned())
+}
+
 /// The name of a user, in the text of an /etc/passwd.
 pub(crate) fn name_of(passwd: &str, uid: u32) -> Option<String> {
     let found = entries(passwd).find(|entry| entry.get(2).and_then(|id| id.parse().ok()) == Some(uid));

@@ -41,7 +41,7 @@ impl Lab {
     /// Tries one attack on one step, with the sentinel outside.
     pub fn attack(&self, column: Column, attack: &str) -> Verdict {
         let inmate = if column.name == "host" { native_inmate() } else { "inmate".into() };
-        let mut words = vec![native_inmate(), "sentinel".into()];
+        let mut words = Vec::new();
         if column.name != "host" {
             words.push(binary(column.name).display().to_string());
             let needs_limits = ["fork-bomb", "memory"].contains(&attack);
@@ -65,7 +65,21 @@ impl Lab {
             words = on_a_terminal(&words);
         }
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).env("CELLBLOCK_ROOTFS", &self.rootfs).stdin(Stdio::piped());
+        command.args(&words[1..]).env("CELLBLOCK_ROOTFS", &self.rootfs);
+        self.attack_by(command, attack)
+    }
+
+    /// Tries one attack by a command that has the inmate try it, with the sentinel outside.
+    pub fn attack_by(&self, attacker: Command, attack: &str) -> Verdict {
+        let mut command = Command::new(native_inmate());
+        command.arg("sentinel").arg(attacker.get_program()).args(attacker.get_args()).stdin(Stdio::piped());
+        for (name, value) in attacker.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command.current_dir(attacker.get_current_dir().unwrap_or(workspace()));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it was built");
         let mut lines = BufReader::new(child.stdout.take().expect("piped"));
         let mut line = String::new();
@@ -109,7 +123,7 @@ impl Lab {
         for column in columns.iter().filter(|column| !column.options.is_empty()) {
             notes += &format!("{} runs with {}\n", column.name, column.options.join(" "));
         }
-        for attack in attack_names() {
+        for attack in names() {
             let verdicts: Vec<Verdict> = columns.iter().map(|column| self.attack(*column, &attack)).collect();
             if verdicts[0].word == "n/a" && LACKED_BY_SOME.contains(&&*attack) {
                 table.extend(recorded.lines().filter(|row| row.starts_with(&format!("{attack} "))).map(with_newline));
@@ -141,7 +155,8 @@ fn native_inmate() -> String {
     workspace().join("target/rootfs/busybox/bin/inmate").display().to_string()
 }
 
-fn attack_names() -> Vec<String> {
+/// The names of all attacks.
+pub fn names() -> Vec<String> {
     let list = Command::new(native_inmate()).arg("attack").output().expect("scripts/rootfs has put it there").stdout;
     let list = String::from_utf8(list).expect("it is text");
     list.lines().filter_map(|line| Some(line.split_whitespace().next()?.to_owned())).collect()

@@ -17,6 +17,7 @@ pub mod every_step;
 pub mod groups;
 pub mod lab;
 pub mod run;
+pub mod runtimes;
 pub mod trace;
 pub mod world;
 

@@ -8,6 +8,7 @@
 //! | [`netlink`] | step 4: links, addresses and routes |
 //! | [`cgroup`], [`bpf`] | step 5: groups as directories, and a program that guards the devices |
 //! | [`privilege`], [`seccomp`], [`socket`] | step 6: user, capabilities, limits; a filter for calls; descriptors handed over |
+//! | [`seal`], [`terminal`], [`namespace`], [`schedule`] | step 7: a sealed copy of ourselves; terminals; joining namespaces; who runs when |
 //! | [`attack`] | the inmate: calls that only somebody who wants to get out makes |
 //!
 //! Each function makes one call, hands its text to [`crate::explain`], and returns a [`crate::Failure`] that names it.
@@ -24,12 +25,16 @@ pub mod bpf;
 pub mod cgroup;
 pub mod clone;
 pub mod mount;
+pub mod namespace;
 pub mod netlink;
 pub mod privilege;
 pub mod process;
+pub mod schedule;
+pub mod seal;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
+pub mod terminal;
 
 /// An open descriptor, closed when dropped, with the name that the narration and the failures give it: `<root>`.
 #[derive(Debug)]

@@ -21,6 +21,8 @@ use crate::explain::call;
 pub struct Attributes(u64);
 
 impl Attributes {
+    /// Nothing at all.
+    pub const NOTHING: Attributes = Attributes(0);
     /// Nothing can be written.
     pub const RDONLY: Attributes = Attributes(libc::MOUNT_ATTR_RDONLY);
     /// Programs here do not take on their owner's rights.
@@ -304,6 +306,14 @@ pub fn write_fileat(parent: &Fd, name: &str, content: &str) -> Result<(), Failur
     let result = nix::fcntl::openat(parent, name, flags, Mode::from_bits_truncate(0o644))
         .and_then(|file| nix::unistd::write(file, content.as_bytes()));
     call(format_args!("write({parent}, {name:?}, {} bytes)", content.len()), result.map(drop))
+}
+
+/// Writes a text to a file below a descriptor, in one call. Nothing on the way may be a link, or mounted there by somebody.
+pub fn write_below(root: &Fd, path: &Path, text: &str) -> Result<(), Failure> {
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let how = OpenHow::new().flags(OFlag::O_WRONLY | OFlag::O_CLOEXEC).resolve(resolve);
+    let result = nix::fcntl::openat2(root, path, how).and_then(|file| nix::unistd::write(file, text.as_bytes()));
+    call(format_args!("write({root}/{path:?}, {text:?})"), result).map(drop)
 }
 
 /// Makes a character device's node (man 2 mknod), readable and writable for all: clear the umask before.

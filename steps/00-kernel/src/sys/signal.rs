@@ -10,7 +10,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::Failure;
 use crate::explain::call;
 
-pub use libc::{SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
+pub use libc::{SIGCHLD, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGWINCH};
 
 /// A signal that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,17 @@ impl Signals {
         call(format_args!("sigprocmask(SETMASK, [all])"), sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None))?;
         let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC);
         signals.map(Signals).map_err(|errno| Failure::call(format_args!("signalfd([all])"), errno))
+    }
+
+    /// The next signal, if one is waiting (step 7).
+    pub fn try_next(&self) -> Result<Option<Arrived>, Failure> {
+        use std::os::fd::AsFd;
+        let mut polled = [nix::poll::PollFd::new(self.0.as_fd(), nix::poll::PollFlags::POLLIN)];
+        match nix::poll::poll(&mut polled, nix::poll::PollTimeout::ZERO) {
+            Ok(0) | Err(Errno::EINTR) => Ok(None),
+            Ok(_) => self.next().map(Some),
+            Err(errno) => Err(Failure::call(format_args!("poll(<signals>)"), errno)),
+        }
     }
 
     /// Waits for the next signal.

@@ -1,0 +1,211 @@
+//! Making a container: the child's half, its first process, until it becomes the command. It is the lessons' list of calls,
+//! with what a configuration may ask for besides.
+
+use std::convert::Infallible;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use cgroups::Kept;
+use kernel::sys::clone::{self, CloneFlags};
+use kernel::sys::mount::{self, Depth, Propagation};
+use kernel::sys::{namespace, netlink, privilege, schedule, socket, terminal};
+use kernel::{Fd, purpose};
+use pivot_root::furniture::{self, Custom};
+use pivot_root::{Place, Sources};
+use privileges::{Hatch, User};
+
+use crate::plan::{Plan, Task};
+use crate::spec::{Hooks, State};
+use crate::terminal::Outlet;
+use crate::{hooks, listener};
+
+/// All that the child needs of what its parent has planned and made.
+#[derive(Debug)]
+pub struct Cell<'a> {
+    /// What it will be.
+    pub plan: &'a Plan,
+    /// Its group.
+    pub group: Option<&'a Kept>,
+    /// The caller's programs.
+    pub hooks: &'a Hooks,
+    /// What those read.
+    pub state: State,
+    /// Through it comes what belongs to the host.
+    pub hatch: &'a Hatch,
+    /// Where its terminal goes.
+    pub outlet: Option<Outlet>,
+    /// Where it waits for `start`; none: it does not wait.
+    pub start: Option<Fd>,
+}
+
+/// Whether the parent opens what belongs to the host: only it has the rights to.
+pub fn is_handed_in(plan: &Plan) -> bool {
+    plan.id_maps.as_ref().is_some_and(|maps| maps.is_ours_to_choose()) || plan.has_idmapped_mounts()
+}
+
+// ANCHOR: run
+/// The list of calls. Each line is a lesson.
+pub fn run(cell: &Cell) -> Result<Infallible> {
+    let (plan, task) = (cell.plan, &cell.plan.task);
+    enter_group(cell)?;
+    join_namespaces(plan)?;
+    take_on_root(plan)?;
+    terminal::new_session()?;
+    set_names(plan)?;
+    let listener = listener::prepare(task)?;
+    let custom = furnish(cell)?;
+    if let (Some(size), Some(outlet)) = (task.terminal, &cell.outlet) {
+        crate::terminal::take(custom.root(), outlet, size, true)?;
+    }
+    set_sysctls(plan)?;
+    switch_loopback_on(plan)?;
+    make_workdir(&custom, task)?;
+    custom.finish()?;
+    drop(custom);
+    task.schedule()?;
+    schedule_personality(plan)?;
+    let command = at_home(task)?;
+    let handcuffs = task.handcuffs();
+    let early = handcuffs.tie()?;
+    command.look_for_program()?;
+    wait_for_start(cell)?;
+    hooks::run("startContainer", &cell.hooks.start_container, &cell.state)?;
+    listener::hand_over(listener, handcuffs.lock()?.or(early), &cell.state)?;
+    chroot::exec(&command)
+}
+// ANCHOR_END: run
+
+/// Into the trees that one is not born into, and whom the kernel kills first: while /proc is still the host's.
+fn enter_group(cell: &Cell) -> Result<()> {
+    if let Some(group) = cell.group {
+        group.join()?;
+    }
+    write_oom_score(&cell.plan.task)?;
+    if cell.plan.new.contains(CloneFlags::CLONE_NEWCGROUP) {
+        purpose("a view in which this group is the topmost");
+        clone::unshare_cgroup()?;
+    }
+    Ok(())
+}
+
+/// Whom the kernel kills first when memory is short.
+pub fn write_oom_score(task: &Task) -> Result<()> {
+    let Some(value) = task.oom_score_adj else { return Ok(()) };
+    purpose("whom the kernel kills first when the whole machine is out of memory");
+    clone::write_file("/proc/self/oom_score_adj", &value.to_string())
+        .map_err(|failure| failure.hint("only who has CAP_SYS_RESOURCE may lower it"))
+        .context("process.oomScoreAdj")
+}
+
+fn join_namespaces(plan: &Plan) -> Result<()> {
+    for (kind, path) in plan.joined.iter().filter(|(kind, _)| *kind != CloneFlags::CLONE_NEWPID) {
+        purpose("a namespace that is there already");
+        let file = namespace::open(path).with_context(|| format!("linux.namespaces: {}", path.display()))?;
+        namespace::join(&file, *kind).with_context(|| format!("cannot join the namespace {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn take_on_root(plan: &Plan) -> Result<()> {
+    if plan.id_maps.is_some() || plan.joined.iter().any(|(kind, _)| *kind == CloneFlags::CLONE_NEWUSER) {
+        purpose("root of this user namespace; until now we were nobody in it");
+        User::default().put_on()?;
+    }
+    namespaces::die_with_parent()?;
+    purpose("nobody may look into this process while it still holds what is the runtime's (CVE-2016-9962)");
+    Ok(privilege::not_dumpable()?)
+}
+
+fn set_names(plan: &Plan) -> Result<()> {
+    purpose("names of its own");
+    if let Some(name) = &plan.hostname {
+        clone::sethostname(name).context("hostname")?;
+    }
+    if let Some(name) = &plan.domainname {
+        namespace::set_domain_name(name).context("domainname")?;
+    }
+    Ok(())
+}
+
+/// All that is mounted; and the programs of the caller's that want to see it before the host goes.
+fn furnish<'a>(cell: &'a Cell) -> Result<Custom<'a>> {
+    let plan = cell.plan;
+    purpose("what is mounted in here does not appear on the host");
+    match plan.furniture.propagation {
+        Some((propagation, depth)) => mount::propagate("/", depth, propagation)?,
+        None => mount::propagate("/", Depth::Recursive, Propagation::Slave)?,
+    }
+    let binds = furniture::binds(&plan.furniture);
+    let sources = match is_handed_in(plan) {
+        true => cell.hatch.take_in(binds.count())?,
+        false => Sources::open_all(&plan.rootfs, binds)?,
+    };
+    let custom = furniture::prepare(sources.root, sources.volumes, &plan.furniture)?;
+    let state = State { pid: Some(std::process::id() as i32), ..cell.state.clone() };
+    hooks::run("createContainer", &cell.hooks.create_container, &state)?;
+    custom.pivot()?;
+    custom.furnish()?;
+    Ok(custom)
+}
+
+/// By a /proc that nobody else has ever seen: the container's could be another file system in disguise (CVE-2025-52881).
+fn set_sysctls(plan: &Plan) -> Result<()> {
+    if plan.sysctl.is_empty() {
+        return Ok(());
+    }
+    purpose("settings of the kernel, in namespaces of its own; by a /proc of ours");
+    let proc = mount::fsmount(&mount::fsopen(c"proc", "new")?, mount::Attributes::default(), "own /proc")?;
+    for setting in &plan.sysctl {
+        mount::write_below(&proc, Path::new(&setting.file), &setting.value)
+            .with_context(|| format!("linux.sysctl: {}", setting.file.trim_start_matches("sys/").replace('/', ".")))?;
+    }
+    Ok(())
+}
+
+fn switch_loopback_on(plan: &Plan) -> Result<()> {
+    if !plan.new.contains(CloneFlags::CLONE_NEWNET) {
+        return Ok(());
+    }
+    purpose("the loopback: it is there from the start, but switched off");
+    Ok(network::link::set_up(&netlink::Netlink::route()?, "lo")?)
+}
+
+/// The working directory, if the root filesystem has none.
+fn make_workdir(custom: &Custom, task: &Task) -> Result<()> {
+    let workdir = task.command.workdir();
+    match Place::configured(workdir) {
+        Ok(place) => place.open(custom.root(), true).map(drop).context("process.cwd"),
+        Err(_) => Ok(()), // the root itself, or in /proc: whether that works chdir will tell
+    }
+}
+
+fn schedule_personality(plan: &Plan) -> Result<()> {
+    match plan.personality {
+        Some(persona) => schedule::set_personality(persona).context("linux.personality"),
+        None => Ok(()),
+    }
+}
+
+/// The command, with a home: many programs cannot do without.
+pub fn at_home(task: &Task) -> Result<chroot::Command> {
+    let home = privileges::home_of(task.user.uid).unwrap_or_else(|| "/".to_owned());
+    task.command.clone().with_variable("HOME", &home)
+}
+
+// ANCHOR: wait
+/// Tells the parent that all is made, and waits at a socket until somebody says start. From then on whoever said so is told
+/// what fails; its end of the connection closes with the exec.
+fn wait_for_start(cell: &Cell) -> Result<()> {
+    let Some(start) = &cell.start else { return Ok(()) };
+    purpose("all is made: our parent may go, we stay and wait for start");
+    namespace::outlive_parent()?;
+    namespaces::close_report();
+    loop {
+        let caller = socket::accept(start)?;
+        if clone::read_some(&caller)? > 0 {
+            namespaces::report_to(caller);
+            return Ok(());
+        } // else somebody has only looked whether we still wait
+    }
+}
+// ANCHOR_END: wait

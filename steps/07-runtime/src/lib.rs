@@ -1,0 +1,29 @@
+//! Step 7, the prison: an OCI runtime, made of the lessons' crates.
+//!
+//! An engine (podman, containerd, Docker) makes a *bundle*: a root filesystem, and beside it `config.json`, which says what
+//! the container shall be (the OCI runtime specification). It then calls a *runtime*, with a verb: create, start, kill,
+//! delete. Nobody stays behind between these calls: what must be known is on disk ([`store`]), what must live is the
+//! container's own first process.
+//!
+//! - [`spec`]: the configuration, read and checked.
+//! - [`plan`]: from its words to the plans that the lessons' crates take.
+//! - [`launch`] and [`init`]: the parent's and the child's list of calls. They are the lessons' own, in the lessons' order.
+//! - [`verbs`]: a file for each.
+//!
+//! What a runtime needs besides: hooks ([`hooks`]), a terminal ([`terminal`], [`foreground`]), its own file out of reach
+//! ([`own_program`]), failures that callers can read ([`log`]).
+
+pub mod clock;
+pub mod foreground;
+pub mod hooks;
+pub mod init;
+pub mod launch;
+pub mod listener;
+pub mod log;
+pub mod own_program;
+pub mod plan;
+pub mod resources;
+pub mod spec;
+pub mod store;
+pub mod terminal;
+pub mod verbs;

@@ -1,0 +1,221 @@
+//! From the configuration to what the lessons take: every word of it is turned into one of their plans before anything is
+//! made, so that a mistake is told while nothing has to be undone.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use kernel::sys::clone::CloneFlags;
+use kernel::sys::mount::{self, Depth, Propagation};
+use kernel::sys::privilege;
+use kernel::{Errno, Failure, Remedy};
+use pivot_root::{Place, Sources};
+use pivot_root::furniture::{Device, Furniture};
+use privileges::{IdMaps, Range};
+
+use crate::spec::{self, DeviceKind, IdMapping, Linux, NamespaceKind, Spec};
+
+pub mod mounts;
+mod sysctl;
+mod task;
+
+pub use sysctl::Setting as Sysctl;
+pub use task::Task;
+
+/// All that a container will be.
+#[derive(Debug)]
+pub struct Plan {
+    /// Namespaces that it is born into.
+    pub new: CloneFlags,
+    /// Namespaces that are there already, and joined.
+    pub joined: Vec<(CloneFlags, PathBuf)>,
+    /// Who is who, in a new user namespace.
+    pub id_maps: Option<IdMaps>,
+    /// Its root filesystem, as the host sees it.
+    pub rootfs: PathBuf,
+    /// All that is mounted in it.
+    pub furniture: Furniture,
+    /// Its name.
+    pub hostname: Option<String>,
+    /// Its NIS domain.
+    pub domainname: Option<String>,
+    /// Settings of the kernel, in its own namespaces.
+    pub sysctl: Vec<Sysctl>,
+    /// Clocks of a new time namespace, as /proc/PID/timens_offsets takes them.
+    pub clocks: Vec<String>,
+    /// What kind of machine it sees.
+    pub personality: Option<u64>,
+    /// What runs in it.
+    pub task: Task,
+    /// Bind mounts whose files are shown with other owners: which, and whose.
+    idmapped: Vec<(usize, Owners)>,
+}
+
+/// Whose files a mount shows.
+#[derive(Debug)]
+struct Owners {
+    /// None: as the container's user namespace says.
+    maps: Option<IdMaps>,
+    depth: Depth,
+}
+
+impl Plan {
+    /// Plans a container.
+    ///
+    /// # Errors
+    /// What cannot be done, with the place in the configuration.
+    pub fn new(spec: &Spec, bundle: &Path) -> Result<Plan> {
+        let nothing = Linux::default();
+        let linux = spec.linux.as_ref().unwrap_or(&nothing);
+        let (new, joined) = namespaces(linux);
+        if !new.contains(CloneFlags::CLONE_NEWNS) && !joined.iter().any(|(kind, _)| *kind == CloneFlags::CLONE_NEWNS) {
+            let text = "linux.namespaces: a container without a mount namespace of its own could change the host's mounts";
+            return Err(Failure::new(text).hint("add {\"type\": \"mount\"}").into());
+        }
+        let root = spec.root.as_ref().context("config.json: root: missing")?;
+        let id_maps = new.contains(CloneFlags::CLONE_NEWUSER).then(|| id_maps(linux));
+        let process = spec.process.as_ref().context("config.json: process: missing")?;
+        Ok(Plan {
+            furniture: furniture(spec, linux, bundle, id_maps.is_some())?,
+            rootfs: bundle.join(&root.path),
+            hostname: spec.hostname.clone(),
+            domainname: spec.domainname.clone(),
+            sysctl: linux.sysctl.iter().map(|(name, value)| Sysctl::new(name, value)).collect(),
+            clocks: linux.time_offsets.iter().map(|(clock, offset)| clock_line(clock, offset)).collect(),
+            personality: linux.personality.as_ref().map(personality),
+            task: Task::new("config.json: process", process, linux.seccomp.as_ref(), linux.namespace(NamespaceKind::User).is_some())?,
+            idmapped: idmapped(spec)?,
+            new,
+            joined,
+            id_maps,
+        })
+    }
+
+    /// Whether there are mounts that only who is root on the host can make.
+    pub fn has_idmapped_mounts(&self) -> bool {
+        !self.idmapped.is_empty()
+    }
+
+    /// Shows other owners in the mounts that ask for it. The child's user namespace must have its tables.
+    pub fn show_with_other_owners(&self, sources: &Sources, child: i32) -> Result<()> {
+        for (index, owners) in &self.idmapped {
+            let namespace = match &owners.maps {
+                Some(maps) => maps.namespace()?,
+                None => privilege::user_namespace_of(child)?,
+            };
+            mount::map_ids(&sources.volumes[*index], owners.depth, &namespace)
+                .hint_on(Errno::EINVAL, "its file system cannot, or it is mapped already")
+                .context("cannot show other owners in a bind mount")?;
+        }
+        Ok(())
+    }
+}
+
+fn idmapped(spec: &Spec) -> Result<Vec<(usize, Owners)>> {
+    let mut found = Vec::new();
+    let mut binds = 0;
+    for (index, asked) in spec.mounts.iter().enumerate() {
+        let recursive = asked.has_option("ridmap");
+        let wanted = recursive || asked.has_option("idmap") || !asked.uid_mappings.is_empty();
+        if wanted && !asked.is_bind() {
+            let text = format!("config.json: mounts[{index}]: only bind mounts can show other owners here");
+            return Err(Failure::new(text).hint("leave uidMappings, idmap and ridmap out").into());
+        }
+        if wanted {
+            let own = !asked.uid_mappings.is_empty();
+            let maps = own.then(|| IdMaps::of(ranges(&asked.uid_mappings), ranges(&asked.gid_mappings)));
+            found.push((binds, Owners { maps, depth: if recursive { Depth::Recursive } else { Depth::One } }));
+        }
+        binds += usize::from(asked.is_bind());
+    }
+    Ok(found)
+}
+
+/// The flag of a kind of namespace.
+pub fn flag(kind: NamespaceKind) -> CloneFlags {
+    match kind {
+        NamespaceKind::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+        NamespaceKind::Ipc => CloneFlags::CLONE_NEWIPC,
+        NamespaceKind::Mount => CloneFlags::CLONE_NEWNS,
+        NamespaceKind::Network => CloneFlags::CLONE_NEWNET,
+        NamespaceKind::Pid => CloneFlags::CLONE_NEWPID,
+        NamespaceKind::Time => CloneFlags::from_bits_retain(kernel::sys::namespace::NEWTIME),
+        NamespaceKind::User => CloneFlags::CLONE_NEWUSER,
+        NamespaceKind::Uts => CloneFlags::CLONE_NEWUTS,
+    }
+}
+
+/// The new ones, and those that are joined: the user namespace first, for it says what we may do to the others.
+fn namespaces(linux: &Linux) -> (CloneFlags, Vec<(CloneFlags, PathBuf)>) {
+    let (mut new, mut joined) = (CloneFlags::empty(), Vec::new());
+    for namespace in &linux.namespaces {
+        match &namespace.path {
+            None => new |= flag(namespace.kind),
+            Some(path) => joined.push((flag(namespace.kind), PathBuf::from(path))),
+        }
+    }
+    joined.sort_by_key(|(kind, _)| *kind != CloneFlags::CLONE_NEWUSER);
+    (new, joined)
+}
+
+fn ranges(mappings: &[IdMapping]) -> Vec<Range> {
+    let range = |map: &IdMapping| Range { inside: map.container_id, outside: map.host_id, count: map.size };
+    mappings.iter().map(range).collect()
+}
+
+fn id_maps(linux: &Linux) -> IdMaps {
+    IdMaps::of(ranges(&linux.uid_mappings), ranges(&linux.gid_mappings))
+}
+
+fn clock_line(clock: &str, offset: &spec::TimeOffset) -> String {
+    format!("{clock} {} {}", offset.secs.unwrap_or(0), offset.nanosecs.unwrap_or(0))
+}
+
+fn personality(asked: &spec::Personality) -> u64 {
+    const LINUX32: u64 = 8;
+    match asked.domain {
+        spec::PersonalityDomain::Linux => 0,
+        spec::PersonalityDomain::Linux32 => LINUX32,
+    }
+}
+
+fn furniture(spec: &Spec, linux: &Linux, bundle: &Path, bind_devices: bool) -> Result<Furniture> {
+    let mut devices = Device::harmless();
+    for asked in &linux.devices {
+        let device = device(asked)?;
+        devices.retain(|other| other.place != device.place);
+        devices.push(device);
+    }
+    let propagation = linux.rootfs_propagation.as_deref().map(|word| {
+        mounts::propagation(word).with_context(|| format!("config.json: linux.rootfsPropagation: unknown word {word:?}"))
+    });
+    let inside = |path: &String| path.trim_start_matches('/').to_owned();
+    let all = spec.mounts.iter().enumerate();
+    Ok(Furniture {
+        mounts: all
+            .map(|(index, mount)| mounts::plan(mount, bundle).with_context(|| format!("config.json: mounts[{index}]")))
+            .collect::<Result<_>>()?,
+        devices,
+        bind_devices,
+        masked: linux.masked_paths.iter().map(inside).collect(),
+        read_only_paths: linux.readonly_paths.iter().map(inside).collect(),
+        read_only: spec.root.as_ref().is_some_and(|root| root.readonly),
+        propagation: Some(propagation.transpose()?.unwrap_or((Propagation::Slave, Depth::Recursive))),
+    })
+}
+
+fn device(asked: &spec::Device) -> Result<Device> {
+    const BLOCK: u32 = 0o060_000;
+    const FIFO: u32 = 0o010_000;
+    let kind = match asked.kind {
+        DeviceKind::Char => pivot_root::furniture::CHARACTER_DEVICE,
+        DeviceKind::Block => BLOCK,
+        DeviceKind::Fifo => FIFO,
+    };
+    Ok(Device {
+        place: Place::configured(Path::new(&asked.path))?,
+        kind,
+        numbers: (asked.major.unwrap_or(0) as u64, asked.minor.unwrap_or(0) as u64),
+        mode: asked.file_mode.unwrap_or(0o666) & 0o7777,
+        owner: (asked.uid.unwrap_or(0), asked.gid.unwrap_or(0)),
+    })
+}

@@ -1,0 +1,175 @@
+//! A mount of the configuration, and its options: the words of mount(8).
+
+use std::ffi::CString;
+use std::path::Path;
+
+use anyhow::Result;
+use kernel::Failure;
+use kernel::sys::mount::{Attributes, Depth, Propagation};
+use pivot_root::Place;
+use pivot_root::furniture::{Mount, What};
+
+use crate::spec;
+
+/// Words that forbid something, and their opposites: what is set, what is cleared.
+const ATTRIBUTES: [(&str, Attributes, Attributes); 19] = [
+    ("defaults", NONE, NONE),
+    ("ro", Attributes::RDONLY, NONE),
+    ("rw", NONE, Attributes::RDONLY),
+    ("nosuid", Attributes::NOSUID, NONE),
+    ("suid", NONE, Attributes::NOSUID),
+    ("nodev", Attributes::NODEV, NONE),
+    ("dev", NONE, Attributes::NODEV),
+    ("noexec", Attributes::NOEXEC, NONE),
+    ("exec", NONE, Attributes::NOEXEC),
+    ("noatime", Attributes::NOATIME, NONE),
+    ("atime", NONE, Attributes::NOATIME),
+    ("strictatime", Attributes::STRICTATIME, NONE),
+    ("nostrictatime", NONE, Attributes::STRICTATIME),
+    ("relatime", NONE, Attributes::TIMES), // it is the number 0 among the times
+    ("norelatime", NONE, NONE),
+    ("nodiratime", Attributes::NODIRATIME, NONE),
+    ("diratime", NONE, Attributes::NODIRATIME),
+    ("nosymfollow", Attributes::NOSYMFOLLOW, NONE),
+    ("symfollow", NONE, Attributes::NOSYMFOLLOW),
+];
+const NONE: Attributes = Attributes::NOTHING;
+
+/// Words that concern a whole file system: its driver gets them as options.
+const OF_THE_FILE_SYSTEM: [&str; 8] = ["sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand", "silent"];
+
+/// Words about propagation.
+const PROPAGATIONS: [(&str, Propagation, Depth); 8] = [
+    ("private", Propagation::Private, Depth::One),
+    ("rprivate", Propagation::Private, Depth::Recursive),
+    ("slave", Propagation::Slave, Depth::One),
+    ("rslave", Propagation::Slave, Depth::Recursive),
+    ("shared", Propagation::Shared, Depth::One),
+    ("rshared", Propagation::Shared, Depth::Recursive),
+    ("unbindable", Propagation::Unbindable, Depth::One),
+    ("runbindable", Propagation::Unbindable, Depth::Recursive),
+];
+
+/// All words that are understood: what `features` tells.
+pub fn known_options() -> Vec<String> {
+    let recursive = ATTRIBUTES.iter().filter(|(word, ..)| *word != "defaults").map(|(word, ..)| format!("r{word}"));
+    let plain = ATTRIBUTES.iter().map(|(word, ..)| (*word).to_owned());
+    let propagations = PROPAGATIONS.iter().map(|(word, ..)| (*word).to_owned());
+    let others = ["bind", "rbind", "idmap", "ridmap", "tmpcopyup"].into_iter().chain(OF_THE_FILE_SYSTEM).map(str::to_owned);
+    let mut all: Vec<String> = plain.chain(recursive).chain(propagations).chain(others).collect();
+    all.sort();
+    all
+}
+
+/// A word about propagation.
+pub fn propagation(word: &str) -> Option<(Propagation, Depth)> {
+    PROPAGATIONS.iter().find(|(known, ..)| *known == word).map(|(_, propagation, depth)| (*propagation, *depth))
+}
+
+/// Plans a mount.
+///
+/// # Errors
+/// A place that is none; a bind mount without a source, or whose source is not there; a /proc that is none.
+pub fn plan(asked: &spec::Mount, bundle: &Path) -> Result<Mount> {
+    let place = Place::configured(Path::new(&asked.destination))?;
+    let kind = asked.kind.as_deref().unwrap_or("bind");
+    let mut mount = Mount {
+        what: What::New { kind: CString::default(), source: CString::default(), options: Vec::new() },
+        place,
+        set: NONE,
+        clear: NONE,
+        set_below: NONE,
+        clear_below: NONE,
+        propagation: None,
+        copy_up: false,
+    };
+    let mut options = Vec::new();
+    for word in &asked.options {
+        mount = with_option(mount, word, &mut options)?;
+    }
+    if asked.is_bind() || asked.kind.is_none() {
+        let source = asked.source.as_ref().ok_or_else(|| Failure::new("source: a bind mount needs one"))?;
+        let source = bundle.join(source);
+        if let Err(error) = source.symlink_metadata() {
+            let why = error.to_string().to_lowercase();
+            let text = format!("source: cannot open {}: {}", source.display(), why.split(" (os").next().unwrap_or(&why));
+            return Err(Failure::new(text).hint("what is not there cannot be shown in the container").into());
+        }
+        let depth = if asked.has_option("rbind") { Depth::Recursive } else { Depth::One };
+        mount.what = What::Bind { source, depth };
+    } else {
+        let source = CString::new(asked.source.as_deref().unwrap_or(kind))?;
+        mount.what = What::New { kind: CString::new(kind)?, source, options };
+    }
+    if mount.place.is("proc") && kind != "proc" && !asked.is_bind() {
+        return Err(Failure::new("nothing but proc can be mounted on /proc").hint("\"type\": \"proc\"").into());
+    }
+    Ok(mount)
+}
+
+fn with_option(mut mount: Mount, word: &str, options: &mut Vec<(CString, Option<CString>)>) -> Result<Mount> {
+    let attribute = |word: &str| ATTRIBUTES.iter().find(|(known, ..)| *known == word);
+    if let Some((_, set, clear)) = attribute(word) {
+        mount.set = mount.set.without(*clear).and(*set);
+        mount.clear = mount.clear.without(*set).and(*clear);
+    } else if let Some(change) = propagation(word) {
+        mount.propagation = Some(change);
+    } else if let Some((_, set, clear)) = word.strip_prefix('r').and_then(attribute) {
+        mount.set_below = mount.set_below.without(*clear).and(*set);
+        mount.clear_below = mount.clear_below.without(*set).and(*clear);
+    } else if word == "tmpcopyup" {
+        mount.copy_up = true;
+    } else if !["bind", "rbind", "remount", "idmap", "ridmap"].contains(&word) {
+        let (key, value) = match word.split_once('=') {
+            Some((key, value)) => (key, Some(CString::new(value)?)),
+            None => (word, None),
+        };
+        options.push((CString::new(key)?, value));
+    }
+    Ok(mount)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(kind: Option<&str>, options: &[&str]) -> spec::Mount {
+        spec::Mount {
+            destination: "/mnt".to_owned(),
+            kind: kind.map(str::to_owned),
+            source: Some("/etc".to_owned()),
+            options: options.iter().map(|word| (*word).to_owned()).collect(),
+            ..spec::Mount::default()
+        }
+    }
+
+    #[test]
+    fn the_last_word_counts() {
+        let planned = plan(&mount(Some("tmpfs"), &["ro", "nosuid", "rw", "size=1m", "rro"]), Path::new("/")).unwrap();
+        assert_eq!((planned.set, planned.clear), (Attributes::NOSUID, Attributes::RDONLY));
+        assert_eq!(planned.set_below, Attributes::RDONLY);
+        let What::New { options, .. } = planned.what else { panic!("it is a new file system") };
+        assert_eq!(options, [(c"size".to_owned(), Some(c"1m".to_owned()))]);
+    }
+
+    #[test]
+    fn binds_are_told_by_type_or_option() {
+        for (kind, options) in [(Some("bind"), &["rbind"][..]), (None, &[]), (Some("none"), &["bind"])] {
+            let planned = plan(&mount(kind, options), Path::new("/")).unwrap();
+            assert!(matches!(planned.what, What::Bind { .. }), "{kind:?} {options:?}");
+        }
+        let mut nowhere = mount(Some("bind"), &[]);
+        nowhere.source = Some("/nosuch".to_owned());
+        let refused = plan(&nowhere, Path::new("/")).unwrap_err().to_string();
+        assert_eq!(refused, "source: cannot open /nosuch: no such file or directory");
+    }
+
+    #[test]
+    fn proc_is_proc() {
+        let mut fake = mount(Some("tmpfs"), &[]);
+        fake.destination = "/proc".to_owned();
+        assert!(plan(&fake, Path::new("/")).is_err());
+        fake.destination = "/proc/self/attr".to_owned();
+        assert!(plan(&fake, Path::new("/")).is_err());
+    }
+}

@@ -1,0 +1,207 @@
+//! What runs in a container: the `process` of the configuration, or the one that `exec` adds.
+
+use anyhow::{Context, Result};
+use kernel::Failure;
+use kernel::sys::schedule::{self, Scheduling};
+use kernel::sys::terminal::Size;
+use privileges::seccomp::{Filter, Profile};
+use privileges::{Capabilities, Handcuffs, Rlimit, Set, User};
+
+use crate::log;
+use crate::spec::{self, IoPriorityClass, Process, SchedulerFlag, SchedulerPolicy};
+
+/// A process to be.
+#[derive(Debug)]
+pub struct Task {
+    /// The program, its arguments, its variables, where it starts.
+    pub command: chroot::Command,
+    /// Whether it has a terminal of its own, and of which size.
+    pub terminal: Option<Size>,
+    /// Whom it runs as.
+    pub user: User,
+    /// Which rights new files do not have; none: as the runtime's.
+    pub umask: Option<u32>,
+    /// Leave the caller's session keyring.
+    pub new_keyring: bool,
+    capabilities: Capabilities,
+    rlimits: Vec<Rlimit>,
+    no_new_privileges: bool,
+    filter: Option<Filter>,
+    /// Whom the kernel kills first when memory is short.
+    pub oom_score_adj: Option<i64>,
+    scheduling: Option<Scheduling>,
+    io_priority: Option<(i32, i32)>,
+    /// On which processors it runs; for `exec` only.
+    pub processors: Option<Vec<usize>>,
+}
+
+impl Task {
+    /// Plans a process; `place` is how a failure calls it. In a user namespace of its own (`has_users`) its root has all
+    /// capabilities to begin with; else it can have no more than we.
+    ///
+    /// # Errors
+    /// A capability, limit or filter that is none.
+    pub fn new(place: &str, process: &Process, seccomp: Option<&Profile>, has_users: bool) -> Result<Task> {
+        let to_be_had = if has_users { Set::known() } else { Set::to_be_had() };
+        let capabilities = capabilities(place, process.capabilities.as_ref(), to_be_had);
+        let limit = |(index, limit): (usize, &spec::Rlimit)| {
+            Rlimit::new(&limit.kind, limit.soft, limit.hard).with_context(|| format!("{place}.rlimits[{index}]"))
+        };
+        let filter = seccomp.map(|profile| Filter::new(profile, |name| capabilities.bounding.has(name)));
+        let user = process.user.clone().unwrap_or_default();
+        let size = process.console_size.as_ref();
+        let size = size.map_or(Size::default(), |size| Size { height: size.height as u16, width: size.width as u16 });
+        Ok(Task {
+            command: chroot::Command::new(&process.args, &process.env, &process.cwd)?,
+            terminal: process.terminal.then_some(size),
+            user: User { uid: user.uid, gid: user.gid, groups: user.additional_gids, home: None },
+            umask: user.umask,
+            new_keyring: true,
+            capabilities,
+            rlimits: process.rlimits.iter().enumerate().map(limit).collect::<Result<_>>()?,
+            no_new_privileges: process.no_new_privileges,
+            filter: filter.transpose().context("config.json: linux.seccomp")?,
+            oom_score_adj: process.oom_score_adj,
+            scheduling: process.scheduler.as_ref().map(scheduling),
+            io_priority: process.io_priority.as_ref().map(io_priority),
+            processors: affinity(place, process)?,
+        })
+    }
+
+    /// The parent's part: limits that only it can raise.
+    pub fn raise_limits(&self, pid: i32) -> Result<()> {
+        self.rlimits.iter().try_for_each(|limit| limit.raise(pid))
+    }
+
+    /// Who runs when and where. It comes before the capabilities go: much of it needs CAP_SYS_NICE.
+    pub fn schedule(&self) -> Result<()> {
+        if let Some(scheduling) = self.scheduling {
+            schedule::set_scheduling(scheduling).context("process.scheduler")?;
+        }
+        if let Some((class, level)) = self.io_priority {
+            schedule::set_io_priority(class, level).context("process.ioPriority")?;
+        }
+        if let Some(processors) = &self.processors {
+            schedule::set_processors(processors).context("process.execCPUAffinity")?;
+        }
+        Ok(())
+    }
+
+    /// Its handcuffs, as step 6 puts them on.
+    pub fn handcuffs(&self) -> Handcuffs<'_> {
+        Handcuffs {
+            new_keyring: self.new_keyring,
+            rlimits: &self.rlimits,
+            user: self.user.clone(),
+            capabilities: self.capabilities,
+            no_new_privileges: self.no_new_privileges,
+            filter: self.filter.as_ref(),
+            umask: self.umask.unwrap_or(0o022),
+        }
+    }
+
+    /// Where whoever answers for its calls listens, if the filter leaves some open.
+    pub fn listener(&self) -> Option<&std::path::Path> {
+        self.filter.as_ref().and_then(Filter::listener)
+    }
+}
+
+/// What is asked for and to be had. What is not is a warning and no failure: the specification wants it so (config.md,
+/// Linux Process), and a container with less is no weaker wall.
+fn capabilities(place: &str, asked: Option<&spec::Capabilities>, to_be_had: Set) -> Capabilities {
+    let Some(asked) = asked else { return Capabilities::default() };
+    let set = |name: &str, names: &[String], most: Set| {
+        let one = |text: &String| match Set::named(text) {
+            Ok(one) if one.without(most) == Set::default() => Some(one),
+            _ => {
+                log::warn(&format!("{place}.capabilities.{name}: {text:?} cannot be given"));
+                None
+            }
+        };
+        names.iter().filter_map(one).sum::<Set>()
+    };
+    let bounding = set("bounding", &asked.bounding, to_be_had);
+    let permitted = set("permitted", &asked.permitted, to_be_had);
+    let inheritable = set("inheritable", &asked.inheritable, to_be_had);
+    // The kernel hands on by itself only what is permitted and inheritable, and makes effective only what is permitted.
+    Capabilities {
+        bounding,
+        effective: set("effective", &asked.effective, permitted),
+        permitted,
+        inheritable,
+        ambient: set("ambient", &asked.ambient, Set(permitted.0 & inheritable.0)),
+    }
+}
+
+fn scheduling(asked: &spec::Scheduler) -> Scheduling {
+    let policy = match asked.policy {
+        SchedulerPolicy::SchedOther => 0,
+        SchedulerPolicy::SchedFifo => 1,
+        SchedulerPolicy::SchedRr => 2,
+        SchedulerPolicy::SchedBatch => 3,
+        SchedulerPolicy::SchedIso => 4,
+        SchedulerPolicy::SchedIdle => 5,
+        SchedulerPolicy::SchedDeadline => 6,
+    };
+    let bit = |flag: &SchedulerFlag| match flag {
+        SchedulerFlag::SchedFlagResetOnFork => 0x01,
+        SchedulerFlag::SchedFlagReclaim => 0x02,
+        SchedulerFlag::SchedFlagDlOverrun => 0x04,
+        SchedulerFlag::SchedFlagKeepPolicy => 0x08,
+        SchedulerFlag::SchedFlagKeepParams => 0x10,
+        SchedulerFlag::SchedFlagUtilClampMin => 0x20,
+        SchedulerFlag::SchedFlagUtilClampMax => 0x40,
+    };
+    Scheduling {
+        size: 0,
+        policy,
+        flags: asked.flags.iter().map(bit).fold(0, |all, one| all | one),
+        nice: asked.nice.unwrap_or(0),
+        priority: asked.priority.unwrap_or(0) as u32,
+        runtime: asked.runtime.unwrap_or(0),
+        deadline: asked.deadline.unwrap_or(0),
+        period: asked.period.unwrap_or(0),
+    }
+}
+
+fn io_priority(asked: &spec::IoPriority) -> (i32, i32) {
+    let class = match asked.class {
+        IoPriorityClass::IoprioClassRt => 1,
+        IoPriorityClass::IoprioClassBe => 2,
+        IoPriorityClass::IoprioClassIdle => 3,
+    };
+    (class, asked.priority.unwrap_or(0) as i32)
+}
+
+fn affinity(place: &str, process: &Process) -> Result<Option<Vec<usize>>> {
+    let Some(asked) = &process.exec_cpu_affinity else { return Ok(None) };
+    let Some(text) = asked.last.as_ref().or(asked.initial.as_ref()) else { return Ok(None) };
+    let processors = processors(text);
+    let refuse = || Failure::new(format!("{place}.execCPUAffinity: {text:?} is no list of CPUs")).hint("such as 0-3,7");
+    processors.map(Some).ok_or_else(|| refuse().into())
+}
+
+/// `0-3,7`
+fn processors(text: &str) -> Option<Vec<usize>> {
+    const MOST: usize = 1024;
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.trim().parse::<usize>().ok()?, last.trim().parse::<usize>().ok()?);
+        (first <= last && last < MOST).then_some(first..=last)
+    };
+    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
+    Some(ranges?.into_iter().flatten().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_processors() {
+        assert_eq!(processors("0-2,7"), Some(vec![0, 1, 2, 7]));
+        for wrong in ["", "a", "2-1", "0-", "0-99999999", "1,,2"] {
+            assert_eq!(processors(wrong), None, "{wrong:?}");
+        }
+    }
+}

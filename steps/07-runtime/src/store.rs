@@ -1,0 +1,248 @@
+//! What is remembered of containers, on disk: a directory for each below `--root`. A command that begins where another was
+//! killed finds all there that has to be known.
+//!
+//! | file | what |
+//! |---|---|
+//! | `state.json` | the [`Record`], changed by writing a new one and renaming it |
+//! | `config.json` | the configuration as it was when the container was made; the bundle may change or go |
+//! | `start` | a socket, as long as the container waits for `start` |
+//!
+//! The directory itself is the name's owner: who makes it has the id. It is locked by whoever changes something.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use cgroups::Kept;
+use kernel::sys::{namespace, socket};
+use kernel::{Errno, Failure, Fd};
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{self, Spec, State, Status};
+
+const STATE: &str = "state.json";
+const CONFIG: &str = "config.json";
+/// The socket at which a created container waits.
+pub const START: &str = "start";
+
+/// What is known of a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// Its name.
+    pub id: String,
+    /// Of the specification, as its configuration says.
+    pub oci_version: String,
+    /// The absolute path of its bundle.
+    pub bundle: PathBuf,
+    /// Its root filesystem.
+    pub rootfs: PathBuf,
+    /// Its first process, once there is one.
+    pub pid: Option<i32>,
+    /// When that began, in the kernel's ticks since boot: a number that is used again begins at another time.
+    pub begun: u64,
+    /// When it was made (RFC 3339).
+    pub created: String,
+    /// The configuration's.
+    pub annotations: BTreeMap<String, String>,
+    /// Where its group is to be; none: it gets none.
+    pub group_path: Option<String>,
+    /// Its group, once it is made.
+    pub group: Option<Kept>,
+    /// The systemd scope that the group is, if systemd made it.
+    pub scope: Option<String>,
+}
+
+/// All containers of one `--root`.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// A container, as it is remembered.
+#[derive(Debug)]
+pub struct Container {
+    directory: PathBuf,
+    /// What is known of it.
+    pub record: Record,
+}
+
+/// A container that nobody else changes meanwhile.
+pub type Lock = Flock<File>;
+
+/// The text that callers look for.
+fn does_not_exist(id: &str) -> Failure {
+    Failure::new(format!("container {id:?}: container does not exist")).hint("cellblock list shows those that do")
+}
+
+impl Store {
+    /// Those below a directory, which need not be there yet.
+    pub fn at(root: &Path) -> Store {
+        Store { root: root.to_owned() }
+    }
+
+    /// Reserves a name, and remembers what is known so far: the first thing that a launch makes.
+    ///
+    /// # Errors
+    /// The id is taken, or none.
+    pub fn make(&self, record: Record, config: &[u8]) -> Result<(Container, Lock)> {
+        spec::check_id(&record.id)?;
+        let cannot = || format!("cannot make {}", self.root.display());
+        DirBuilder::new().recursive(true).mode(0o711).create(&self.root).with_context(cannot)?;
+        let directory = self.root.join(&record.id);
+        match DirBuilder::new().mode(0o711).create(&directory) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let text = format!("container {:?}: container with given ID already exists", record.id);
+                return Err(Failure::new(text).hint("cellblock delete removes it, or take another id").into());
+            }
+            made => made.with_context(|| format!("cannot make {}", directory.display()))?,
+        }
+        let container = Container { directory, record };
+        let lock = container.lock()?;
+        write_whole(&container.directory.join(CONFIG), config).and_then(|()| container.save())?;
+        Ok((container, lock))
+    }
+
+    /// A container by its id.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open(&self, id: &str) -> Result<Container> {
+        spec::check_id(id)?;
+        let directory = self.root.join(id);
+        let text = fs::read(directory.join(STATE)).map_err(|_| does_not_exist(id))?;
+        let record = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", directory.display()))?;
+        Ok(Container { directory, record })
+    }
+
+    /// What a launch has left that was killed before it could remember anything: an empty name. True if there was one.
+    pub fn remove_nameless(&self, id: &str) -> Result<bool> {
+        spec::check_id(id)?;
+        let directory = self.root.join(id);
+        if !directory.is_dir() || directory.join(STATE).exists() {
+            return Ok(false);
+        }
+        fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
+        Ok(true)
+    }
+
+    /// All that are remembered, by id.
+    pub fn all(&self) -> Vec<Container> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let mut ids: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        ids.sort();
+        ids.iter().filter_map(|id| self.open(id).ok()).collect()
+    }
+}
+
+impl Container {
+    /// Waits until nobody else changes it.
+    pub fn lock(&self) -> Result<Lock> {
+        let refused = |errno| Failure::call(format_args!("flock({:?})", self.directory), errno);
+        let file = File::open(&self.directory).map_err(|_| does_not_exist(&self.record.id))?;
+        Ok(Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| refused(errno))?)
+    }
+
+    /// Remembers what is known now.
+    pub fn save(&self) -> Result<()> {
+        write_whole(&self.directory.join(STATE), &serde_json::to_vec(&self.record)?)
+    }
+
+    /// Its configuration, as it was made.
+    pub fn spec(&self) -> Result<Spec> {
+        Ok(spec::read(&self.directory.join(CONFIG))?)
+    }
+
+    /// The directory, as a descriptor: the socket's path may be longer than a socket's path may be.
+    pub fn directory(&self) -> Result<Fd> {
+        Ok(kernel::sys::mount::open_path(&self.directory, "container")?)
+    }
+
+    /// Forgets it.
+    pub fn remove(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.directory) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.directory.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// It waits no longer.
+    pub fn has_started(&self) {
+        let _ = fs::remove_file(self.directory.join(START));
+    }
+
+    /// Where it is in its life, now.
+    pub fn status(&self) -> Status {
+        match self.record.pid {
+            None if self.is_being_made() => Status::Creating,
+            Some(pid) if begin_of(pid) == Some(self.record.begun) => {
+                if self.record.group.as_ref().is_some_and(Kept::is_frozen) {
+                    Status::Paused
+                } else if !self.waits_for_start() {
+                    Status::Running
+                } else if self.is_being_made() {
+                    Status::Creating
+                } else {
+                    Status::Created
+                }
+            }
+            _ => Status::Stopped,
+        }
+    }
+
+    /// Whether somebody listens at its socket. A `start` that was killed may have left the file.
+    fn waits_for_start(&self) -> bool {
+        self.directory.join(START).exists()
+            && self.directory().is_ok_and(|directory| socket::connect(&directory, START).is_ok())
+    }
+
+    /// Whether the command that makes it still has its lock.
+    fn is_being_made(&self) -> bool {
+        let Ok(file) = File::open(&self.directory) else { return false };
+        Flock::lock(file, FlockArg::LockSharedNonblock).is_err_and(|(_, errno)| errno == Errno::EWOULDBLOCK)
+    }
+
+    /// Its first process, held by a descriptor.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn process(&self) -> Result<Fd> {
+        let not_running = || Failure::new(format!("container {:?}: container not running", self.record.id));
+        let pid = self.record.pid.ok_or_else(not_running)?;
+        let process = namespace::open_process(pid).map_err(|_| not_running())?;
+        // The number may be another's by now: looked at after it is held, it is the one that we hold.
+        if begin_of(pid) == Some(self.record.begun) { Ok(process) } else { Err(not_running().into()) }
+    }
+
+    /// As `state` prints it and hooks read it.
+    pub fn state(&self, status: Status) -> State {
+        State {
+            oci_version: spec::NEWEST.to_owned(),
+            id: self.record.id.clone(),
+            status,
+            bundle: self.record.bundle.display().to_string(),
+            pid: if status == Status::Stopped { None } else { self.record.pid },
+            annotations: self.record.annotations.clone(),
+        }
+    }
+}
+
+/// When a process began; `None` if it has ended, or is a zombie (man 5 proc, /proc/PID/stat).
+pub fn begin_of(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect(); // the name may have anything in it
+    let is_dead = matches!(*fields.first()?, "Z" | "X");
+    if is_dead { None } else { fields.get(19)?.parse().ok() }
+}
+
+/// Writes a file as a whole: another reads the old one or the new, never half of one.
+fn write_whole(file: &Path, text: &[u8]) -> Result<()> {
+    let new = file.with_extension("new");
+    let written = File::create(&new).and_then(|mut file| file.write_all(text)).and_then(|()| fs::rename(&new, file));
+    written.with_context(|| format!("cannot write {}", file.display()))
+}

@@ -1,0 +1,81 @@
+//! A terminal for the container: made in its own devpts, so that it has a name in there, and handed out to whoever will sit
+//! at it.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use kernel::sys::mount::{self, Depth};
+use kernel::sys::socket;
+use kernel::sys::terminal::{self, Size};
+use kernel::{Failure, Fd, purpose};
+use pivot_root::Place;
+
+/// Where the terminal's other end goes.
+#[derive(Debug)]
+pub enum Outlet {
+    /// A socket of the caller's.
+    Socket(Fd),
+    /// Our own hatch: we sit at it ourselves.
+    Hatch(Fd),
+}
+
+impl Outlet {
+    /// Connects to the caller's console socket: before anything is made.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub fn connect(path: &Path) -> Result<Outlet> {
+        let refuse = || format!("cannot connect to the console socket {}", path.display());
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let name = path.file_name().with_context(refuse)?;
+        let directory = mount::open_path(&directory, "console directory").with_context(refuse)?;
+        let name = std::str::from_utf8(name.as_bytes()).with_context(refuse)?;
+        Ok(Outlet::Socket(socket::connect(&directory, name).with_context(refuse)?))
+    }
+
+    fn give(&self, master: &Fd) -> Result<()> {
+        match self {
+            Outlet::Socket(socket) | Outlet::Hatch(socket) => Ok(socket::send_fd(socket, b"terminal", master)?),
+        }
+    }
+}
+
+/// Makes a terminal in the container that is rooted at `root`, hands its master out, and makes the other end standard
+/// input, output and error. For the container's first process it is /dev/console, too.
+///
+/// # Errors
+/// There is no devpts in /dev/pts.
+pub fn take(root: &Fd, outlet: &Outlet, size: Size, console: bool) -> Result<()> {
+    purpose("a terminal of the container's own; its other end goes to whoever sits at it");
+    let (master, slave) = terminal::open_pair(root)
+        .map_err(|failure| failure.hint("the configuration must mount a devpts on /dev/pts"))
+        .context("cannot make a terminal")?;
+    if size != Size::default() {
+        terminal::resize(&slave, size)?;
+    }
+    if console {
+        let place = Place::system("dev/console");
+        let target = place.open(root, false)?;
+        mount::move_mount(&mount::open_tree(&slave, Depth::One, "console")?, &target)
+            .context("cannot mount the terminal on /dev/console")?;
+    }
+    outlet.give(&master)?;
+    terminal::control(&slave)?;
+    Ok(terminal::become_standard(&slave)?)
+}
+
+/// Refuses a terminal without anybody to sit at it, and the reverse.
+pub fn check(wanted: bool, socket: Option<&Path>, detached: bool) -> Result<(), Failure> {
+    match (wanted, socket, detached) {
+        (true, None, true) => Err(Failure::new("process.terminal: nobody would sit at this terminal")
+            .hint("--console-socket names where its other end goes")),
+        (false, Some(_), _) => {
+            Err(Failure::new("--console-socket: the process has no terminal").hint("process.terminal must be true"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,79 @@
+//! `create`: a container that is whole and waits for `start`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use super::Context;
+use crate::launch::{self, Request};
+use crate::own_program;
+
+/// Make a container that waits for start
+#[derive(clap::Args, Debug)]
+pub struct Create {
+    #[command(flatten)]
+    pub(super) options: Options,
+}
+
+/// What `create` and `run` have in common.
+#[derive(clap::Args, Debug)]
+pub(super) struct Options {
+    /// The container's name
+    pub id: String,
+
+    /// The directory with config.json [default: the working directory]
+    #[arg(long, short, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
+
+    /// A socket that takes the master of the container's terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+
+    /// Write the number of its first process to this file
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    pub no_new_keyring: bool,
+
+    /// Hand so many descriptors on, from 3 on
+    #[arg(long, value_name = "N", default_value = "0")]
+    pub preserve_fds: u32,
+
+    /// For callers of runc: without pivot_root there is no wall, so it is refused
+    #[arg(long, hide = true)]
+    pub no_pivot: bool,
+}
+
+impl Options {
+    /// The request that these options make.
+    pub fn request(&self, context: &Context) -> Result<Request<'_>> {
+        if self.no_pivot {
+            let text = "--no-pivot: a root that was only moved can be climbed out of";
+            return Err(kernel::Failure::new(text).hint("put the root filesystem on a disk, not on the initramfs").into());
+        }
+        Ok(Request {
+            id: &self.id,
+            bundle: super::bundle(self.bundle.as_deref())?,
+            console_socket: self.console_socket.as_deref(),
+            pid_file: self.pid_file.as_deref(),
+            no_new_keyring: self.no_new_keyring,
+            systemd: context.systemd,
+            no_group: context.no_groups,
+            ..Request::default()
+        })
+    }
+}
+
+impl Create {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        super::close_inherited(self.options.preserve_fds)?;
+        own_program::go_on_sealed()?;
+        let request = Request { waits: true, detached: true, ..self.options.request(context)? };
+        let launched = launch::launch(&context.store, &request)?;
+        launched.child.leave();
+        Ok(ExitCode::SUCCESS)
+    }
+}

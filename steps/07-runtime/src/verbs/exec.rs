@@ -1,0 +1,245 @@
+//! `exec`: one process more in a container that runs.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use cgroups::Kept;
+use kernel::sys::clone::CloneFlags;
+use kernel::sys::{mount, namespace, privilege, socket, terminal};
+use kernel::{Failure, Fd, purpose};
+use privileges::User;
+
+use super::Context;
+use crate::plan::{self, Task};
+use crate::spec::{self, NamespaceKind, Process, Spec, State, Status};
+use crate::store::Container;
+use crate::terminal::Outlet;
+use crate::{foreground, init, launch, listener, own_program};
+
+/// Run one command more in a container
+#[derive(clap::Args, Debug)]
+pub struct Exec {
+    /// A socket that takes the master of the command's terminal
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+
+    /// The command's working directory [default: the container's]
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<String>,
+
+    /// Set a variable; may be given again
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+
+    /// Give it a terminal
+    #[arg(long, short)]
+    tty: bool,
+
+    /// Whom it runs as, by number [default: the container's]
+    #[arg(long, short, value_name = "UID[:GID]")]
+    user: Option<String>,
+
+    /// Another group; may be given again
+    #[arg(long, short = 'g', value_name = "GID")]
+    additional_gids: Vec<u32>,
+
+    /// All of this from a file, as in config.json
+    #[arg(long, short, value_name = "FILE")]
+    process: Option<PathBuf>,
+
+    /// Go on without it, as soon as it runs
+    #[arg(long, short)]
+    detach: bool,
+
+    /// Write its number to this file
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+
+    /// It can never again get privileges by an exec
+    #[arg(long)]
+    no_new_privs: bool,
+
+    /// One capability more; may be given again
+    #[arg(long, short, value_name = "CAPABILITY")]
+    cap: Vec<String>,
+
+    /// Hand so many descriptors on, from 3 on
+    #[arg(long, value_name = "N", default_value = "0")]
+    preserve_fds: u32,
+
+    /// Even if the container is paused; it then waits
+    #[arg(long)]
+    ignore_paused: bool,
+
+    /// The container's name
+    id: String,
+
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// All that the child needs.
+struct Visit<'a> {
+    task: &'a Task,
+    group: Option<&'a Kept>,
+    /// The container's first process: its namespaces are joined.
+    init: &'a Fd,
+    namespaces: CloneFlags,
+    outlet: Option<Outlet>,
+    detached: bool,
+    state: State,
+}
+
+impl Exec {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        super::close_inherited(self.preserve_fds)?;
+        own_program::go_on_sealed()?;
+        let container = context.store.open(&self.id)?;
+        self.refuse_if_not_running(&container)?;
+        let spec = container.spec()?;
+        let process = self.process(&spec)?;
+        let linux = spec.linux.as_ref();
+        let has_users = linux.is_some_and(|linux| linux.namespace(NamespaceKind::User).is_some());
+        let seccomp = linux.and_then(|linux| linux.seccomp.as_ref());
+        let task = Task::new("process", &process, seccomp, has_users)?;
+        crate::terminal::check(task.terminal.is_some(), self.console_socket.as_deref(), self.detach)?;
+        self.visit(&container, &spec, &task)
+    }
+
+    fn refuse_if_not_running(&self, container: &Container) -> Result<()> {
+        let refuse = |why: &str| Err(Failure::new(format!("container {:?}: {why}", self.id)).into());
+        match container.status() {
+            Status::Running | Status::Created => Ok(()),
+            Status::Paused if self.ignore_paused => Ok(()),
+            Status::Paused => refuse("cannot exec in a paused container (use --ignore-paused to override)"),
+            Status::Creating => refuse("it is still being made"),
+            Status::Stopped => refuse("cannot exec in a stopped container: container not running"),
+        }
+    }
+
+    /// From the file, or the container's own with another command.
+    fn process(&self, spec: &Spec) -> Result<Process> {
+        if let Some(file) = &self.process {
+            return Ok(spec::read(file)?);
+        }
+        let mut process = spec.process.clone().context("config.json: process: missing")?;
+        if self.command.is_empty() {
+            return Err(Failure::new("no command was given").hint("cellblock exec ID COMMAND, or --process FILE").into());
+        }
+        process.args = self.command.clone();
+        process.terminal = self.tty;
+        process.console_size = None;
+        process.env.extend(self.env.iter().cloned());
+        process.cwd = self.cwd.clone().unwrap_or(process.cwd);
+        process.no_new_privileges |= self.no_new_privs;
+        let mut user = process.user.clone().unwrap_or_default();
+        if let Some(text) = &self.user {
+            (user.uid, user.gid) = user_and_group(text)?;
+        }
+        user.additional_gids.extend(&self.additional_gids);
+        process.user = Some(user);
+        if !self.cap.is_empty() {
+            let mut held = process.capabilities.clone().unwrap_or_default();
+            for set in [&mut held.bounding, &mut held.effective, &mut held.permitted] {
+                set.extend(self.cap.iter().cloned());
+            }
+            process.capabilities = Some(held);
+        }
+        Ok(process)
+    }
+
+    /// The parent's list of calls.
+    fn visit(&self, container: &Container, spec: &Spec, task: &Task) -> Result<ExitCode> {
+        let init = &container.process()?;
+        let group = container.record.group.as_ref();
+        let outlet = self.console_socket.as_deref().map(Outlet::connect).transpose()?;
+        let (ours, outlet) = launch::seat(task, outlet)?;
+        let asked = spec.linux.iter().flat_map(|linux| &linux.namespaces);
+        let namespaces = asked.fold(CloneFlags::empty(), |all, namespace| all | plan::flag(namespace.kind));
+        if namespaces.contains(CloneFlags::CLONE_NEWPID) {
+            purpose("the child will be born into the container's pid namespace");
+            namespace::join(init, CloneFlags::CLONE_NEWPID)?;
+        }
+        let namespaces = namespaces - CloneFlags::CLONE_NEWPID;
+        let (detached, state) = (self.detach, container.state(Status::Running));
+        let visit = Visit { task, group, init, namespaces, outlet, detached, state };
+        let entrance = group.map(Kept::entrance).transpose()?.flatten();
+        let child = namespaces::spawn_into(CloneFlags::empty(), entrance.as_ref(), || enter(&visit))?;
+        task.raise_limits(child.pid())?;
+        child.open_gate()?;
+        child.read_report()?;
+        launch::write_pid_file(self.pid_file.as_deref(), child.pid())?;
+        let terminal = ours.map(|hatch| socket::receive_fd(&hatch, "terminal's master")).transpose()?;
+        if self.detach {
+            child.leave();
+            return Ok(ExitCode::SUCCESS);
+        }
+        let (process, signals) = child.watch();
+        let exit = foreground::until_end(process, signals, terminal)?;
+        child.has_ended();
+        Ok(ExitCode::from(exit.code()))
+    }
+}
+
+/// `1000` or `1000:100`, and nothing else: "-u 1" once ran as another user (CVE-2026-30892).
+fn user_and_group(text: &str) -> Result<(u32, u32), Failure> {
+    let number = |part: &str| {
+        let plain = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        part.parse().ok().filter(|id| plain && *id != u32::MAX)
+    };
+    let (user, group) = text.split_once(':').unwrap_or((text, "0"));
+    number(user).zip(number(group)).ok_or_else(|| {
+        Failure::new(format!("--user {text:?}: that is no number of a user")).hint("such as 1000 or 1000:100")
+    })
+}
+
+/// The child's list of calls.
+fn enter(visit: &Visit) -> Result<Infallible> {
+    let task = visit.task;
+    purpose("nobody in there may look into this process before it is the command (CVE-2016-9962)");
+    init::write_oom_score(task)?;
+    privilege::not_dumpable()?;
+    if let Some(group) = visit.group {
+        group.join()?;
+    }
+    let listener = listener::prepare(task)?;
+    purpose("into the container's namespaces, all at once");
+    namespace::join(visit.init, visit.namespaces).context("cannot join the container's namespaces")?;
+    if visit.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
+        User::default().put_on()?;
+        namespaces::die_with_parent()?;
+    }
+    terminal::new_session()?;
+    let root = mount::open_path(std::path::Path::new("/"), "root")?;
+    if let (Some(size), Some(outlet)) = (task.terminal, &visit.outlet) {
+        crate::terminal::take(&root, outlet, size, false)?;
+    }
+    drop(root);
+    task.schedule()?;
+    let command = init::at_home(task)?;
+    let handcuffs = task.handcuffs();
+    let early = handcuffs.tie()?;
+    command.look_for_program()?;
+    if visit.detached {
+        namespace::outlive_parent()?;
+    }
+    listener::hand_over(listener, handcuffs.lock()?.or(early), &visit.state)?;
+    chroot::exec(&command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_numbers() {
+        assert_eq!(user_and_group("1"), Ok((1, 0)));
+        assert_eq!(user_and_group("1:2"), Ok((1, 2)));
+        for wrong in ["", ":", "1:", ":1", " 1", "-1", "+1", "0x1", "4294967295", "4294967296", "1:2:3", "root"] {
+            assert!(user_and_group(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! The verbs: a file for each, with its options and what it does.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use kernel::{Failure, sys};
+
+use crate::log::Log;
+use crate::store::Store;
+
+mod create;
+mod delete;
+mod exec;
+mod kill;
+mod list;
+mod pause;
+mod ps;
+mod run;
+mod start;
+mod state;
+mod unsupported;
+
+/// An OCI runtime, made of the workshop's lessons
+#[derive(Parser, Debug)]
+#[command(name = "cellblock", disable_version_flag = true, arg_required_else_help = true)]
+pub struct Options {
+    #[command(flatten)]
+    explain: kernel::ExplainOptions,
+
+    /// Where containers are remembered [default: /run/cellblock, for an ordinary user below $XDG_RUNTIME_DIR]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+
+    /// Write failures to this file, too
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+
+    /// How they are written there: text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: String,
+
+    /// Let systemd make the containers' groups
+    #[arg(long)]
+    systemd_cgroup: bool,
+
+    /// Who makes the groups: cgroupfs, systemd, or disabled for none
+    #[arg(long, value_name = "MANAGER", default_value = "cgroupfs")]
+    cgroup_manager: String,
+
+    /// For callers of runc; what we are is seen from who we are
+    #[arg(long, value_name = "true|false|auto", hide = true)]
+    rootless: Option<String>,
+
+    /// For callers of runc; --explain tells what is done
+    #[arg(long, hide = true)]
+    debug: bool,
+
+    /// Print the version
+    #[arg(long, short)]
+    version: bool,
+
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    Create(create::Create),
+    Start(start::Start),
+    Run(run::Run),
+    Exec(exec::Exec),
+    Kill(kill::Kill),
+    Delete(delete::Delete),
+    State(state::State),
+    List(list::List),
+    Ps(ps::Ps),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
+    Checkpoint(unsupported::Unsupported),
+    Restore(unsupported::Unsupported),
+}
+
+/// What every verb gets beside its own options.
+#[derive(Debug)]
+pub struct Context {
+    /// The containers.
+    pub store: Store,
+    /// Let systemd make groups.
+    pub systemd: bool,
+    /// No groups at all.
+    pub no_groups: bool,
+}
+
+impl Options {
+    /// Reads them. A mistake is told in one line, where `--log` says, too; help is printed.
+    pub fn parse_or_exit() -> Options {
+        Options::try_parse().unwrap_or_else(|error| {
+            if !error.use_stderr() {
+                error.exit();
+            }
+            let text = error.render().to_string();
+            let line = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
+            let failure = Failure::new(line.trim_start_matches("error: ")).hint("cellblock --help lists the verbs");
+            Log { file: log_file_among(std::env::args()), json: true }.tell(&failure);
+            std::process::exit(failure.exit_code().into())
+        })
+    }
+
+    /// Where failures are told.
+    pub fn log(&self) -> Log {
+        Log { file: self.log.clone(), json: self.log_format == "json" }
+    }
+
+    /// Does what the verb says.
+    pub fn run(self) -> Result<ExitCode> {
+        self.explain.begin("parent");
+        if self.version {
+            println!("cellblock version {}\nspec: {}", env!("CARGO_PKG_VERSION"), crate::spec::NEWEST);
+            return Ok(ExitCode::SUCCESS);
+        }
+        if !["text", "json"].contains(&&*self.log_format) {
+            let text = format!("--log-format {}: no such format", self.log_format);
+            return Err(Failure::new(text).hint("text or json").into());
+        }
+        let context = Context {
+            store: Store::at(&self.root.clone().unwrap_or_else(default_root)),
+            systemd: self.systemd_cgroup || self.cgroup_manager == "systemd",
+            no_groups: self.cgroup_manager == "disabled",
+        };
+        match self.verb {
+            None => Err(Failure::new("no verb was given").hint("cellblock --help lists them").into()),
+            Some(Verb::Create(verb)) => verb.run(&context),
+            Some(Verb::Start(verb)) => verb.run(&context),
+            Some(Verb::Run(verb)) => verb.run(&context),
+            Some(Verb::Exec(verb)) => verb.run(&context),
+            Some(Verb::Kill(verb)) => verb.run(&context),
+            Some(Verb::Delete(verb)) => verb.run(&context),
+            Some(Verb::State(verb)) => verb.run(&context),
+            Some(Verb::List(verb)) => verb.run(&context),
+            Some(Verb::Ps(verb)) => verb.run(&context),
+            Some(Verb::Pause(verb)) => verb.run(&context),
+            Some(Verb::Resume(verb)) => verb.run(&context),
+            Some(Verb::Checkpoint(verb) | Verb::Restore(verb)) => verb.run(),
+        }
+    }
+}
+
+fn default_root() -> PathBuf {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|_| sys::privilege::user() != 0);
+    own.unwrap_or_else(|| PathBuf::from("/run")).join("cellblock")
+}
+
+/// The log file, even if other words cannot be understood.
+fn log_file_among(words: impl Iterator<Item = String>) -> Option<PathBuf> {
+    let words: Vec<String> = words.collect();
+    let given = words.iter().find_map(|word| word.strip_prefix("--log=").map(PathBuf::from));
+    given.or_else(|| words.windows(2).find(|pair| pair[0] == "--log").map(|pair| PathBuf::from(&pair[1])))
+}
+
+/// Closes what the caller has left open, all but the standard three and those that it asks to be handed on.
+fn close_inherited(preserved: u32) -> Result<()> {
+    Ok(sys::process::close_from(3 + preserved)?)
+}
+
+/// A bundle's absolute path: the configuration's own paths begin there, wherever we go.
+fn bundle(given: Option<&Path>) -> Result<PathBuf> {
+    let given = given.unwrap_or(Path::new("."));
+    let hint = "a bundle is a directory with a config.json: cellblock spec writes one";
+    std::fs::canonicalize(given).map_err(|error| {
+        let why = error.to_string().to_lowercase();
+        let why = why.split(" (os").next().unwrap_or(&why);
+        Failure::new(format!("--bundle {}: {why}", given.display())).hint(hint).into()
+    })
+}

@@ -1,0 +1,47 @@
+//! `start`: the command of a created container begins.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use kernel::sys::{clone, socket};
+use kernel::{Failure, purpose};
+
+use super::Context;
+use crate::{hooks, log};
+use crate::spec::Status;
+use crate::store::START;
+
+/// Let a created container's command begin
+#[derive(clap::Args, Debug)]
+pub struct Start {
+    /// The container's name
+    id: String,
+}
+
+impl Start {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        let container = context.store.open(&self.id)?;
+        let _lock = container.lock()?;
+        let refuse = |why: &str| Failure::new(format!("container {:?}: {why}", self.id));
+        match container.status() {
+            Status::Created | Status::Creating => {}
+            Status::Stopped => return Err(refuse("cannot start a container that has stopped").into()),
+            _ => return Err(refuse("cannot start an already running container").into()),
+        }
+        purpose("say start, and hear what comes of it; nothing means that the command runs");
+        let caller = socket::connect(&container.directory()?, START)
+            .map_err(|_| refuse("cannot start a container that has stopped"))?;
+        clone::write_all(&caller, b"start")?;
+        if let Some(failure) = Failure::from_bytes(&clone::read_to_end(&caller)?) {
+            return Err(failure.into());
+        }
+        container.has_started();
+        if let Some(asked) = container.spec()?.hooks {
+            // What fails now cannot be undone: the command runs (runtime.md, Lifecycle).
+            if let Err(error) = hooks::run("poststart", &asked.poststart, &container.state(Status::Running)) {
+                log::warn(&format!("{error:#}"));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

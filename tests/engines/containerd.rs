@@ -1,0 +1,117 @@
+//! What containerd must be able to do, by ctr. `$RUN` is `ctr run` with the runtime under test (containerd.sh).
+
+use super::{Engine, Step, step};
+
+pub const ENGINE: Engine = Engine {
+    name: "containerd",
+    needs: &["containerd", "ctr", "containerd-shim-runc-v2", "script"],
+    steps: STEPS,
+    cell: "$RUN --rm --seccomp --memory-limit 67108864 box attack",
+    // ctr knows no limit on processes.
+    lets_through: &["fork-bomb"],
+};
+
+const STEPS: &[Step] = &[
+    step("run", "$RUN --rm box one echo hello", 0, "hello"),
+    step("exit code 7", "$RUN --rm box one sh -c 'exit 7'", 7, ""),
+    step("a file", "$RUN --rm box one /etc/passwd", 1, "permission denied"),
+    step("not found in PATH", "$RUN --rm box one nosuch", 1, "executable file not found in $PATH"),
+    step("not found by path", "$RUN --rm box one /bin/nosuch", 1, "no such file or directory"),
+    step("standard input", "echo letter | $RUN --rm box one head -n 1", 0, "letter"),
+    step("--env and --cwd", "$RUN --rm --env A=b --cwd /usr box one sh -c 'echo $A; pwd'", 0, "b\n/usr\n"),
+    step("--read-only", "$RUN --rm --read-only box one touch /new", 1, "Read-only file system"),
+    step(
+        "--memory-limit",
+        "$RUN --detach --memory-limit 67108864 box six sleep 60 && limit_of six; ctr task rm --force six; ctr container rm six",
+        0,
+        "67108864",
+    ),
+    step("killed for memory", "$RUN --rm --memory-limit 16777216 box one tail /dev/zero", 137, ""),
+    step(
+        "--mount",
+        "$RUN --rm --mount type=bind,src=$FOLDER/volume,dst=/in,options=rbind:ro box one cat /in/letter",
+        0,
+        "from the host",
+    ),
+    step(
+        "--seccomp",
+        "$RUN --rm --seccomp --seccomp-profile $FOLDER/no-mkdir.json box one mkdir /new",
+        1,
+        "not permitted",
+    ),
+    step("--cap-add", "$RUN --rm --cap-add CAP_NET_ADMIN box one grep CapEff /proc/self/status", 0, "a80435fb"),
+    step(
+        "--uidmap",
+        "$RUN --rm --uidmap 0:100000:65536 --gidmap 0:100000:65536 --snapshotter native --remap-labels box one cat /proc/self/uid_map",
+        0,
+        "100000      65536",
+    ),
+    step("--net-host", "$RUN --rm --net-host box one ip link show lo", 0, "LOOPBACK,UP"),
+    step("--tty", "on_a_terminal \"$RUN --rm --tty box one tty\"", 0, "/dev/pts/"),
+    step(
+        "--tty, its size",
+        "on_a_terminal \"$RUN --rm --tty box one sh -c 'until stty size | grep 100; do :; done'\"",
+        0,
+        "40 100",
+    ),
+    step(
+        "run --detach",
+        "$RUN --detach box one sh -c 'trap \"exit 3\" TERM; sleep 60 & wait' && ctr task ls",
+        0,
+        "RUNNING",
+    ),
+    step("exec", "ctr task exec --exec-id e one echo again", 0, "again"),
+    step("exec, exit code 7", "ctr task exec --exec-id e one sh -c 'exit 7'", 7, ""),
+    step("exec, not found", "ctr task exec --exec-id e one nosuch", 1, "executable file not found in $PATH"),
+    step("exec, after a failed one", "ctr task exec --exec-id e one true", 0, ""),
+    step(
+        "exec, user and place",
+        "ctr task exec --exec-id e --user 1000:1000 --cwd /usr one sh -c 'id -u; pwd'",
+        0,
+        "1000\n/usr\n",
+    ),
+    step("exec, standard input", "echo letter | ctr task exec --exec-id e one cat", 0, "letter"),
+    step("exec --tty", "on_a_terminal 'ctr task exec --tty --exec-id e one tty'", 0, "/dev/pts/"),
+    step(
+        "exec --detach",
+        "ctr task exec --detach --exec-id f one touch /tmp/was-here && eventually ctr task exec --exec-id e one ls /tmp/was-here",
+        0,
+        "",
+    ),
+    step("ps", "ctr task ps one", 0, "PID"),
+    step("metrics", "ctr task metrics one", 0, "memory"),
+    step("pause", "ctr task pause one && ctr task ls", 0, "PAUSED"),
+    step("exec, while paused", "ctr task exec --exec-id e one true", 1, ""),
+    step("resume", "ctr task resume one && ctr task ls", 0, "RUNNING"),
+    step("rm, while it runs", "ctr task rm one", 1, ""),
+    step("kill", "ctr task kill one && eventually sh -c 'ctr task ls | grep STOPPED' && ctr task rm one", 0, "code 3"),
+    step("kill, nothing there", "ctr task kill one", 1, "not found"),
+    step("start again", "ctr task start --detach one && ctr task ls", 0, "RUNNING"),
+    step(
+        "kill --signal, --all",
+        "ctr task kill --all --signal SIGKILL one && eventually sh -c 'ctr task ls | grep STOPPED' && ctr task rm one",
+        0,
+        "code 137",
+    ),
+    step("container rm", "ctr container rm one && ctr container ls --quiet | grep -c .", 1, "0\n"),
+    step(
+        "rm --force",
+        "$RUN --detach box two sleep 60 && ctr task rm --force two && ctr container rm two",
+        0,
+        "code 137",
+    ),
+    step(
+        "kill, while paused",
+        "$RUN --detach box three sleep 60 && ctr task pause three && ctr task kill --signal SIGKILL three && eventually sh -c 'ctr task ls | grep STOPPED' && ctr task rm three && ctr container rm three",
+        0,
+        "code 137",
+    ),
+    step(
+        "two at once",
+        "$RUN --detach box four sleep 60 && $RUN --detach box five sleep 60 && ctr task ls | grep -c RUNNING; ctr task rm --force four five; ctr container rm four five",
+        0,
+        "2\n",
+    ),
+    step("64 KiB through it", "head -c 65536 /dev/zero | $RUN --rm box one head -c 65536 | wc -c", 0, "65536"),
+    step("nothing is left", "left; left | grep -c .", 1, "0\n"),
+];
