@@ -6,10 +6,36 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cgroups::Kept;
+use cgroups::device_rules::{Access, Kind, Rule};
+use cgroups::resources::{Cpu, Memory};
+use cgroups::{Kept, Resources};
 use classroom::every_step::wait_for_a_line;
 use classroom::groups::{directories, world};
-use classroom::{World, lab};
+use classroom::{Lab, World, lab};
+
+/// A group of a test's: also if the test fails, it goes.
+struct Made(Kept);
+
+impl Made {
+    fn at(path: &str, needed: &[&str]) -> Made {
+        Made(Kept::make(path, needed).unwrap())
+    }
+}
+
+impl std::ops::Deref for Made {
+    type Target = Kept;
+
+    fn deref(&self) -> &Kept {
+        &self.0
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        let gone = self.0.kill_all().and_then(|()| self.0.wait_until_empty()).and_then(|()| self.0.remove());
+        assert!(gone.is_ok() || std::thread::panicking(), "{gone:?}");
+    }
+}
 
 /// Starts a shell that enters the group, in every tree, and then runs a script. It writes a line, `up`, when it is in.
 fn enter(group: &Kept, script: &str) -> Child {
@@ -37,10 +63,10 @@ fn cpu_ticks(pid: u32) -> u64 {
 fn made_found_again_and_removed() {
     lab!(World::Root, |_lab| {
         let path = "/cellblock-kept-made/inner/cell";
-        let made = Kept::make(path, &["memory", "pids"]).unwrap();
-        let text = serde_json::to_string(&made).unwrap();
+        let made = Made::at(path, &["memory", "pids"]);
+        let text = serde_json::to_string(&*made).unwrap();
         let found: Kept = serde_json::from_str(&text).unwrap();
-        assert_eq!(found, made);
+        assert_eq!(found, *made);
         assert!(found.exists() && found.processes().is_empty() && !found.is_frozen());
         assert_eq!(found.is_v2(), world() == "v2");
         assert!(directories(path).len() >= if world() == "v2" { 1 } else { 6 });
@@ -65,7 +91,7 @@ fn remove_parents(top: &str) {
 #[test]
 fn killed_with_all_groups_inside() {
     lab!(World::Root, |_lab| {
-        let group = Kept::make("kept-killed", &[]).unwrap();
+        let group = Made::at("kept-killed", &[]);
         let inner: Vec<PathBuf> =
             group.unified.iter().chain(&group.legacy).map(|tree| tree.join("inner/most")).collect();
         inner.iter().for_each(|directory| fs::create_dir_all(directory).unwrap());
@@ -94,8 +120,8 @@ fn killed_with_all_groups_inside() {
 fn one_that_is_not_empty_is_refused() {
     lab!(World::Root, |_lab| {
         let path = "/cellblock-kept-full";
-        let group = Kept::make(path, &[]).unwrap();
-        assert_eq!(Kept::make(path, &[]).unwrap(), group, "an empty one is taken");
+        let group = Made::at(path, &[]);
+        assert_eq!(Kept::make(path, &[]).unwrap(), *group, "an empty one is taken");
         let mut child = enter(&group, "exec sleep 100");
         let refused = format!("{:#}", Kept::make(path, &[]).unwrap_err());
         assert!(refused.contains("is there already, and not empty"), "{refused}");
@@ -112,7 +138,7 @@ fn one_that_is_not_empty_is_refused() {
 #[test]
 fn frozen_and_thawed() {
     lab!(World::Root, |_lab| {
-        let group = Kept::make("kept-frozen", &[]).unwrap();
+        let group = Made::at("kept-frozen", &[]);
         let mut child = enter(&group, "while :; do :; done");
         group.freeze(true).unwrap();
         assert!(group.is_frozen());
@@ -132,5 +158,132 @@ fn frozen_and_thawed() {
         group.wait_until_empty().unwrap();
         group.remove().unwrap();
         assert!(!Path::new("/sys/fs/cgroup/cellblock/kept-frozen").exists());
+    });
+}
+
+/// What a file of the group says, in whichever tree it is.
+fn read(group: &Kept, file: &str) -> String {
+    let found = group.unified.iter().chain(&group.legacy).find(|tree| tree.join(file).exists());
+    fs::read_to_string(found.unwrap_or_else(|| panic!("no {file}")).join(file)).unwrap().trim().to_owned()
+}
+
+/// On v1 the file of the first name, on v2 the one of the second.
+fn read_either(group: &Kept, v1: &str, v2: &str) -> String {
+    read(group, if world() == "v1" { v1 } else { v2 })
+}
+
+fn memory(limit: i64, swap: Option<i64>) -> Resources {
+    Resources { memory: Memory { limit: Some(limit), swap, ..Memory::default() }, ..Resources::default() }
+}
+
+#[test]
+fn limits_are_raised_and_lowered_while_it_lives() {
+    lab!(World::Root, |_lab| {
+        let group = Made::at("kept-limits", &["cpu", "memory", "pids"]);
+        let mut child = enter(&group, "exec sleep 100");
+        let counts_swap = ["memory.memsw.limit_in_bytes", "memory.swap.max"];
+        let counts_swap = group
+            .unified
+            .iter()
+            .chain(&group.legacy)
+            .any(|tree| counts_swap.iter().any(|file| tree.join(file).exists()));
+        // Each step would be refused if memory were always written first, or always second.
+        for mebibytes in [64, 256, 32, 128] {
+            let bytes = mebibytes << 20;
+            group.limit(&memory(bytes, counts_swap.then_some(bytes))).unwrap();
+            let limit = read_either(&group, "memory.limit_in_bytes", "memory.max");
+            assert_eq!(limit, bytes.to_string());
+        }
+        let refused = group.limit(&memory(4096, None)).err().map_or_else(String::new, |error| format!("{error:#}"));
+        assert!(
+            world() == "v2" || refused.contains("unable to set memory limit to 4096 (current usage: "),
+            "{refused}"
+        );
+        group.limit(&memory(-1, None)).unwrap();
+        for (quota, period) in [(5000, 10_000), (50_000, 100_000), (1000, 1000), (-1, 100_000)] {
+            let cpu = Cpu { quota: Some(quota), period: Some(period), shares: Some(2048), ..Cpu::default() };
+            group.limit(&Resources { cpu, pids: Some(20), ..Resources::default() }).unwrap();
+        }
+        assert_eq!(
+            read_either(&group, "cpu.cfs_quota_us", "cpu.max"),
+            if world() == "v1" { "-1" } else { "max 100000" }
+        );
+        assert_eq!(read(&group, "pids.max"), "20");
+        let unified = [("memory.high".to_owned(), "max".to_owned())].into();
+        let asked = group.limit(&Resources { unified, ..Resources::default() });
+        assert_eq!(asked.is_ok(), world() == "v2", "{asked:?}");
+        group.kill_all().unwrap();
+        child.wait().unwrap();
+        group.remove().unwrap();
+    });
+}
+
+#[test]
+fn a_limit_without_its_controller_is_named() {
+    lab!(World::Root, |_lab| {
+        let group = Made::at("kept-missing", &[]);
+        let asked = Resources { hugepage_limits: vec![("2MB".to_owned(), 0)], ..Resources::default() };
+        assert_eq!(asked.controllers(), ["hugetlb"]);
+        let refused = format!("{:#}", group.limit(&asked).unwrap_err());
+        assert!(refused.contains("no controller hugetlb for this group"), "{refused}");
+        let wrong = Resources { cpu: Cpu { quota: Some(1), ..Cpu::default() }, ..Resources::default() };
+        assert!(format!("{:#}", group.limit(&wrong).unwrap_err()).contains("EINVAL"));
+        group.remove().unwrap();
+    });
+}
+
+fn allow(kind: Kind, major: u32, minor: Option<u32>, access: &str) -> Rule {
+    Rule { allow: true, kind, major: Some(major), minor, access: Access::parse(access).unwrap() }
+}
+
+/// What a shell in the group can do with the null, the zero and the full device, and with a loop device's node.
+fn devices_of(group: &Kept, folder: &Path) -> String {
+    let (disk, said) = (folder.join("disk"), folder.join("said"));
+    let script = format!(
+        "set +e; exec 1>{said}; for d in null zero full; do \
+         (: </dev/$d) && echo -n \"read $d, \"; (: >/dev/$d) && echo -n \"write $d, \"; done; \
+         mknod {disk} b 7 0 && rm {disk} && echo -n made",
+        said = said.display(),
+        disk = disk.display()
+    );
+    enter(group, &script).wait().unwrap();
+    let text = fs::read_to_string(&said).unwrap();
+    fs::remove_file(said).unwrap();
+    text
+}
+
+fn guarded(lab: &Lab, group: &Kept) {
+    let all = Rule { allow: true, kind: Kind::All, major: None, minor: None, access: Access::ALL };
+    let none = Rule { allow: false, ..all };
+    let everything = "read null, write null, read zero, write zero, read full, write full, made";
+    assert_eq!(devices_of(group, &lab.folder), everything, "before");
+    let rules = [none, allow(Kind::Character, 1, Some(3), "rw"), allow(Kind::Character, 1, Some(5), "r")];
+    group.guard_devices(&rules).unwrap();
+    assert_eq!(devices_of(group, &lab.folder), "read null, write null, read zero, ");
+    // Another list, while it lives: full comes, zero goes.
+    let rules = [none, allow(Kind::Character, 1, Some(3), "rw"), allow(Kind::Character, 1, Some(7), "r")];
+    group.guard_devices(&rules).unwrap();
+    assert_eq!(devices_of(group, &lab.folder), "read null, write null, read full, ");
+    group.guard_devices(&[all, Rule { allow: false, ..allow(Kind::Block, 7, None, "m") }]).unwrap();
+    assert_eq!(devices_of(group, &lab.folder), everything.trim_end_matches("made"));
+}
+
+#[test]
+fn devices_are_guarded_as_the_rules_say() {
+    lab!(World::Root, |lab| {
+        let group = Made::at("kept-devices", &[]);
+        guarded(lab, &group);
+        group.remove().unwrap();
+    });
+}
+
+/// v2's program works without controllers, too, so in a hybrid machine's tree.
+#[test]
+fn devices_are_guarded_by_a_program() {
+    lab!(World::Root, |lab| {
+        let made = Made::at("kept-program", &[]);
+        let group = Kept { legacy: Vec::new(), ..Kept::clone(&made) };
+        guarded(lab, &group);
+        made.remove().unwrap();
     });
 }

@@ -10,13 +10,13 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result};
 use kernel::hierarchies::{Hierarchies, Hierarchy, has};
 use kernel::sys::cgroup;
-use kernel::{Errno, Failure, Fd, Remedy, purpose};
+use kernel::{Errno, Failure, Fd, purpose};
 use serde::{Deserialize, Serialize};
 
 use crate::delegated::{self, Aside, not_ours, not_ours_v1};
 use crate::group::{PARENT, V1_CONTROLLERS, V2_CONTROLLERS, is_v2};
 use crate::stats::{self, Used};
-use crate::{Setting, members, v1, v2};
+use crate::{members, v1, v2};
 
 /// A group that stays until [`Kept::remove`]. It can be written to a file and read again: it is a list of directories.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,20 +108,8 @@ impl Kept {
         Ok(inside)
     }
 
-    /// Writes values, in this order, each to the tree that has its file.
-    ///
-    /// # Errors
-    /// A controller that this machine has not, or not for this group; a value that the kernel refuses.
-    pub fn apply(&self, settings: &[Setting]) -> Result<()> {
-        for Setting { file, value } in settings {
-            let directory = self.directory_with(file)?;
-            cgroup::write(directory, file, value).hint(format!("the kernel does not take {value:?} for {file}"))?;
-        }
-        Ok(())
-    }
-
     /// The directory that has a file of this name.
-    pub(crate) fn directory_with(&self, file: &str) -> Result<&Path> {
+    pub(crate) fn directory_with(&self, file: &str) -> Result<&Path, Failure> {
         let found = self.limiting().find(|directory| directory.join(file).exists());
         found.ok_or_else(|| {
             let controller = file.split('.').next().unwrap_or(file);
@@ -130,7 +118,7 @@ impl Kept {
                 true => format!("this kernel has no {file}"),
                 false => format!("there is no controller {controller} for this group, and so no {file}"),
             };
-            Failure::new(missing).hint("cat /proc/cgroups; cat /sys/fs/cgroup/cgroup.controllers").into()
+            Failure::new(missing).hint("cat /proc/cgroups; cat /sys/fs/cgroup/cgroup.controllers")
         })
     }
 

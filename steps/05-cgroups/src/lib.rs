@@ -14,16 +14,18 @@
 //!
 //! v2 ([`v2`]) is the lesson; v1 ([`v1`]) stands beside it, for machines that still have it. What an ordinary user can
 //! have is in [`delegated`], and what a cell sees of its groups in [`view`]. The runtime of step 7 needs more: groups that
-//! outlive their maker ([`Kept`]).
+//! outlive their maker ([`Kept`]), and all the limits that a configuration can name ([`Resources`]).
 
 use anyhow::Result;
 
 pub mod delegated;
+pub mod device_rules;
 mod devices;
 mod group;
 mod kept;
 mod limits;
 mod members;
+pub mod resources;
 mod stats;
 pub mod v1;
 pub mod v2;
@@ -32,6 +34,7 @@ pub mod view;
 pub use group::Group;
 pub use kept::Kept;
 pub use limits::{IoMax, LimitOptions, Limits};
+pub use resources::Resources;
 pub use stats::Used;
 
 /// A value for a file of a group.
