@@ -200,7 +200,10 @@ fn users() {
         assert_eq!(who("33"), "33 33 /var/www\n");
         assert_eq!(who("web:7"), "33 7 /var/www\n");
         assert_eq!(who("4321"), "4321 0 /root\n");
-        let groups = run(lab, &["sh", "-c", "grep Groups /proc/self/status"]);
+        let mut in_groups = Command::new("setpriv");
+        in_groups.args(["--groups", "20,27"]).arg(binary(STEP)).args(["--net", "none"]);
+        in_groups.args(["sh", "-c", "grep Groups /proc/self/status"]).env("CELLBLOCK_ROOTFS", &lab.rootfs);
+        let groups = lab.output(String::new(), in_groups);
         assert_eq!(groups.text.trim(), "Groups:", "none of the caller's come along");
         fs::write(passwd, before).unwrap();
     });
@@ -442,6 +445,7 @@ fn started_anyhow() {
 fn killed_at_every_moment() {
     lab!(World::Root, |lab| {
         every_step::killed_at_every_moment(lab, STEP, &["--net", "none"]);
+        every_step::killed_at_every_moment(lab, STEP, &["--net", "none", "--user", "1000"]); // forgotten with root
         lab.run(STEP, &["prune"]);
     });
 }
@@ -451,10 +455,13 @@ fn killed_at_every_moment() {
 fn the_init_is_shut() {
     lab!(World::Root, |lab| {
         let script =
-            "readlink /proc/1/exe || echo shut; ls /proc/1/fd >/dev/null || echo shut; grep Seccomp: /proc/1/status";
-        let output = run(lab, &["--init", "sh", "-c", script]);
-        assert_eq!(output.text.matches("shut").count(), 2, "{output}");
-        assert!(output.text.contains("Seccomp:\t2"), "{output}");
+            "readlink /proc/1/exe || echo shut; readlink /proc/1/fd/0 || echo shut; grep Seccomp: /proc/1/status";
+        // With the host's user namespace, no change of user shuts it: there it is our own line that does.
+        for options in [&["--init"][..], &["--init", "--userns", "host"]] {
+            let output = run(lab, &[options, &["sh", "-c", script]].concat());
+            assert_eq!(output.text.matches("shut").count(), 2, "{options:?}: {output}");
+            assert!(output.text.contains("Seccomp:\t2"), "{options:?}: {output}");
+        }
     });
 }
 
