@@ -1,0 +1,1 @@
+//! What this runtime can do, told to callers.

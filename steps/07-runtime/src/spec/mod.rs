@@ -1,0 +1,80 @@
+//! The configuration of a container, as a caller writes it: `config.json` of the OCI runtime specification.
+//!
+//! It is all of version 1.2 for Linux and what 1.3 adds. Each part has a file, and each field its name there in Rust's
+//! form. Reading it ([`read`], [`parse`]) refuses what has the wrong type, [`check`] what cannot be meant or cannot be
+//! done, both before anything is made, each with one line that names the place: `process.rlimits[2].soft`. A field that
+//! the specification does not know is ignored, as it demands.
+//!
+//! The types are our own, and lean, because the runtime seals a copy of itself into memory at each start: see Cargo.toml.
+
+use std::collections::BTreeMap;
+
+mod hooks;
+mod linux;
+mod locate;
+mod mounts;
+mod object;
+mod process;
+mod read;
+mod resources;
+mod state;
+
+pub use hooks::*;
+pub use linux::*;
+pub use mounts::*;
+pub use process::*;
+pub use read::{parse, read};
+pub use resources::*;
+pub use state::*;
+
+use object::object;
+
+/// The oldest version of the specification whose configurations are understood.
+pub const OLDEST: &str = "1.0.0";
+
+/// The newest version of the specification that is known here; this is what we write.
+pub const NEWEST: &str = "1.3.0";
+
+object! {
+    /// A container's whole configuration (config.md).
+    #[derive(Default)]
+    Spec {
+        required {
+            /// The version of the specification that it is written by, such as 1.2.0.
+            oci_version: String,
+        }
+        optional {
+            /// What runs in it.
+            process: Option<Process>,
+            /// Its root directory.
+            root: Option<Root>,
+            /// Its host name.
+            hostname: Option<String>,
+            /// Its NIS domain name.
+            domainname: Option<String>,
+            /// What is mounted in it.
+            mounts: Vec<Mount>,
+            /// Programs of the caller's that run at six moments of its life.
+            hooks: Option<Hooks>,
+            /// Whatever the caller notes down.
+            annotations: BTreeMap<String, String>,
+            /// What only Linux has.
+            linux: Option<Linux>,
+        }
+    }
+}
+
+object! {
+    /// The root directory (config.md, Root).
+    #[derive(Default)]
+    Root {
+        required {
+            /// A directory of the host, from the bundle if not absolute.
+            path: String,
+        }
+        optional {
+            /// Whether it cannot be written. Default: false.
+            readonly: bool,
+        }
+    }
+}

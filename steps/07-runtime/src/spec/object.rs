@@ -1,0 +1,90 @@
+//! How an object of the configuration is declared, so that each field says only what it is.
+//!
+//! Callers are mostly written in Go, where a field that is missing, `null`, `false`, `""`, `[]` or `{}` is one and the
+//! same: absent. So it is here, for every optional field, read and written: an absent field is left out.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+
+/// Declares a struct whose fields are named as in JSON, those that must be there first.
+macro_rules! object {
+    (
+        $(#[$about:meta])*
+        $name:ident {
+            $(required { $($(#[$required_about:meta])* $required:ident: $required_type:ty,)+ })?
+            $(optional { $($(#[$optional_about:meta])* $optional:ident: $optional_type:ty,)+ })?
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq, serde::Deserialize, serde::Serialize)]
+        #[serde(rename_all = "camelCase")]
+        pub struct $name {
+            $($($(#[$required_about])* pub $required: $required_type,)+)?
+            $($(
+                $(#[$optional_about])*
+                #[serde(
+                    default,
+                    deserialize_with = "crate::spec::object::read",
+                    skip_serializing_if = "crate::spec::object::Optional::is_absent"
+                )]
+                pub $optional: $optional_type,
+            )+)?
+        }
+        impl crate::spec::object::Part for $name {}
+    };
+}
+pub(crate) use object;
+
+/// What an optional field may be.
+pub(crate) trait Optional: Default {
+    /// Whether the field is left out when it is written.
+    fn is_absent(&self) -> bool;
+}
+
+/// Reads an optional field that is there: `null` and an empty string are as good as none.
+pub(crate) fn read<'de, D: Deserializer<'de>, T: Optional + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+    let field = Option::<T>::deserialize(from)?.unwrap_or_default();
+    Ok(if field.is_absent() { T::default() } else { field })
+}
+
+impl Optional for bool {
+    fn is_absent(&self) -> bool {
+        !*self
+    }
+}
+
+impl<T> Optional for Vec<T> {
+    fn is_absent(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<T> Optional for BTreeMap<String, T> {
+    fn is_absent(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl Optional for Option<String> {
+    fn is_absent(&self) -> bool {
+        self.as_deref().is_none_or(str::is_empty)
+    }
+}
+
+/// What is there or not, and has no value that means absent: objects, numbers, words of a fixed list.
+pub(crate) trait Part {}
+
+impl<T: Part> Optional for Option<T> {
+    fn is_absent(&self) -> bool {
+        self.is_none()
+    }
+}
+
+impl Part for bool {}
+impl Part for u16 {}
+impl Part for u32 {}
+impl Part for u64 {}
+impl Part for i32 {}
+impl Part for i64 {}
+impl Part for serde_json::Value {}
