@@ -20,8 +20,6 @@ pub fn path_at(text: &[u8], offset: usize) -> String {
     let mut at = 0;
     while at < end {
         match text[at] {
-            // What was opened just now is meant as a whole.
-            b'{' | b'[' if at + 1 == end => break,
             b'{' => steps.push(Step::Field(None)),
             b'[' => steps.push(Step::Element(0)),
             b'}' | b']' => drop(steps.pop()),

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+mod check;
 mod hooks;
 mod linux;
 mod locate;
@@ -19,6 +20,7 @@ mod read;
 mod resources;
 mod state;
 
+pub use check::{Known, check, check_id, check_process, check_resources, sysctl_file};
 pub use hooks::*;
 pub use linux::*;
 pub use mounts::*;
@@ -78,3 +80,6 @@ object! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer};
+use serde::de::{Deserialize, Deserializer, Visitor};
 
 /// Declares a struct whose fields are named as in JSON, those that must be there first.
 macro_rules! object {
@@ -18,7 +18,7 @@ macro_rules! object {
     ) => {
         $(#[$about])*
         #[derive(Debug, Clone, PartialEq, serde::Deserialize, serde::Serialize)]
-        #[serde(rename_all = "camelCase")]
+        #[serde(rename_all = "camelCase", remote = "Self")]
         pub struct $name {
             $($($(#[$required_about])* pub $required: $required_type,)+)?
             $($(
@@ -31,10 +31,40 @@ macro_rules! object {
                 pub $optional: $optional_type,
             )+)?
         }
+
         impl crate::spec::object::Part for $name {}
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                Self::deserialize(crate::spec::object::FromObject(from))
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                Self::serialize(self, to)
+            }
+        }
     };
 }
 pub(crate) use object;
+
+/// Reads a struct from an object only. A derived one would take a list as well, `[0, 0]` for a user, which no other
+/// runtime does; and the code for it would be in the binary.
+pub(crate) struct FromObject<D>(pub D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for FromObject<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct
+        seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
 
 /// What an optional field may be.
 pub(crate) trait Optional: Default {

@@ -90,13 +90,15 @@ fn place(name: &str, path: &str) -> String {
 
 /// Where the specification says what belongs at this path.
 pub(super) fn manual(path: &str) -> String {
+    const SECTIONS: [&str; 8] =
+        ["ociVersion", "process", "root", "hostname", "domainname", "mounts", "hooks", "annotations"];
     let mut steps = path.split(['.', '[']);
-    let (document, section) = match (steps.next().unwrap_or_default(), steps.next()) {
-        ("linux", section) => ("config-linux.md", section.unwrap_or_default()),
-        (section, _) => ("config.md", section),
+    let place = match (steps.next().unwrap_or_default(), steps.next()) {
+        ("linux", Some(section)) => format!(", config-linux.md, {}", one_line(section)),
+        (section, _) if SECTIONS.contains(&section) => format!(", config.md, {section}"),
+        _ => String::new(),
     };
-    let section = if section.is_empty() { String::new() } else { format!(", {}", one_line(section)) };
-    format!("what belongs there: OCI runtime specification, {document}{section}")
+    format!("what belongs there is in the OCI runtime specification{place}")
 }
 
 /// A text from outside as part of one line: no control characters, and not endless.

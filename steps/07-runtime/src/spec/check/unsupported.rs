@@ -1,0 +1,122 @@
+//! What the specification knows and this runtime, or this machine, does not do: refused by name when it is asked for.
+//!
+//! One table for the configuration and one for the limits. A row goes when the feature comes; `features` is told from
+//! the same facts.
+
+use std::path::Path;
+
+use kernel::Failure;
+
+use super::refuse;
+use crate::spec::{Resources, Spec};
+
+/// Something that is not done here.
+struct Row<Part> {
+    /// Its place.
+    path: &'static str,
+    /// Whether this configuration asks for it, on this machine.
+    asked: fn(&Part) -> bool,
+    /// Why it is not done.
+    why: &'static str,
+}
+
+const CONFIGURATION: [Row<Spec>; 5] = [
+    Row {
+        path: "process.apparmorProfile",
+        asked: |spec| spec.process.as_ref().is_some_and(|process| needs_apparmor(process.apparmor_profile.as_deref())),
+        why: "apparmor is not enabled on this machine",
+    },
+    Row {
+        path: "process.selinuxLabel",
+        asked: |spec| spec.process.as_ref().is_some_and(|process| process.selinux_label.is_some()) && !has_selinux(),
+        why: "selinux is not enabled on this machine",
+    },
+    Row {
+        path: "linux.mountLabel",
+        asked: |spec| spec.linux.as_ref().is_some_and(|linux| linux.mount_label.is_some()) && !has_selinux(),
+        why: "selinux is not enabled on this machine",
+    },
+    Row {
+        path: "linux.intelRdt",
+        asked: |spec| spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some()),
+        why: "not supported: cellblock does not use resctrl",
+    },
+    Row {
+        path: "linux.memoryPolicy",
+        asked: |spec| spec.linux.as_ref().is_some_and(|linux| linux.memory_policy.is_some()),
+        why: "not supported: cellblock does not set memory policies",
+    },
+];
+
+const LIMITS: [Row<Resources>; 8] = [
+    Row {
+        path: "rdma",
+        asked: |limits| !limits.rdma.is_empty(),
+        why: "not supported: cellblock has no rdma controller",
+    },
+    Row {
+        path: "network",
+        asked: |limits| {
+            let network = limits.network.as_ref();
+            network.is_some_and(|network| network.class_id.unwrap_or(0) != 0 || !network.priorities.is_empty())
+        },
+        why: "not supported: net_cls and net_prio have gone with cgroup v1; mark packets in the container's firewall",
+    },
+    Row {
+        path: "memory.kernel",
+        asked: |limits| limits.memory.as_ref().is_some_and(|memory| memory.kernel.unwrap_or(0) > 0),
+        why: "not supported: the kernel has not limited its own memory since 5.16",
+    },
+    Row {
+        path: "memory.kernelTCP",
+        asked: |limits| limits.memory.as_ref().is_some_and(|memory| memory.kernel_tcp.unwrap_or(0) > 0),
+        why: "not supported: TCP buffers count as memory",
+    },
+    Row {
+        path: "memory.useHierarchy",
+        asked: |limits| limits.memory.as_ref().is_some_and(|memory| memory.use_hierarchy == Some(false)),
+        why: "not supported: groups below have always counted since 5.11",
+    },
+    Row {
+        path: "cpu.realtimeRuntime",
+        asked: |limits| limits.cpu.as_ref().is_some_and(|cpu| cpu.realtime_runtime.unwrap_or(0) > 0),
+        why: "not supported: distributions' kernels have no real-time groups",
+    },
+    Row {
+        path: "cpu.realtimePeriod",
+        asked: |limits| limits.cpu.as_ref().is_some_and(|cpu| cpu.realtime_period.unwrap_or(0) > 0),
+        why: "not supported: distributions' kernels have no real-time groups",
+    },
+    Row {
+        path: "blockIO.leafWeight",
+        asked: |limits| {
+            limits.block_io.as_ref().is_some_and(|block_io| {
+                let mut devices = block_io.weight_device.iter();
+                let given = |weight: Option<u16>| weight.unwrap_or(0) != 0;
+                given(block_io.leaf_weight) || devices.any(|device| given(device.leaf_weight))
+            })
+        },
+        why: "not supported: the disk scheduler that knew it went with 5.0",
+    },
+];
+
+/// Refuses what the configuration asks for and nobody here does.
+pub fn check(spec: &Spec) -> Result<(), Failure> {
+    CONFIGURATION.iter().find(|row| (row.asked)(spec)).map_or(Ok(()), |row| Err(refuse(row.path, row.why)))
+}
+
+/// The same for limits; `at` stands before the fields.
+pub fn check_resources(limits: &Resources, at: &str) -> Result<(), Failure> {
+    let row = LIMITS.iter().find(|row| (row.asked)(limits));
+    row.map_or(Ok(()), |row| Err(refuse(format_args!("{at}{}", row.path), row.why)))
+}
+
+/// The profile "unconfined" asks for nothing, so every machine can do it.
+fn needs_apparmor(profile: Option<&str>) -> bool {
+    let enabled = || std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"));
+    profile.is_some_and(|profile| profile != "unconfined") && !enabled()
+}
+
+fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
+}
