@@ -9,12 +9,13 @@ const FULL: &str = include_str!("../../tests-data/full.json");
 const UNSUPPORTED: &str = include_str!("../../tests-data/unsupported.json");
 
 fn accept(text: &[u8]) -> Result<Spec, Failure> {
-    let known = Known {
-        capability: &|name| ["CAP_KILL", "CAP_CHOWN"].contains(&name),
-        rlimit: &|name| name.starts_with("RLIMIT_"),
-    };
     let spec = parse("config.json", text)?;
-    check(&spec, &known).map(|()| spec)
+    checked(&spec).map(|()| spec)
+}
+
+fn checked(spec: &Spec) -> Result<(), Failure> {
+    let capability = |name: &str| ["CAP_KILL", "CAP_CHOWN"].contains(&name);
+    check(spec, &Known { capability: &capability, rlimit: &|name| name.starts_with("RLIMIT_") })
 }
 
 fn full() -> Value {
@@ -124,11 +125,12 @@ fn every_key_deleted_nulled_retyped_made_huge() {
             let shown = format!("{pointer} = {:.40}", format!("{value:?}"));
             put(&mut config, pointer, value);
             let text = config.to_string();
-            let Err(failure) = parse::<Spec>("config.json", text.as_bytes()) else {
-                if let Err(failure) = accept(text.as_bytes()) {
-                    assert_one_line(&failure, &shown);
+            let failure = match parse::<Spec>("config.json", text.as_bytes()) {
+                Err(failure) => failure,
+                Ok(spec) => {
+                    checked(&spec).unwrap_or_else(|failure| assert_one_line(&failure, &shown));
+                    continue;
                 }
-                continue;
             };
             assert_one_line(&failure, &shown);
             let failure = failure.to_string();
@@ -206,11 +208,8 @@ fn wrong_types_name_their_place() {
 #[test]
 fn huge_strings() {
     let mut config = full();
-    for pointer in ["/process/cwd", "/process/user/uid", "/linux/namespaces/0/type", "/annotations/x"] {
-        put(&mut config, pointer, Some(json!("x".repeat(10 << 20))));
-        let refused = accept(config.to_string().as_bytes()).expect_err(pointer);
-        assert_one_line(&refused, pointer);
-    }
+    put(&mut config, "/linux/namespaces/0/type", Some(json!("x".repeat(10 << 20))));
+    assert_one_line(&accept(config.to_string().as_bytes()).unwrap_err(), "10 MB");
 }
 
 #[test]
