@@ -345,7 +345,7 @@ const RULES: &[(&str, &str, &str)] = &[
     ("/linux/devices/1/path", r#""/dev/fuse""#, r#"linux.devices[1].path: "/dev/fuse" is there twice"#),
     ("/linux/devices/1/minor", "", "linux.devices[1].minor: missing: only a FIFO has none"),
     ("/linux/devices/1/major", "4096", "linux.devices[1].major: 4096 is not in 0 to 4095"),
-    ("/linux/devices/0/fileMode", "4096", "linux.devices[0].fileMode: 4096 is more than 4095, octal 7777"),
+    ("/linux/devices/0/fileMode", "65536", "linux.devices[0].fileMode: 65536 is more than 65535, octal 177777"),
     ("/linux/netDevices/eth8/name", r#""eth0""#, r#"linux.netDevices.eth8.name: "eth0" is there twice"#),
     ("/linux/netDevices/eth7/name", r#""a/b""#, r#"linux.netDevices.eth7.name: "a/b" is no interface's name"#),
     (
