@@ -33,14 +33,14 @@ impl Events {
         if container.status() == Status::Stopped {
             return Err(Failure::new(format!("container {:?}: container not running", self.id)).into());
         }
-        println!("{}", event(&container)?);
+        super::print(&format!("{}\n", event(&container)?))?;
         if self.stats {
             return Ok(ExitCode::SUCCESS);
         }
         let process = container.process()?;
         let milliseconds = Duration::from_secs(self.interval.into()).as_millis() as u16;
         while !namespace::wait_for_end(&process, milliseconds)? {
-            println!("{}", event(&container)?);
+            super::print(&format!("{}\n", event(&container)?))?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -36,7 +36,7 @@ impl Features {
             unsafe_annotations: Vec::new(),
             version: env!("CARGO_PKG_VERSION"),
         };
-        println!("{}", serde_json::to_string_pretty(&features(tables))?);
+        super::print(&format!("{}\n", serde_json::to_string_pretty(&features(tables))?))?;
         Ok(ExitCode::SUCCESS)
     }
 }

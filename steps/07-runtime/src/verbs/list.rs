@@ -22,7 +22,8 @@ impl List {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let all = context.store.all();
         if self.quiet {
-            all.iter().for_each(|container| println!("{}", container.record.id));
+            let ids: String = all.iter().map(|container| format!("{}\n", container.record.id)).collect();
+            super::print(&ids)?;
             return Ok(ExitCode::SUCCESS);
         }
         let rows = all.iter().map(|container| {
@@ -37,14 +38,15 @@ impl List {
                     Ok(row)
                 })
                 .collect::<Result<_>>()?;
-            println!("{}", serde_json::to_string(&list)?);
+            super::print(&format!("{}\n", serde_json::to_string(&list)?))?;
             return Ok(ExitCode::SUCCESS);
         }
-        println!("{:<20} {:<8} {:<9} {:<31} BUNDLE", "ID", "PID", "STATUS", "CREATED");
+        let mut table = format!("{:<20} {:<8} {:<9} {:<31} BUNDLE\n", "ID", "PID", "STATUS", "CREATED");
         for (state, created) in rows {
-            let pid = state.pid.unwrap_or(0);
-            println!("{:<20} {pid:<8} {:<9} {created:<31} {}", state.id, state.status.name(), state.bundle);
+            let (pid, status) = (state.pid.unwrap_or(0), state.status.name());
+            table += &format!("{:<20} {pid:<8} {status:<9} {created:<31} {}\n", state.id, state.bundle);
         }
+        super::print(&table)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -125,7 +125,7 @@ impl Options {
     pub fn run(self) -> Result<ExitCode> {
         self.explain.begin("parent");
         if self.version {
-            println!("cellblock version {}\nspec: {}", env!("CARGO_PKG_VERSION"), crate::spec::NEWEST);
+            print(&format!("cellblock version {}\nspec: {}\n", env!("CARGO_PKG_VERSION"), crate::spec::NEWEST))?;
             return Ok(ExitCode::SUCCESS);
         }
         if !["text", "json"].contains(&&*self.log_format) {
@@ -169,6 +169,15 @@ fn log_file_among(words: impl Iterator<Item = String>) -> Option<PathBuf> {
     let words: Vec<String> = words.collect();
     let given = words.iter().find_map(|word| word.strip_prefix("--log=").map(PathBuf::from));
     given.or_else(|| words.windows(2).find(|pair| pair[0] == "--log").map(|pair| PathBuf::from(&pair[1])))
+}
+
+/// Prints a text. That nobody reads it any more (`| head`) is no failure.
+fn print(text: &str) -> Result<()> {
+    use std::io::{ErrorKind, Write};
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Closes what the caller has left open, all but the standard three and those that it asks to be handed on.

@@ -30,7 +30,7 @@ impl Ps {
             None => container.record.pid.into_iter().collect(),
         };
         if self.format == "json" {
-            println!("{}", serde_json::to_string(&processes)?);
+            super::print(&format!("{}\n", serde_json::to_string(&processes)?))?;
             return Ok(ExitCode::SUCCESS);
         }
         let options = if self.options.is_empty() { vec!["-ef".to_owned()] } else { self.options };
@@ -39,7 +39,7 @@ impl Ps {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(Failure::new(format!("ps {}: {said}", options.join(" "))).into());
         }
-        print!("{}", only(&String::from_utf8_lossy(&output.stdout), &processes)?);
+        super::print(&only(&String::from_utf8_lossy(&output.stdout), &processes)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

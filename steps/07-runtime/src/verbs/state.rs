@@ -23,7 +23,7 @@ impl State {
             fields.insert("rootfs".to_owned(), container.record.rootfs.display().to_string().into());
             fields.insert("created".to_owned(), container.record.created.clone().into());
         }
-        println!("{}", serde_json::to_string_pretty(&state)?);
+        super::print(&format!("{}\n", serde_json::to_string_pretty(&state)?))?;
         Ok(ExitCode::SUCCESS)
     }
 }
