@@ -1,8 +1,8 @@
 //! How an object of the configuration is declared, so that each field says only what it is.
 //!
-//! Callers are mostly written in Go, for whom a field that is missing, `null`, or holds nothing (an empty string, list or
-//! map, `false`) is one and the same: absent. So it is here, for every optional field: it reads as its default, and is
-//! left out when written. Only where nothing means something else than absent, as for numbers, it is an `Option`.
+//! Callers are mostly written in Go, for whom a field that is missing, `null`, or holds nothing (an empty string, list
+//! or map, `false`) is one and the same: absent. So it is here, for every optional field: it reads as its default, and
+//! is left out when written. Only where nothing means something else than absent, as for numbers, it is an `Option`.
 
 use std::collections::BTreeMap;
 

@@ -29,7 +29,7 @@ object! {
 }
 
 object! {
-    /// What the listener of a seccomp filter gets, beside the descriptors (config-linux.md, The Container Process State).
+    /// What the listener of a seccomp filter gets with the descriptors (config-linux.md, The Container Process State).
     ContainerProcessState {
         required {
             /// The version of the specification that this is written by.
