@@ -1,13 +1,17 @@
 //! How an object of the configuration is declared, so that each field says only what it is.
 //!
-//! Callers are mostly written in Go, where a field that is missing, `null`, `false`, `""`, `[]` or `{}` is one and the
-//! same: absent. So it is here, for every optional field, read and written: an absent field is left out.
+//! Callers are mostly written in Go, for whom a field that is missing, `null`, or holds nothing (an empty string, list
+//! or map, `false`) is one and the same: absent. So it is here, for every optional field: it reads as its default, and
+//! is left out when written. Only where nothing means something else than absent, as for numbers, it is an `Option`.
 
 use std::collections::BTreeMap;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
 
 /// Declares a struct whose fields are named as in JSON, those that must be there first.
+///
+/// What serde derives becomes, by `remote = "Self"`, two functions of the struct, around which reading and writing are
+/// then put: so a struct can be read through [`FromObject`].
 macro_rules! object {
     (
         $(#[$about:meta])*

@@ -28,6 +28,26 @@ object! {
     }
 }
 
+object! {
+    /// What the listener of a seccomp filter gets with the descriptors (config-linux.md, The Container Process State).
+    ContainerProcessState {
+        required {
+            /// The version of the specification that this is written by.
+            oci_version: String,
+            /// The process that has the filter, as the host counts.
+            pid: i32,
+            /// Its container.
+            state: State,
+        }
+        optional {
+            /// What the descriptors are, in their order: `seccompFd`.
+            fds: Vec<String>,
+            /// The profile's `listenerMetadata`.
+            metadata: Option<String>,
+        }
+    }
+}
+
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -92,14 +92,10 @@ fn null_and_empty_are_absent() {
     assert_eq!((spec.hostname, &linux.namespaces[0].path, linux.cgroups_path), (None, &None, None));
 }
 
-/// Whatever becomes of one key: no panic, and either it is taken or one line names the place.
-#[test]
-fn every_key_deleted_nulled_retyped_made_huge() {
-    let mut every = Vec::new();
-    places(&full(), "", "", &mut every);
-    assert!(every.len() > 250, "{}", every.len());
+/// What fits into few places.
+fn unfit_values() -> Vec<Value> {
     let deep = (0..100).fold(json!(1), |inner, _| json!([inner]));
-    let values = [
+    vec![
         json!(null),
         json!("x"),
         json!(""),
@@ -118,9 +114,17 @@ fn every_key_deleted_nulled_retyped_made_huge() {
         json!({}),
         json!({"x": {}}),
         deep,
-    ];
+    ]
+}
+
+/// Whatever becomes of one key: no panic, and either it is taken or one line names the place.
+#[test]
+fn every_key_deleted_nulled_retyped_made_huge() {
+    let mut every = Vec::new();
+    places(&full(), "", "", &mut every);
+    assert!(every.len() > 250, "{}", every.len());
     for (pointer, path) in &every {
-        for value in values.iter().cloned().map(Some).chain([None]) {
+        for value in unfit_values().into_iter().map(Some).chain([None]) {
             let mut config = full();
             let shown = format!("{pointer} = {:.40}", format!("{value:?}"));
             put(&mut config, pointer, value);
