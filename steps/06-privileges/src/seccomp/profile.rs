@@ -106,7 +106,7 @@ words! {
 
 // ANCHOR: profile
 /// A seccomp profile: `linux.seccomp` of the OCI specification.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Profile {
     /// What becomes of a call that no rule is about.
@@ -138,7 +138,7 @@ pub struct Profile {
 }
 
 /// One rule: what becomes of these calls, if their arguments are such.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
     /// The calls, by name.
@@ -180,7 +180,7 @@ pub struct ArgumentTest {
 // ANCHOR_END: profile
 
 /// Docker's `archMap`: an architecture, and those whose programs its kernels run as well.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Family {
     /// The machine's own.

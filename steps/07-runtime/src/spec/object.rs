@@ -21,7 +21,7 @@ macro_rules! object {
         }
     ) => {
         $(#[$about])*
-        #[derive(Debug, Clone, serde::Deserialize, serde::Serialize)]
+        #[derive(Debug, Clone, PartialEq, serde::Deserialize, serde::Serialize)]
         #[serde(rename_all = "camelCase", remote = "Self")]
         pub struct $name {
             $($($(#[$required_about])* pub $required: $required_type,)+)?

@@ -84,8 +84,7 @@ fn check_devices(devices: &[Device]) -> Result<(), Failure> {
             ensure((0..end).contains(&number), format_args!("{at}.{name}"), why)?;
         }
         // The bits above 07777 are the kind of node once more: podman copies them from the host's.
-        const KIND: u32 = 0o170_000; // podman gives the whole mode, as stat has it
-        let mode = device.file_mode.unwrap_or(0) & !KIND;
+        let mode = device.file_mode.unwrap_or(0);
         ensure(mode <= 0o177_777, format!("{at}.fileMode"), format_args!("{mode} is more than 65535, octal 177777"))?;
     }
     Ok(())
