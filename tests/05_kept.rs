@@ -287,3 +287,24 @@ fn devices_are_guarded_by_a_program() {
         made.remove().unwrap();
     });
 }
+
+#[test]
+fn what_it_has_used() {
+    lab!(World::Root, |_lab| {
+        let group = Made::at("kept-used", &["memory", "pids"]);
+        group.limit(&Resources { pids: Some(30), ..memory(64 << 20, None) }).unwrap();
+        let mut child = enter(&group, "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; echo done; exec sleep 100");
+        let begin = Instant::now();
+        while group.statistics()["cpu"]["usage"]["total"].as_u64().unwrap() < 5_000_000 {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{}", group.statistics());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let used = group.statistics();
+        assert_eq!(used["pids"], serde_json::json!({"current": 1, "limit": 30}));
+        assert_eq!(used["memory"]["usage"]["limit"], 64 << 20);
+        assert!(used["memory"]["usage"]["usage"].as_u64().unwrap() > 4096, "{used}");
+        assert!(!used["memory"]["raw"].as_object().unwrap().is_empty() && group.used().cpu > 0.0);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}

@@ -27,6 +27,7 @@ mod kept_view;
 mod limits;
 mod members;
 pub mod resources;
+mod statistics;
 mod stats;
 pub mod v1;
 pub mod v2;
