@@ -50,15 +50,16 @@ fn the_third_bomb() {
         let outer = Outer::new(lab, "third");
         let limits = ["--pids", "64", "--cpus", "0.5", "--init", "timeout", "20", "bomb"];
         let mut launcher = outer.launcher(lab, &limits).spawn().unwrap();
-        // Of 64 processes one is the init and one is `timeout`.
-        let states = || processes_named("bomb");
-        let filled = (0..100).any(|_| {
+        // Of 64 processes one is the init and one is `timeout`. One spins; the others have left, or are about to.
+        let counted = || {
+            let states = processes_named("bomb");
+            (states.len(), states.iter().filter(|state| **state == 'Z').count())
+        };
+        let filled = (0..200).any(|_| {
             sleep(Duration::from_millis(50));
-            states().len() == 62
+            counted() == (62, 61)
         });
-        assert!(filled, "{:?}", states());
-        let zombies = states().iter().filter(|state| **state == 'Z').count();
-        assert_eq!((states().len(), zombies), (62, 61), "one spins, the others have left");
+        assert!(filled, "bombs, and zombies among them: {:?}", counted());
         let launcher_id = nix::unistd::Pid::from_raw(launcher.id() as i32);
         nix::sys::signal::kill(launcher_id, nix::sys::signal::Signal::SIGTERM).unwrap();
         launcher.wait().unwrap();
@@ -162,11 +163,12 @@ fn nothing_is_left() {
         let parent = "/cellblock-left";
         let limits = ["--cgroup-parent", parent, "--pids", "64", "--memory", "64m", "--cpus", "1"];
         let (begin, mut launches) = (Instant::now(), 0);
-        while launches < 500 && (launches < 100 || begin.elapsed() < Duration::from_secs(30)) {
+        while launches < 500 && begin.elapsed() < Duration::from_secs(30) {
             let output = run(lab, &[&limits[..], &["true"]].concat());
             assert_eq!((output.code, output.text.as_str()), (0, ""), "{output}");
             launches += 1;
         }
+        assert!(launches > 20, "{launches}");
         eprintln!("{FIGURES}: {launches} launches in {:.1} s leave no group", begin.elapsed().as_secs_f64());
         assert_ne!(run(lab, &[&limits[..], &["nosuch"]].concat()).code, 0);
         // The init ends first; who is left in its namespace is killed, and the group goes all the same.

@@ -24,3 +24,14 @@ fn as_root() {
 fn rootless() {
     lab!(World::Rootless, |lab| matrix(lab, "matrix@rootless"));
 }
+
+/// The rows that step 5 turns, alone: quick enough for the other world of cgroups, in scripts/vm.
+#[test]
+fn rations_hold() {
+    lab!(World::Root, |lab| {
+        let column = COLUMNS.into_iter().find(|column| column.name == "cgroups").unwrap();
+        for attack in ["fork-bomb", "memory", "mknod"] {
+            assert_eq!(lab.attack(column, attack).word, "HELD", "{attack}");
+        }
+    });
+}

@@ -9,7 +9,7 @@ mod doctor;
 
 use doctor::report::{Format, Report};
 use doctor::rights::Rights;
-use doctor::{cgroups, filesystems, machine, namespaces, network, rootfs, seccomp};
+use doctor::{cgroups, filesystems, machine, namespaces, network, privileges, rootfs, seccomp};
 
 /// Say which lessons this machine can run, and what to do about the others
 ///
@@ -42,6 +42,7 @@ fn examine(options: Options) -> Result<ExitCode> {
     checks.extend(network::checks(&rights));
     checks.extend(cgroups::checks(&rights));
     checks.push(seccomp::check());
+    checks.extend(privileges::checks(&rights));
     checks.extend(rootfs::checks());
     let report = Report::new(checks);
     report.print(options.format)?;

@@ -19,6 +19,8 @@ pub struct Furniture {
     pub mounts: Vec<Mount>,
     /// Made in the root filesystem's /dev, or in the one that is mounted there.
     pub devices: Vec<Device>,
+    /// Symbolic links: where they lead, and where they lie.
+    pub links: Vec<(String, Place)>,
     /// Devices are the host's, bound: a user namespace makes none.
     pub bind_devices: bool,
     /// Covered, so that nobody reads them.
@@ -142,6 +144,8 @@ pub fn prepare(root: Fd, binds: Vec<Fd>, furniture: &Furniture) -> Result<Custom
     }
     purpose("the null device, to cover files with: the host's, for nobody in here has made that one (CVE-2025-31133)");
     let null = mount::open_tree(&mount::open_path(Path::new("/dev/null"), "host's null")?, Depth::One, "null")?;
+    // A device can be written to all the same; but nobody may take its permissions away from the whole machine.
+    mount::mount_setattr(&null, Depth::One, Attributes::RDONLY.and(Attributes::NOEXEC).and(Attributes::NOSUID))?;
     let nodes = if furniture.bind_devices { host_nodes(furniture)? } else { Vec::new() };
     let root = Root { mount: root, planned: Vec::new(), null, files: None, read_only: furniture.read_only };
     Ok(Custom { root, mounts, nodes, furniture })
@@ -176,18 +180,24 @@ impl Mount {
         mount::fsmount(&new, Attributes::default(), "mount")
     }
 
-    /// What it forbids, and who is told of what is mounted in it.
+    /// What it forbids, and who is told of what is mounted in it. A new file system in memory stays open until what belongs
+    /// into it is there.
     fn adapt(&self, made: Fd) -> Result<Fd> {
         if !(self.set_below.is_empty() && self.clear_below.is_empty()) {
             mount::mount_change(&made, Depth::Recursive, self.set_below, self.clear_below)?;
         }
-        if !(self.set.is_empty() && self.clear.is_empty()) {
-            mount::mount_change(&made, Depth::One, self.set, self.clear)?;
+        let set = if self.is_new_tmpfs() { self.set.without(Attributes::RDONLY) } else { self.set };
+        if !(set.is_empty() && self.clear.is_empty()) {
+            mount::mount_change(&made, Depth::One, set, self.clear)?;
         }
         if let Some((propagation, depth)) = self.propagation {
             mount::propagate_mount(&made, depth, propagation)?;
         }
         Ok(made)
+    }
+
+    fn is_proc(&self) -> bool {
+        self.place.is("proc") && matches!(self.what, What::New { .. })
     }
 
     fn is_new_tmpfs(&self) -> bool {
@@ -235,11 +245,23 @@ impl Custom<'_> {
     /// # Errors
     /// A place that cannot be made; /proc, /sys or /dev being a symbolic link.
     pub fn furnish(&self) -> Result<()> {
-        for (made, asked) in self.mounts.iter().zip(&self.furniture.mounts) {
+        // A fresh /proc comes first, wherever it stands in the list: by it what is there is copied into others.
+        let both = || self.mounts.iter().zip(&self.furniture.mounts);
+        let (first, others) = (both().filter(|(_, asked)| asked.is_proc()), both().filter(|(_, asked)| !asked.is_proc()));
+        for (made, asked) in first.chain(others) {
             purpose("place a mount");
             self.place(made, asked).with_context(|| format!("cannot mount {}", asked.place))?;
         }
         self.make_devices()?;
+        for (target, place) in &self.furniture.links {
+            mount::symlinkat(target, &place.parent().open(&self.root.mount, true)?, &place.name().to_string_lossy())?;
+        }
+        for (made, asked) in self.mounts.iter().zip(&self.furniture.mounts) {
+            if asked.is_new_tmpfs() && asked.set.has(Attributes::RDONLY) {
+                purpose("all is in there: nothing more can be written");
+                mount::mount_setattr(made, Depth::One, Attributes::RDONLY)?;
+            }
+        }
         let (masked, closed) = (&self.furniture.masked, &self.furniture.read_only_paths);
         proc::mask_paths(&self.root.mount, &self.root.null, masked.iter().map(String::as_str))?;
         proc::make_read_only(&self.root.mount, closed.iter().map(String::as_str))

@@ -135,6 +135,11 @@ impl Mounts {
     }
 }
 
+/// The places that the lesson covers, and those that it makes read-only, as paths in the cell (step 7 writes them down).
+pub fn closed_paths() -> (Vec<&'static str>, Vec<&'static str>) {
+    (proc::MASKED.to_vec(), proc::READ_ONLY.to_vec())
+}
+
 /// A mount that has no place yet, and the place where it belongs.
 #[derive(Debug)]
 struct Planned {

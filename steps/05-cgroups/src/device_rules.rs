@@ -62,6 +62,19 @@ impl Access {
     }
 }
 
+/// What every container may use, whatever its configuration says: the lesson's devices, and to make any node.
+pub fn harmless() -> Vec<Rule> {
+    let any = |kind| Rule { allow: true, kind, major: None, minor: None, access: Access(1) };
+    let device = |(major, minor): &(i32, Option<i32>)| Rule {
+        allow: true,
+        kind: Kind::Character,
+        major: Some(*major as u32),
+        minor: minor.map(|minor| minor as u32),
+        access: Access::ALL,
+    };
+    [any(Kind::Character), any(Kind::Block)].into_iter().chain(crate::devices::ALLOWED.iter().map(device)).collect()
+}
+
 impl Rule {
     /// What runc allows every container, after the rules that were asked for: nodes of any device can be made, and these
     /// be opened (runc's AllowedDevices). Callers rely on it: podman and containerd ask for no device by name.

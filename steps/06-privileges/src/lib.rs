@@ -16,7 +16,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use kernel::sys::clone::CloneFlags;
 use kernel::sys::privilege;
-use kernel::{Fd, purpose};
+use kernel::{Errno, Fd, Remedy, purpose};
 use namespaces::Child;
 use pivot_root::{Mounts, Sources};
 
@@ -133,7 +133,9 @@ impl Handcuffs<'_> {
     pub fn tie(&self) -> Result<Option<Fd>> {
         if self.new_keyring {
             purpose("keys of its own: the caller's stay outside");
-            privilege::join_session_keyring(c"cell").context("cannot leave the caller's keyring")?;
+            privilege::join_session_keyring(c"cell")
+                .hint_on(Errno::ENOSYS, "this kernel keeps no keys, so there are none to leave: --no-new-keyring")
+                .context("cannot leave the caller's keyring")?;
         }
         self.rlimits.iter().try_for_each(Rlimit::set)?;
         kernel::sys::process::umask(self.umask);

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use kernel::Failure;
+use kernel::sys::privilege;
 
 use crate::capabilities::Set;
 use crate::id_maps::IdMaps;
@@ -88,6 +89,10 @@ impl PrivilegeOptions {
 
     fn id_maps(&self) -> Result<Option<IdMaps>> {
         match &*self.userns {
+            "host" if !Set(privilege::capabilities()?.effective).has("SYS_ADMIN") => {
+                let text = "--userns host: only root may make the other namespaces without a user namespace";
+                Err(Failure::new(text).hint("--userns auto, which is the default").into())
+            }
             "host" => Ok(None),
             "auto" => IdMaps::auto().map(Some),
             map => Ok(Some(IdMaps::parse(map)?)),

@@ -71,7 +71,7 @@ pub fn launch(store: &Store, request: &Request) -> Result<Launched> {
     let outlet = request.console_socket.map(Outlet::connect).transpose()?;
     let (container, lock) = store.make(record(request, &spec, &plan), &text)?;
     let mut undo = Undo { container: Some(container), spec: &spec };
-    let (child, terminal) = make(undo.container.as_mut().expect("it is not kept yet"), &plan, &spec, request, outlet)?;
+    let (child, terminal) = make(undo.container.as_mut().expect("it is not kept yet"), &mut plan, &spec, request, outlet)?;
     let container = undo.keep();
     Ok(Launched { container, child, terminal, spec, _lock: lock })
 }
@@ -161,7 +161,7 @@ pub fn remove(container: &Container, spec: &Spec) -> Result<()> {
 /// The list of calls.
 fn make(
     container: &mut Container,
-    plan: &Plan,
+    plan: &mut Plan,
     spec: &Spec,
     request: &Request,
     outlet: Option<Outlet>,
@@ -169,6 +169,8 @@ fn make(
     let group = container.record.group_path.as_deref().map(|path| resources::make(path, spec)).transpose()?.flatten();
     container.record.group.clone_from(&group);
     container.save()?;
+    plan.show_group(group.as_ref())?;
+    let plan = &*plan;
     let start = if request.waits { Some(socket::listen(&container.directory()?, START)?) } else { None };
     let hatch = Hatch::new()?;
     let (ours, outlet) = seat(&plan.task, outlet)?;

@@ -14,6 +14,7 @@
 //! ([`own_program`]), failures that callers can read ([`log`]).
 
 pub mod clock;
+pub mod features;
 pub mod foreground;
 pub mod hooks;
 pub mod init;

@@ -63,14 +63,16 @@ impl Log {
 /// "no such file or directory", and with 126 if it reads "permission denied".
 fn message(failure: &Failure) -> String {
     let text = failure.to_string().replace('\n', " ");
-    match failure.errno() {
-        Some(errno) if text.ends_with(&format!("{errno:?}")) => format!("{text}: {}", words(errno)),
-        _ => text,
+    match text.rsplit_once("=> ").and_then(|(_, name)| errno_named(name)) {
+        Some(errno) => format!("{text}: {}", errno.desc().to_lowercase()),
+        None => text,
     }
 }
 
-fn words(errno: Errno) -> String {
-    errno.desc().to_lowercase()
+/// The reason by its name: all that is left of it when a failure has come over a pipe.
+fn errno_named(name: &str) -> Option<Errno> {
+    const LAST: i32 = 133;
+    (1..=LAST).map(Errno::from_raw).find(|errno| format!("{errno:?}") == name)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod machine;
 pub mod modules;
 pub mod namespaces;
 pub mod network;
+pub mod privileges;
 pub mod probe;
 pub mod report;
 pub mod rights;

@@ -75,7 +75,7 @@ fn lack(errno: Errno, option: &str) -> Lack {
 }
 
 /// How this distribution installs a package.
-fn install(package: &str) -> String {
+pub fn install(package: &str) -> String {
     let managers = [("apt-get", "apt-get install"), ("dnf", "dnf install"), ("pacman", "pacman -S")];
     match managers.iter().find(|(program, _)| find_program(program).is_some()) {
         Some((_, command)) => format!("{command} {package}"),

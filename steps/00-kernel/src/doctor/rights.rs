@@ -57,7 +57,7 @@ impl Rights {
     /// The line about root.
     pub fn check(&self) -> Check {
         let result = match self.way {
-            Way::Root if read("/proc/self/uid_map").split_whitespace().eq(["0", "0", "4294967295"]) => Ok("yes"),
+            Way::Root if in_first_user_namespace() => Ok("yes"),
             Way::Root => Ok("yes, of a user namespace"),
             Way::Sudo => Ok("no, but sudo would do: cargo run goes through it (scripts/as-root)"),
             Way::Sandbox => Ok("no, but the rootless sandbox would do: cargo run takes it (scripts/as-root)"),
@@ -100,6 +100,11 @@ impl Rights {
         };
         tried.map(|()| found.to_owned()).map_err(|failure| lack(probe::errno(&failure)))
     }
+}
+
+/// Whether ids mean here what they mean to the kernel: the first user namespace has all of them, as they are.
+pub fn in_first_user_namespace() -> bool {
+    read("/proc/self/uid_map").split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 const NOT_TRIED: &str = "not tried, for that takes root";

@@ -12,13 +12,24 @@ pub fn checks() -> Vec<Check> {
     vec![Check::new("busybox", needed_by, busybox()), Check::new("rootfs", NOBODY, rootfs)]
 }
 
+const OWN: &str = "target/rootfs/busybox";
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("/"))
+}
+
+/// The root filesystem, or what of its path is there already: on whose file system it lies, or will.
+pub fn place() -> PathBuf {
+    let named = std::env::var_os("CELLBLOCK_ROOTFS").map(PathBuf::from);
+    let path = named.unwrap_or_else(|| workspace().join(OWN));
+    path.ancestors().find(|part| part.exists()).unwrap_or(Path::new("/")).to_owned()
+}
+
 /// Where the launchers look: what CELLBLOCK_ROOTFS names, else the workspace's own.
 fn rootfs() -> Result<String, Lack> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("/"));
-    let own = "target/rootfs/busybox";
     let (path, shown) = match std::env::var_os("CELLBLOCK_ROOTFS").map(PathBuf::from) {
         Some(named) => (named.clone(), named.display().to_string()),
-        None => (workspace.join(own), own.to_owned()),
+        None => (workspace().join(OWN), OWN.to_owned()),
     };
     if path.is_dir() {
         Ok(shown)

@@ -52,6 +52,11 @@ impl Attributes {
         Attributes(self.0 & !other.0)
     }
 
+    /// Whether all of those are in it.
+    pub const fn has(self, other: Attributes) -> bool {
+        self.0 & other.0 == other.0
+    }
+
     /// Whether nothing is in it.
     pub const fn is_empty(self) -> bool {
         self.0 == 0

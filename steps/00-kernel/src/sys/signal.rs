@@ -84,6 +84,12 @@ pub fn wait_for_end_of(pid: i32) -> Result<(), Failure> {
     call(format_args!("poll({pidfd}, IN)"), result.map(|count| count as usize)).map(drop)
 }
 
+impl std::os::fd::AsFd for Signals {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// Stops this process until somebody sends SIGCONT.
 pub fn stop_self() -> Result<(), Failure> {
     call(format_args!("raise(SIGSTOP)"), nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP))

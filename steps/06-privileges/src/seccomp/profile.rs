@@ -240,6 +240,29 @@ impl Profile {
     }
 }
 
+/// All words that a profile can say, by what they are for.
+#[derive(Debug)]
+pub struct Words {
+    /// Such as SCMP_ACT_ERRNO.
+    pub actions: &'static [&'static str],
+    /// Such as SCMP_CMP_EQ.
+    pub comparisons: &'static [&'static str],
+    /// Such as SCMP_ARCH_X86_64.
+    pub architectures: &'static [&'static str],
+    /// Such as SECCOMP_FILTER_FLAG_LOG.
+    pub flags: &'static [&'static str],
+}
+
+/// All words that a profile can say.
+pub fn words() -> Words {
+    Words {
+        actions: Action::WORDS,
+        comparisons: Comparison::WORDS,
+        architectures: Architecture::WORDS,
+        flags: FilterFlag::WORDS,
+    }
+}
+
 /// What can stand at a place in a profile, `syscalls[3].action` say, if that is a choice among words.
 pub fn known_words(place: &str) -> Option<String> {
     let name = place.rsplit('.').next()?.split('[').next()?;

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use cgroups::Kept;
 use kernel::sys::clone::CloneFlags;
 use kernel::sys::mount::{self, Depth, Propagation};
 use kernel::sys::privilege;
@@ -14,6 +15,7 @@ use privileges::{IdMaps, Range};
 
 use crate::spec::{self, DeviceKind, IdMapping, Linux, NamespaceKind, Spec};
 
+mod cgroup_view;
 pub mod mounts;
 mod sysctl;
 mod task;
@@ -88,6 +90,15 @@ impl Plan {
             joined,
             id_maps,
         })
+    }
+
+    /// The group is made: what of it is seen in the container is known now.
+    ///
+    /// # Errors
+    /// There is no /proc to read from which trees there are.
+    pub fn show_group(&mut self, group: Option<&Kept>) -> Result<()> {
+        let own_namespace = self.new.contains(CloneFlags::CLONE_NEWCGROUP);
+        cgroup_view::expand(&mut self.furniture, group, own_namespace)
     }
 
     /// Whether there are mounts that only who is root on the host can make.
@@ -195,6 +206,7 @@ fn furniture(spec: &Spec, linux: &Linux, bundle: &Path, bind_devices: bool) -> R
             .map(|(index, mount)| mounts::plan(mount, bundle).with_context(|| format!("config.json: mounts[{index}]")))
             .collect::<Result<_>>()?,
         devices,
+        links: Vec::new(),
         bind_devices,
         masked: linux.masked_paths.iter().map(inside).collect(),
         read_only_paths: linux.readonly_paths.iter().map(inside).collect(),

@@ -154,7 +154,7 @@ object! {
             major: Option<i64>,
             /// Minor number; only a FIFO has none.
             minor: Option<i64>,
-            /// Permissions, as a decimal number. Default: 0666.
+            /// Permissions, as a decimal number; bits above 07777 say the kind once more. Default: 0666.
             file_mode: Option<u32>,
             /// Owner, in the container. Default: 0.
             uid: Option<u32>,

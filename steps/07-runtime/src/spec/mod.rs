@@ -5,7 +5,7 @@
 //! done, both before anything is made, each with one line that names the place: `process.rlimits[2].soft`. A field that
 //! the specification does not know is ignored, as it demands.
 //!
-//! The types are our own, and lean, because the runtime seals a copy of itself into memory at each start: see Cargo.toml.
+//! The types are our own, and lean: the runtime seals a copy of itself into memory at each start (see Cargo.toml).
 
 use std::collections::BTreeMap;
 
@@ -19,8 +19,9 @@ mod process;
 mod read;
 mod resources;
 mod state;
+mod template;
 
-pub use check::{Known, check, check_id, check_process, check_resources, sysctl_file};
+pub use check::{Known, check, check_id, check_process, check_resources, is_done, sysctl_file};
 pub use hooks::*;
 pub use linux::*;
 pub use mounts::*;
@@ -28,6 +29,7 @@ pub use process::*;
 pub use read::{parse, read};
 pub use resources::*;
 pub use state::*;
+pub use template::{rootless, template, to_json};
 
 use object::object;
 

@@ -12,15 +12,19 @@ use crate::store::Store;
 
 mod create;
 mod delete;
+mod events;
 mod exec;
+mod features;
 mod kill;
 mod list;
 mod pause;
 mod ps;
 mod run;
+mod spec;
 mod start;
 mod state;
 mod unsupported;
+mod update;
 
 /// An OCI runtime, made of the workshop's lessons
 #[derive(Parser, Debug)]
@@ -78,6 +82,10 @@ enum Verb {
     Ps(ps::Ps),
     Pause(pause::Pause),
     Resume(pause::Resume),
+    Update(update::Update),
+    Events(events::Events),
+    Spec(spec::WriteSpec),
+    Features(features::Features),
     Checkpoint(unsupported::Unsupported),
     Restore(unsupported::Unsupported),
 }
@@ -142,6 +150,10 @@ impl Options {
             Some(Verb::Ps(verb)) => verb.run(&context),
             Some(Verb::Pause(verb)) => verb.run(&context),
             Some(Verb::Resume(verb)) => verb.run(&context),
+            Some(Verb::Update(verb)) => verb.run(&context),
+            Some(Verb::Events(verb)) => verb.run(&context),
+            Some(Verb::Spec(verb)) => verb.run(&context),
+            Some(Verb::Features(verb)) => verb.run(&context),
             Some(Verb::Checkpoint(verb) | Verb::Restore(verb)) => verb.run(),
         }
     }

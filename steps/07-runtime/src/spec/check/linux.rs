@@ -83,8 +83,10 @@ fn check_devices(devices: &[Device]) -> Result<(), Failure> {
             let why = format!("{number} is not in 0 to {}", end - 1);
             ensure((0..end).contains(&number), format_args!("{at}.{name}"), why)?;
         }
-        let mode = device.file_mode.unwrap_or(0);
-        ensure(mode <= 0o7777, format_args!("{at}.fileMode"), format_args!("{mode} is more than 4095, octal 7777"))?;
+        // The bits above 07777 are the kind of node once more: podman copies them from the host's.
+        const KIND: u32 = 0o170_000; // podman gives the whole mode, as stat has it
+        let mode = device.file_mode.unwrap_or(0) & !KIND;
+        ensure(mode <= 0o177_777, format!("{at}.fileMode"), format_args!("{mode} is more than 65535, octal 177777"))?;
     }
     Ok(())
 }

@@ -111,6 +111,12 @@ pub fn check_resources(limits: &Resources, at: &str) -> Result<(), Failure> {
     row.map_or(Ok(()), |row| Err(refuse(format_args!("{at}{}", row.path), row.why)))
 }
 
+/// Whether no row here is about this path, which begins with `process.` or `linux.`
+pub fn is_done(path: &str) -> bool {
+    let limit = path.strip_prefix("linux.resources.");
+    CONFIGURATION.iter().all(|row| row.path != path) && LIMITS.iter().all(|row| Some(row.path) != limit)
+}
+
 /// The profile "unconfined" asks for nothing, so every machine can do it.
 fn needs_apparmor(profile: Option<&str>) -> bool {
     let enabled = || std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"));

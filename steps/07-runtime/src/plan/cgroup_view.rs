@@ -1,0 +1,89 @@
+//! What a container sees of its groups, where the configuration mounts a `cgroup`: its own part of each tree.
+
+use std::ffi::CString;
+use std::path::Path;
+
+use anyhow::Result;
+use cgroups::Kept;
+use kernel::hierarchies::Hierarchies;
+use kernel::sys::mount::Depth;
+use pivot_root::Place;
+use pivot_root::furniture::{Furniture, Mount, What};
+
+/// Puts the mounts that the group calls for in the place of each one of type `cgroup`.
+///
+/// With a cgroup namespace of its own they are fresh mounts, which begin at the container's group. Without one they would
+/// show the whole machine's tree: so the group's own directories are bound.
+///
+/// # Errors
+/// There is no /proc to read from which trees there are.
+pub fn expand(furniture: &mut Furniture, group: Option<&Kept>, own_namespace: bool) -> Result<()> {
+    let is_ours = |mount: &Mount| match &mount.what {
+        What::New { kind, .. } => [c"cgroup", c"cgroup2"].contains(&kind.as_c_str()),
+        What::Bind { .. } => false,
+    };
+    let mut expanded = Vec::new();
+    for mount in std::mem::take(&mut furniture.mounts) {
+        match (is_ours(&mount), group) {
+            (true, Some(group)) => {
+                let (mounts, links) = view(&mount, group, own_namespace)?;
+                expanded.extend(mounts);
+                furniture.links.extend(links);
+            }
+            (true, None) => {} // nobody's group: nothing to see
+            (false, _) => expanded.push(mount),
+        }
+    }
+    furniture.mounts = expanded;
+    Ok(())
+}
+
+type Links = Vec<(String, Place)>;
+
+fn view(asked: &Mount, group: &Kept, own_namespace: bool) -> Result<(Vec<Mount>, Links)> {
+    let top = asked.place.to_string();
+    let like = |what, place: &str| Ok::<_, kernel::Failure>(Mount { what, place: place_at(place)?, ..asked.clone() });
+    if let (true, Some(unified)) = (group.is_v2(), &group.unified) {
+        let what = if own_namespace { fresh("cgroup2", "") } else { bound(unified) };
+        return Ok((vec![like(what, &top)?], Vec::new()));
+    }
+    let tmpfs = Mount { copy_up: false, ..like(fresh("tmpfs", "mode=755,size=64k"), &top)? };
+    let (mut mounts, mut links) = (vec![tmpfs], Vec::new());
+    let trees = Hierarchies::read()?;
+    for directory in &group.legacy {
+        let Some(tree) = trees.legacy.iter().find(|tree| directory.starts_with(&tree.point)) else { continue };
+        let controllers = tree.controllers();
+        let name = controllers.join(",");
+        let what = if own_namespace { fresh("cgroup", &name) } else { bound(directory) };
+        mounts.push(like(what, &format!("{top}/{name}"))?);
+        if controllers.len() > 1 {
+            for controller in &controllers {
+                links.push((name.clone(), place_at(&format!("{top}/{controller}"))?));
+            }
+        }
+    }
+    if let Some(unified) = &group.unified {
+        let what = if own_namespace { fresh("cgroup2", "") } else { bound(unified) };
+        mounts.push(like(what, &format!("{top}/unified"))?);
+    }
+    Ok((mounts, links))
+}
+
+fn place_at(path: &str) -> Result<Place, kernel::Failure> {
+    Place::configured(Path::new(path))
+}
+
+fn bound(directory: &Path) -> What {
+    What::Bind { source: directory.to_owned(), depth: Depth::One }
+}
+
+/// Options as a list: `pids`, or `mode=755,size=64k`.
+fn fresh(kind: &str, options: &str) -> What {
+    let text = |part: &str| CString::new(part).expect("no NUL in a controller's name");
+    let option = |word: &str| match word.split_once('=') {
+        Some((key, value)) => (text(key), Some(text(value))),
+        None => (text(word), None),
+    };
+    let options = options.split(',').filter(|word| !word.is_empty()).map(option).collect();
+    What::New { kind: text(kind), source: text("cgroup"), options }
+}

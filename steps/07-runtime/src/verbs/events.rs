@@ -1,0 +1,70 @@
+//! `events`: what a container uses, as JSON, once or again and again; the shape is runc's, which others read.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use kernel::Failure;
+use kernel::sys::namespace;
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::spec::Status;
+use crate::store::Container;
+
+/// Print what a container uses
+#[derive(clap::Args, Debug)]
+pub struct Events {
+    /// Once, and no more
+    #[arg(long)]
+    stats: bool,
+
+    /// Again after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u16).range(1..=60))]
+    interval: u16,
+
+    /// The container's name
+    id: String,
+}
+
+impl Events {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        let container = context.store.open(&self.id)?;
+        if container.status() == Status::Stopped {
+            return Err(Failure::new(format!("container {:?}: container not running", self.id)).into());
+        }
+        println!("{}", event(&container)?);
+        if self.stats {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let process = container.process()?;
+        let milliseconds = Duration::from_secs(self.interval.into()).as_millis() as u16;
+        while !namespace::wait_for_end(&process, milliseconds)? {
+            println!("{}", event(&container)?);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn event(container: &Container) -> Result<Value> {
+    let no_group = || Failure::new(format!("container {:?}: it has no group", container.record.id));
+    let group = container.record.group.as_ref().ok_or_else(no_group)?;
+    let (used, processes) = (group.used(), group.processes().len());
+    let nanoseconds = |seconds: f64| (seconds * 1e9) as u64;
+    Ok(json!({
+        "type": "stats",
+        "id": container.record.id,
+        "data": {
+            "cpu": {
+                "usage": {"total": nanoseconds(used.cpu)},
+                "throttling": {"throttledTime": nanoseconds(used.throttled)},
+            },
+            "memory": {"usage": {"max": used.memory, "failcnt": used.oom_kills}},
+            "pids": {"current": processes},
+            "blkio": {"ioServiceBytesRecursive": [
+                {"op": "Read", "value": used.read},
+                {"op": "Write", "value": used.written},
+            ]},
+        },
+    }))
+}

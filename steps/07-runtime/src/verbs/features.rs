@@ -1,0 +1,42 @@
+//! `features`: what this runtime can do, as JSON (features.md). Docker asks at its start.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use privileges::seccomp;
+
+use super::Context;
+use crate::features::{SeccompTables, Tables, features};
+use crate::plan::mounts;
+
+/// Print what this runtime can do
+#[derive(clap::Args, Debug)]
+pub struct Features {}
+
+impl Features {
+    pub(super) fn run(self, _: &Context) -> Result<ExitCode> {
+        let (options, capabilities) = (mounts::known_options(), privileges::Set::known().names());
+        let known = seccomp::words();
+        let tables = Tables {
+            mount_options: options.iter().map(String::as_str).collect(),
+            capabilities: capabilities.iter().map(String::as_str).collect(),
+            seccomp: SeccompTables {
+                actions: known.actions.to_vec(),
+                operators: known.comparisons.to_vec(),
+                archs: known.architectures.to_vec(),
+                known_flags: known.flags.to_vec(),
+                supported_flags: known.flags.to_vec(),
+            },
+            systemd: false,
+            systemd_user: false,
+            apparmor: false,
+            selinux: false,
+            idmap: true,
+            net_devices: false,
+            unsafe_annotations: Vec::new(),
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        println!("{}", serde_json::to_string_pretty(&features(tables))?);
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,111 @@
+//! `update`: other limits for a container that runs.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use kernel::Failure;
+
+use super::Context;
+use crate::spec::{self, Cpu, Memory, Pids, Resources};
+use crate::resources;
+
+/// Change a container's limits
+#[derive(clap::Args, Debug)]
+pub struct Update {
+    /// All of them from a file, as in config.json's linux.resources; - is standard input
+    #[arg(long, short, value_name = "FILE")]
+    resources: Option<PathBuf>,
+
+    /// At most so many bytes of memory; -1 is no limit
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    memory: Option<i64>,
+
+    /// So many bytes are left to it when memory is short
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    memory_reservation: Option<i64>,
+
+    /// At most so many bytes of memory and swap together
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    memory_swap: Option<i64>,
+
+    /// So many microseconds of CPU time in each period
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    cpu_quota: Option<i64>,
+
+    /// How long a period is
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_period: Option<u64>,
+
+    /// The share against others that want the CPU too
+    #[arg(long, value_name = "SHARES")]
+    cpu_share: Option<u64>,
+
+    /// Which CPUs
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+
+    /// Which memory nodes
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+
+    /// The share of disks, 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    blkio_weight: Option<u16>,
+
+    /// At most so many processes; -1 is no limit
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pids_limit: Option<i64>,
+
+    /// The container's name
+    id: String,
+}
+
+impl Update {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        let container = context.store.open(&self.id)?;
+        let _lock = container.lock()?;
+        let asked = self.resources()?;
+        spec::check_resources(&asked, "")?;
+        let no_group = || Failure::new(format!("container {:?}: it has no group", self.id));
+        resources::update(container.record.group.as_ref().ok_or_else(no_group)?, &asked)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn resources(&self) -> Result<Resources> {
+        match &self.resources {
+            Some(file) if file.as_os_str() == "-" => {
+                let mut text = Vec::new();
+                std::io::stdin().read_to_end(&mut text).context("cannot read standard input")?;
+                Ok(spec::parse("standard input", &text)?)
+            }
+            Some(file) => Ok(spec::read(file)?),
+            None => Ok(self.given()),
+        }
+    }
+
+    fn given(&self) -> Resources {
+        let memory = Memory {
+            limit: self.memory,
+            reservation: self.memory_reservation,
+            swap: self.memory_swap,
+            ..Memory::default()
+        };
+        let cpu = Cpu {
+            quota: self.cpu_quota,
+            period: self.cpu_period,
+            shares: self.cpu_share,
+            cpus: self.cpuset_cpus.clone(),
+            mems: self.cpuset_mems.clone(),
+            ..Cpu::default()
+        };
+        Resources {
+            memory: Some(memory),
+            cpu: Some(cpu),
+            pids: self.pids_limit.map(|limit| Pids { limit: Some(limit) }),
+            block_io: self.blkio_weight.map(|weight| spec::BlockIo { weight: Some(weight), ..Default::default() }),
+            ..Resources::default()
+        }
+    }
+}
