@@ -10,7 +10,7 @@ use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
 use crate::copy_up::copy_up;
 use crate::place::Place;
-use crate::{FileSystem, Root, dev, proc};
+use crate::{Root, dev, proc};
 
 /// All that is in a cell.
 #[derive(Debug, Default)]
@@ -66,8 +66,6 @@ pub enum What {
         /// Options, with a value or without.
         options: Vec<(CString, Option<CString>)>,
     },
-    /// One that a later step fills, for other mounts to have their places in it.
-    Filled(FileSystem),
     /// A second mount of something that the host has: opened by [`crate::Sources`], in the order of the mounts.
     Bind {
         /// On the host.
@@ -123,7 +121,7 @@ pub struct Custom<'a> {
 pub fn binds(furniture: &Furniture) -> impl Iterator<Item = (&Path, Depth)> {
     furniture.mounts.iter().filter_map(|mount| match &mount.what {
         What::Bind { source, depth } => Some((source.as_path(), *depth)),
-        What::New { .. } | What::Filled(_) => None,
+        What::New { .. } => None,
     })
 }
 
@@ -137,7 +135,6 @@ pub fn prepare(root: Fd, binds: Vec<Fd>, furniture: &Furniture) -> Result<Custom
     for asked in &furniture.mounts {
         let made = match &asked.what {
             What::New { .. } => asked.make_new(),
-            What::Filled(file_system) => file_system.mount().and_then(|planned| asked.adapt(planned.mount)),
             What::Bind { .. } => asked.adapt(binds.next().context("a source is missing")?),
         };
         mounts.push(made.with_context(|| format!("cannot make the mount for {}", asked.place))?);

@@ -77,7 +77,7 @@ impl MountOptions {
 }
 
 /// A file system that a later step needs. It is mounted read-only, with these things in it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct FileSystem {
     /// As in /proc/filesystems.
     pub kind: &'static CStr,

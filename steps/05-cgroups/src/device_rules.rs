@@ -76,26 +76,6 @@ pub fn harmless() -> Vec<Rule> {
 }
 
 impl Rule {
-    /// What runc allows every container, after the rules that were asked for: nodes of any device can be made, and these
-    /// be opened (runc's AllowedDevices). Callers rely on it: podman and containerd ask for no device by name.
-    pub fn usual() -> Vec<Rule> {
-        const OPENED: [(u32, Option<u32>); 9] = [
-            (1, Some(3)),    // null
-            (1, Some(5)),    // zero
-            (1, Some(7)),    // full
-            (1, Some(8)),    // random
-            (1, Some(9)),    // urandom
-            (5, Some(0)),    // tty
-            (5, Some(2)),    // ptmx
-            (10, Some(200)), // net/tun
-            (136, None),     // the terminals of devpts
-        ];
-        let allow = |kind, major, minor, access| Rule { allow: true, kind, major, minor, access };
-        let make = [Kind::Character, Kind::Block].map(|kind| allow(kind, None, None, Access(1)));
-        let open = OPENED.map(|(major, minor)| allow(Kind::Character, Some(major), minor, Access::ALL));
-        [&make[..], &open[..]].concat()
-    }
-
     /// Whether all devices and all access that `other` is about are this one's, too.
     fn covers(&self, other: &Rule) -> bool {
         let all = |own: Option<u32>, other: Option<u32>| own.is_none() || own == other;

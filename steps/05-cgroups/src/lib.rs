@@ -23,7 +23,6 @@ pub mod device_rules;
 mod devices;
 mod group;
 mod kept;
-mod kept_view;
 mod limits;
 mod members;
 pub mod resources;
@@ -35,7 +34,6 @@ pub mod view;
 
 pub use group::Group;
 pub use kept::Kept;
-pub use kept_view::Sight;
 pub use limits::{IoMax, LimitOptions, Limits};
 pub use resources::Resources;
 pub use stats::Used;
