@@ -203,6 +203,25 @@ fn killed_at_twenty_moments() {
     });
 }
 
+/// Killed while it takes its own group away: what is left of that must still be found.
+#[test]
+fn killed_at_its_end() {
+    lab!(World::Root, |lab| {
+        let parent = "/cellblock-end";
+        let launch = ["--net", "none", "--cgroup-parent", parent, "--pids", "64", "true"];
+        for round in 0..60 {
+            let mut child = lab.start(STEP, &launch);
+            sleep(Duration::from_micros(3000 + round * 200));
+            let _ = child.kill();
+            child.wait().unwrap();
+            assert!(orphans_end_within(Duration::from_secs(3)), "a process outlived its launcher");
+            let next = lab.run(STEP, &launch);
+            assert_eq!((next.code, next.text.as_str()), (0, ""), "the next launch");
+            assert_eq!(directories(parent), Vec::<PathBuf>::new(), "after a kill at {} us", 3000 + round * 200);
+        }
+    });
+}
+
 #[test]
 fn cells_side_by_side_keep_their_groups() {
     lab!(World::Root, |lab| {
