@@ -31,7 +31,7 @@ fn fork_bomb() {
 fn the_second_bomb() {
     lab!(World::Root, |lab| {
         let outer = Outer::new(lab, "second");
-        let shell = "bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 2; echo the cell lives";
+        let shell = "bomb() { bomb | bomb & }; bomb 2>/dev/null; wait; echo the cell lives";
         let limits = ["--stats", "--pids", "64", "--cpus", "0.5", "--init", "timeout", "20", "sh", "-c", shell];
         let output = lab.output(String::new(), outer.launcher(lab, &limits));
         assert!(output.text.contains("the cell lives"), "{output}");
