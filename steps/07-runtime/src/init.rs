@@ -34,6 +34,8 @@ pub struct Cell<'a> {
     pub hatch: &'a Hatch,
     /// Where its terminal goes.
     pub outlet: Option<Outlet>,
+    /// It lives on when whoever made it ends.
+    pub detached: bool,
     /// Where it waits for `start`; none: it does not wait.
     pub start: Option<Fd>,
 }
@@ -196,9 +198,12 @@ pub fn at_home(task: &Task) -> Result<chroot::Command> {
 /// Tells the parent that all is made, and waits at a socket until somebody says start. From then on whoever said so is told
 /// what fails; its end of the connection closes with the exec.
 fn wait_for_start(cell: &Cell) -> Result<()> {
+    if cell.detached {
+        purpose("all is made: our parent may go, we stay");
+        namespace::outlive_parent()?;
+    }
     let Some(start) = &cell.start else { return Ok(()) };
-    purpose("all is made: our parent may go, we stay and wait for start");
-    namespace::outlive_parent()?;
+    purpose("wait for start");
     namespaces::close_report();
     loop {
         let caller = socket::accept(start)?;

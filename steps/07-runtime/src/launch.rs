@@ -71,7 +71,8 @@ pub fn launch(store: &Store, request: &Request) -> Result<Launched> {
     let outlet = request.console_socket.map(Outlet::connect).transpose()?;
     let (container, lock) = store.make(record(request, &spec, &plan), &text)?;
     let mut undo = Undo { container: Some(container), spec: &spec };
-    let (child, terminal) = make(undo.container.as_mut().expect("it is not kept yet"), &mut plan, &spec, request, outlet)?;
+    let (child, terminal) =
+        make(undo.container.as_mut().expect("it is not kept yet"), &mut plan, &spec, request, outlet)?;
     let container = undo.keep();
     Ok(Launched { container, child, terminal, spec, _lock: lock })
 }
@@ -177,7 +178,16 @@ fn make(
     let nothing = spec::Hooks::default();
     let asked_hooks = spec.hooks.as_ref().unwrap_or(&nothing);
     let state = container.state(Status::Creating);
-    let cell = Cell { plan, group: group.as_ref(), hooks: asked_hooks, state, hatch: &hatch, outlet, start };
+    let cell = Cell {
+        plan,
+        group: group.as_ref(),
+        hooks: asked_hooks,
+        state,
+        hatch: &hatch,
+        outlet,
+        detached: request.detached,
+        start,
+    };
     set_clocks(plan)?;
     join_pid_namespace(plan)?;
     let entrance = group.as_ref().map(Kept::entrance).transpose()?.flatten();
@@ -195,7 +205,9 @@ fn make(
     child.read_report()?;
     let terminal = ours.map(|hatch| socket::receive_fd(&hatch, "terminal's master")).transpose()?;
     if request.waits && begin_of(child.pid()).is_none() {
-        return Err(Failure::new("the container's first process was killed").hint("too little memory? --memory").into());
+        return Err(Failure::new("the container's first process was killed")
+            .hint("too little memory? --memory")
+            .into());
     }
     write_pid_file(request.pid_file, child.pid())?;
     Ok((child, terminal))
@@ -223,7 +235,8 @@ fn set_clocks(plan: &Plan) -> Result<()> {
     purpose("clocks of its own, set before anyone lives by them");
     clone::unshare_time().context("cannot make a time namespace")?;
     for clock in &plan.clocks {
-        clone::write_file("/proc/self/timens_offsets", clock).with_context(|| format!("cannot move a clock: {clock}"))?;
+        clone::write_file("/proc/self/timens_offsets", clock)
+            .with_context(|| format!("cannot move a clock: {clock}"))?;
     }
     Ok(())
 }

@@ -9,8 +9,8 @@ use kernel::sys::clone::CloneFlags;
 use kernel::sys::mount::{self, Depth, Propagation};
 use kernel::sys::privilege;
 use kernel::{Errno, Failure, Remedy};
-use pivot_root::{Place, Sources};
 use pivot_root::furniture::{Device, Furniture};
+use pivot_root::{Place, Sources};
 use privileges::{IdMaps, Range};
 
 use crate::spec::{self, DeviceKind, IdMapping, Linux, NamespaceKind, Spec};
@@ -70,7 +70,8 @@ impl Plan {
         let linux = spec.linux.as_ref().unwrap_or(&nothing);
         let (new, joined) = namespaces(linux);
         if !new.contains(CloneFlags::CLONE_NEWNS) && !joined.iter().any(|(kind, _)| *kind == CloneFlags::CLONE_NEWNS) {
-            let text = "linux.namespaces: a container without a mount namespace of its own could change the host's mounts";
+            let text =
+                "linux.namespaces: a container without a mount namespace of its own could change the host's mounts";
             return Err(Failure::new(text).hint("add {\"type\": \"mount\"}").into());
         }
         let root = spec.root.as_ref().context("config.json: root: missing")?;
@@ -84,7 +85,12 @@ impl Plan {
             sysctl: linux.sysctl.iter().map(|(name, value)| Sysctl::new(name, value)).collect(),
             clocks: linux.time_offsets.iter().map(|(clock, offset)| clock_line(clock, offset)).collect(),
             personality: linux.personality.as_ref().map(personality),
-            task: Task::new("config.json: process", process, linux.seccomp.as_ref(), linux.namespace(NamespaceKind::User).is_some())?,
+            task: Task::new(
+                "config.json: process",
+                process,
+                linux.seccomp.as_ref(),
+                linux.namespace(NamespaceKind::User).is_some(),
+            )?,
             idmapped: idmapped(spec)?,
             new,
             joined,
@@ -197,7 +203,8 @@ fn furniture(spec: &Spec, linux: &Linux, bundle: &Path, bind_devices: bool) -> R
         devices.push(device);
     }
     let propagation = linux.rootfs_propagation.as_deref().map(|word| {
-        mounts::propagation(word).with_context(|| format!("config.json: linux.rootfsPropagation: unknown word {word:?}"))
+        mounts::propagation(word)
+            .with_context(|| format!("config.json: linux.rootfsPropagation: unknown word {word:?}"))
     });
     let inside = |path: &String| path.trim_start_matches('/').to_owned();
     let all = spec.mounts.iter().enumerate();

@@ -7,7 +7,6 @@ use anyhow::Result;
 
 use super::Context;
 use crate::launch::{self, Request};
-use crate::own_program;
 
 /// Make a container that waits for start
 #[derive(clap::Args, Debug)]
@@ -52,7 +51,9 @@ impl Options {
     pub fn request(&self, context: &Context) -> Result<Request<'_>> {
         if self.no_pivot {
             let text = "--no-pivot: a root that was only moved can be climbed out of";
-            return Err(kernel::Failure::new(text).hint("put the root filesystem on a disk, not on the initramfs").into());
+            return Err(kernel::Failure::new(text)
+                .hint("put the root filesystem on a disk, not on the initramfs")
+                .into());
         }
         Ok(Request {
             id: &self.id,
@@ -70,7 +71,6 @@ impl Options {
 impl Create {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         super::close_inherited(self.options.preserve_fds)?;
-        own_program::go_on_sealed()?;
         let request = Request { waits: true, detached: true, ..self.options.request(context)? };
         let launched = launch::launch(&context.store, &request)?;
         launched.child.leave();

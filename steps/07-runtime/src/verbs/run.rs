@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::Context;
 use crate::launch::{self, Launched, Request};
 use crate::spec::Status;
-use crate::{foreground, hooks, log, own_program};
+use crate::{foreground, hooks, log};
 
 /// Make a container, run its command, and remove it when that has ended
 #[derive(clap::Args, Debug)]
@@ -31,7 +31,6 @@ pub struct Run {
 impl Run {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         super::close_inherited(self.options.preserve_fds)?;
-        own_program::go_on_sealed()?;
         let request = Request { detached: self.detach, ..self.options.request(context)? };
         let Launched { container, child, terminal, spec, .. } = launch::launch(&context.store, &request)?;
         if let Some(asked) = &spec.hooks {
