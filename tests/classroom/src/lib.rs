@@ -13,6 +13,7 @@
 
 pub mod attacks;
 pub mod every_step;
+pub mod init;
 pub mod lab;
 pub mod run;
 pub mod runtimes;
