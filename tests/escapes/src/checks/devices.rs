@@ -36,10 +36,9 @@ pub const CHECKS: [Check; 4] = [
     },
 ];
 
-/// Opens the first disk's node, whichever numbers it has.
+/// Opens a disk by a node of its own, whichever numbers it has; a loop device is on every machine.
 const OPEN_DISK: &str = "for n in 8:0 254:0 259:0 7:0; do rm -f /disk; mknod /disk b ${n%:*} ${n#*:} 2>/dev/null
-    dd if=/disk of=/dev/null bs=512 count=1 2>&1 | grep -q '1+0 records in' && echo ESCAPED: read block device $n; done
-    echo x >/dev/null && head -c 1 /dev/zero | grep -q . ; echo tried";
+    (: </disk) 2>/dev/null && echo ESCAPED: opened block device $n; done; echo tried";
 
 /// A file of the kernel's that belongs to the container's uts namespace: there a runtime that is fooled does no harm.
 pub const HARMLESS: &str = "/proc/sys/kernel/domainname";

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::{Check, NotApplicable, Safe, Unsafe, Verdict, judge, safe_if, worst};
+use super::{Check, NotApplicable, Safe, Unsafe, Verdict, judge, must_refuse, safe_if, worst};
 use crate::case::{Case, Output, put, text};
 
 pub const CHECKS: [Check; 6] = [
@@ -183,10 +183,7 @@ fn wish_is_ignored(case: &Case) -> Verdict {
     worst(wishes.map(|(pointer, value)| {
         let mut bundle = case.bundle();
         bundle.set(pointer, value);
-        match judge(&case.run(bundle.script("echo tried"))) {
-            Safe(why) if why == "held" => Unsafe(format!("{pointer} is passed over in silence")),
-            verdict => verdict,
-        }
+        must_refuse(&case.run(bundle.script("echo tried")), format!("{pointer} is passed over in silence"))
     }))
 }
 

@@ -111,6 +111,14 @@ pub fn judge(output: &Output) -> Verdict {
     }
 }
 
+/// Judges what a runtime must not run at all.
+pub fn must_refuse(output: &Output, otherwise: String) -> Verdict {
+    match judge(output) {
+        Safe(why) if why == "held" => Unsafe(otherwise),
+        verdict => verdict,
+    }
+}
+
 fn crashed(output: &Output) -> Verdict {
     Unsafe(format!("the runtime crashed ({}): {}", output.code, output.line()))
 }

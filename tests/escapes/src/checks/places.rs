@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
-use super::{Check, Safe, Unsafe, Verdict, judge, worst};
+use super::{Check, Unsafe, Verdict, judge, must_refuse, worst};
 use crate::bundle::Bundle;
-use crate::case::{Case, Output};
+use crate::case::Case;
 
 pub const CHECKS: [Check; 7] = [
     Check {
@@ -159,13 +159,6 @@ fn source_is_missing(case: &Case) -> Verdict {
         let mut bundle = case.bundle();
         bundle.mount("/mnt", "bind", source, &["rbind", "ro"]);
         let output = case.run(bundle.script(&in_place("/mnt")));
-        refused(&output, &format!("it ran, with nothing to bind from {source:?}"))
+        must_refuse(&output, format!("it ran, with nothing to bind from {source:?}"))
     }))
-}
-
-fn refused(output: &Output, otherwise: &str) -> Verdict {
-    match judge(output) {
-        Safe(why) if why == "held" => Unsafe(otherwise.to_owned()),
-        verdict => verdict,
-    }
 }

@@ -36,12 +36,11 @@ fn on_a_terminal(case: &Case, bundle: &mut Bundle, filter: &str) -> Output {
     let id = case.place(bundle);
     let runtime = format!("{} --root {}", case.sandbox.runtime.path.display(), text(&case.root));
     // With a terminal the runtime stays between it and the container. Without, only one that is detached has ours.
+    let folder = text(&bundle.folder);
+    let wait = format!("while {runtime} state {id} | grep -q running; do sleep 0.02; done");
     let run = match bundle.config["process"]["terminal"] == true {
-        true => format!("{runtime} run --bundle {} {id}", text(&bundle.folder)),
-        false => format!(
-            "{runtime} run --detach --bundle {} {id}; while {runtime} state {id} | grep -q running; do sleep 0.02; done",
-            text(&bundle.folder)
-        ),
+        true => format!("{runtime} run --bundle {folder} {id}"),
+        false => format!("{runtime} run --detach --bundle {folder} {id}; {wait}"),
     };
     let mut shell = Command::new("sh");
     // A pipe that nobody writes to: at its end, script would end as well.

@@ -28,9 +28,9 @@ const LEFT_OUT: [(&str, &str); 6] = [
 ];
 
 /// What a program does before main begins: the loader, the C library, the language's own start.
-const START: &str = "execve brk mmap munmap mprotect arch_prctl set_tid_address set_robust_list rseq prlimit64 getrandom \
-    access openat read pread64 fstat newfstatat close poll rt_sigaction rt_sigprocmask sigaltstack readlink madvise \
-    sched_getaffinity gettid clone futex fcntl";
+const START: &str = "execve brk mmap munmap mprotect arch_prctl set_tid_address set_robust_list rseq prlimit64 \
+    getrandom access openat read pread64 fstat newfstatat close poll rt_sigaction rt_sigprocmask sigaltstack readlink \
+    madvise sched_getaffinity gettid clone futex fcntl";
 
 /// How to do it.
 #[derive(clap::Args)]
