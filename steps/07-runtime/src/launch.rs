@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cgroups::Kept;
 use kernel::sys::clone::{self, CloneFlags};
-use kernel::sys::{namespace, socket};
+use kernel::sys::{namespace, privilege, socket};
 use kernel::{Failure, Fd, purpose};
 use namespaces::Child;
 use pivot_root::furniture;
@@ -39,6 +39,8 @@ pub struct Request<'a> {
     pub detached: bool,
     /// Its group is systemd's to make.
     pub systemd: bool,
+    /// So many descriptors of the caller's go on to the command, from 3 on.
+    pub preserved: u32,
     /// It gets no group at all.
     pub no_group: bool,
 }
@@ -186,11 +188,16 @@ fn make(
         hatch: &hatch,
         outlet,
         detached: request.detached,
+        preserved: request.preserved,
         start,
     };
     set_clocks(plan)?;
     join_pid_namespace(plan)?;
     let entrance = group.as_ref().map(Kept::entrance).transpose()?.flatten();
+    if !plan.new.contains(CloneFlags::CLONE_NEWPID) && privilege::user() == 0 {
+        purpose("others are in the child's pid namespace already: they may not look into it (CVE-2016-9962)");
+        privilege::not_dumpable()?;
+    }
     let child = namespaces::spawn_into(plan.new - plan_time(), entrance.as_ref(), || init::run(&cell))?;
     remember(container, &child)?;
     if let Some(id_maps) = &plan.id_maps {

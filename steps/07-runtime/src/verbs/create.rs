@@ -63,6 +63,7 @@ impl Options {
             no_new_keyring: self.no_new_keyring,
             systemd: context.systemd,
             no_group: context.no_groups,
+            preserved: self.preserve_fds,
             ..Request::default()
         })
     }
