@@ -84,7 +84,8 @@ pub struct Exec {
 /// All that the child needs.
 struct Visit<'a> {
     task: &'a Task,
-    group: Option<&'a Kept>,
+    /// What it enters the container's group by.
+    doors: Vec<Fd>,
     /// The container's first process: its namespaces are joined.
     init: &'a Fd,
     namespaces: CloneFlags,
@@ -167,7 +168,8 @@ impl Exec {
         let namespaces = namespaces - CloneFlags::CLONE_NEWPID;
         shut(task)?;
         let (detached, state) = (self.detach, container.state(Status::Running));
-        let visit = Visit { task, group, init, namespaces, outlet, detached, state };
+        let doors = group.map(Kept::doors).transpose()?.unwrap_or_default();
+        let visit = Visit { task, doors, init, namespaces, outlet, detached, state };
         let entrance = group.map(Kept::entrance).transpose()?.flatten();
         let inside = Inside::enter(init, namespaces)?;
         let child = namespaces::spawn_into(CloneFlags::empty(), entrance.as_ref(), || enter(&visit))?;
@@ -239,9 +241,7 @@ fn shut(task: &Task) -> Result<()> {
 /// The child's list of calls.
 fn enter(visit: &Visit) -> Result<Infallible> {
     let task = visit.task;
-    if let Some(group) = visit.group {
-        group.join()?;
-    }
+    Kept::join_by(&visit.doors)?;
     let listener = listener::prepare(task)?;
     purpose("into the container's namespaces, all at once");
     namespace::join(visit.init, visit.namespaces).context("cannot join the container's namespaces")?;
