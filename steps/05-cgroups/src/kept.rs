@@ -155,13 +155,13 @@ impl Kept {
     /// EBUSY: processes are in it, and stay.
     pub fn remove(&self) -> Result<()> {
         purpose("the group goes");
-        for directory in self.all() {
-            members::remove_group(directory)?;
-        }
+        // One that cannot be removed keeps none of the others, and is tried a second time: nobody else would.
+        let failed: Vec<&Path> = self.all().filter(|directory| members::remove_group(directory).is_err()).collect();
+        let again = failed.into_iter().map(members::remove_group).collect::<Vec<Result<()>>>();
         for parent in &self.parents {
             let _ = fs::remove_dir(parent); // unless another group is in it
         }
-        Ok(())
+        again.into_iter().collect()
     }
 }
 

@@ -110,7 +110,7 @@ impl PrivilegeOptions {
         };
         let (added, dropped) = (one_by_one("--cap-add", &self.cap_add)?, one_by_one("--cap-drop", &self.cap_drop)?);
         // In a user namespace of its own the cell's root has them all, to begin with.
-        let to_be_had = if self.userns == "host" { Set::to_be_had() } else { Set::known() };
+        let to_be_had = if self.userns == "host" { Set::to_be_had()? } else { Set::known() };
         if let Some(missing) = added.without(to_be_had).names().first() {
             let text = format!("--cap-add {missing}: this process does not have it itself");
             return Err(Failure::new(text).hint("grep CapBnd /proc/self/status; capsh --decode=...").into());

@@ -17,7 +17,7 @@ use privileges::{Hatch, User};
 use crate::plan::{Plan, Task};
 use crate::spec::{Hooks, State};
 use crate::terminal::Outlet;
-use crate::{hooks, listener};
+use crate::{hooks, label, listener};
 
 /// All that the child needs of what its parent has planned and made.
 #[derive(Debug)]
@@ -69,6 +69,7 @@ pub fn run(cell: &Cell) -> Result<Infallible> {
     task.schedule()?;
     schedule_personality(plan)?;
     let command = at_home(task)?;
+    label::confine(task.apparmor.as_deref())?;
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
     command.look_for_program()?;

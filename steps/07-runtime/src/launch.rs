@@ -142,7 +142,11 @@ impl Drop for Undo<'_> {
 /// The first thing that cannot be removed; the rest is tried all the same.
 pub fn remove(container: &Container, spec: &Spec) -> Result<()> {
     let group = match (&container.record.group, &container.record.group_path) {
-        (Some(group), _) => group.kill_all().and_then(|()| group.wait_until_empty()).and_then(|()| group.remove()),
+        (Some(group), _) => {
+            // If either fails, the removal will tell.
+            let _ = group.kill_all().and_then(|()| group.wait_until_empty());
+            group.remove()
+        }
         // The launch was killed when it had made the group and not yet said so: it is empty, and ours to take.
         (None, Some(path)) => Kept::make(path, &[]).and_then(|group| group.remove()).or(Ok(())),
         (None, None) => Ok(()),

@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cgroups::Kept;
+pub use kernel::sys::lock::Lock;
 use kernel::sys::{namespace, socket};
-use kernel::{Errno, Failure, Fd};
-use nix::fcntl::{Flock, FlockArg};
+use kernel::{Failure, Fd};
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{self, Spec, State, Status};
@@ -70,9 +70,6 @@ pub struct Container {
     pub record: Record,
 }
 
-/// A container that nobody else changes meanwhile.
-pub type Lock = Flock<File>;
-
 /// The text that callers look for.
 fn does_not_exist(id: &str) -> Failure {
     Failure::new(format!("container {id:?}: container does not exist")).hint("cellblock list shows those that do")
@@ -101,9 +98,18 @@ impl Store {
             made => made.with_context(|| format!("cannot make {}", directory.display()))?,
         }
         let container = Container { directory, record };
-        let lock = container.lock()?;
-        write_whole(&container.directory.join(CONFIG), config).and_then(|()| container.save())?;
-        Ok((container, lock))
+        let begun = container.lock().and_then(|lock| {
+            write_whole(&container.directory.join(CONFIG), config)?;
+            container.save()?;
+            Ok(lock)
+        });
+        match begun {
+            Ok(lock) => Ok((container, lock)),
+            Err(error) => {
+                let _ = container.remove();
+                Err(error)
+            }
+        }
     }
 
     /// A container by its id.
@@ -141,9 +147,8 @@ impl Store {
 impl Container {
     /// Waits until nobody else changes it.
     pub fn lock(&self) -> Result<Lock> {
-        let refused = |errno| Failure::call(format_args!("flock({:?})", self.directory), errno);
         let file = File::open(&self.directory).map_err(|_| does_not_exist(&self.record.id))?;
-        Ok(Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| refused(errno))?)
+        Ok(Lock::wait(file)?)
     }
 
     /// Remembers what is known now.
@@ -161,9 +166,9 @@ impl Container {
         Ok(kernel::sys::mount::open_path(&self.directory, "container")?)
     }
 
-    /// Forgets it.
+    /// Forgets it. What cannot be removed at once is tried a second time: nobody else would.
     pub fn remove(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.directory) {
+        match fs::remove_dir_all(&self.directory).or_else(|_| fs::remove_dir_all(&self.directory)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot remove {}", self.directory.display()))
             }
@@ -203,8 +208,7 @@ impl Container {
 
     /// Whether the command that makes it still has its lock.
     fn is_being_made(&self) -> bool {
-        let Ok(file) = File::open(&self.directory) else { return false };
-        Flock::lock(file, FlockArg::LockSharedNonblock).is_err_and(|(_, errno)| errno == Errno::EWOULDBLOCK)
+        File::open(&self.directory).is_ok_and(|file| Lock::is_held(&file))
     }
 
     /// Its first process, held by a descriptor.

@@ -16,7 +16,7 @@ use crate::plan::{self, Task};
 use crate::spec::{self, NamespaceKind, Process, Spec, State, Status};
 use crate::store::Container;
 use crate::terminal::Outlet;
-use crate::{foreground, init, launch, listener};
+use crate::{foreground, init, label, launch, listener};
 
 /// Run one command more in a container
 #[derive(clap::Args, Debug)]
@@ -257,6 +257,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     drop(root);
     task.schedule()?;
     let command = init::at_home(task)?;
+    label::confine(task.apparmor.as_deref())?;
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
     command.look_for_program()?;

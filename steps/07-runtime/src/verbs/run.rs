@@ -44,12 +44,15 @@ impl Run {
             return Ok(ExitCode::SUCCESS);
         }
         let (process, signals) = child.watch();
-        let exit = foreground::until_end(process, signals, terminal)?;
-        child.has_ended();
+        let exit = foreground::until_end(process, signals, terminal);
+        match exit {
+            Ok(_) => child.has_ended(),
+            Err(_) => drop(child), // kills it
+        }
         if !self.keep {
-            let _lock = container.lock()?;
+            let _lock = container.lock();
             launch::remove(&container, &spec)?;
         }
-        Ok(ExitCode::from(exit.code()))
+        Ok(ExitCode::from(exit?.code()))
     }
 }

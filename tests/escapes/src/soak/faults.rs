@@ -23,7 +23,7 @@ const LEFT_OUT: [(&str, &str); 6] = [
     ),
     ("futex nanosleep clock_nanosleep sched_yield", "waiting: a failure means to wait again"),
     ("arch_prctl set_tid_address set_robust_list rseq sigaltstack", "the C library's start, before main"),
-    ("gettid getpid getppid", "they cannot fail"),
+    ("gettid getpid getppid umask", "they cannot fail"),
     ("close", "the kernel closes even when it reports an error; strace's fault would leave it open"),
 ];
 
