@@ -196,6 +196,7 @@ fn user_and_group(text: &str) -> Result<(u32, u32), Failure> {
     })
 }
 
+// ANCHOR: enter
 /// The child's list of calls.
 fn enter(visit: &Visit) -> Result<Infallible> {
     let task = visit.task;
@@ -229,6 +230,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     listener::hand_over(listener, handcuffs.lock()?.or(early), &visit.state)?;
     chroot::exec(&command)
 }
+// ANCHOR_END: enter
 
 #[cfg(test)]
 mod tests {
