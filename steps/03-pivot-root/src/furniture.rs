@@ -283,6 +283,7 @@ impl Custom<'_> {
         self.root.close_root()
     }
 
+    // ANCHOR: place
     fn place(&self, made: &Fd, asked: &Mount) -> Result<()> {
         let root = &self.root.mount;
         let before = asked.place.find(root)?;
@@ -298,6 +299,7 @@ impl Custom<'_> {
         Ok(mount::move_mount(made, &target)
             .hint_on(Errno::EINVAL, "a directory goes onto a directory, a file onto a file")?)
     }
+    // ANCHOR_END: place
 
     fn make_devices(&self) -> Result<()> {
         let mask = mount::clear_umask();

@@ -29,6 +29,7 @@ const CONFIG: &str = "config.json";
 /// The socket at which a created container waits.
 pub const START: &str = "start";
 
+// ANCHOR: record
 /// What is known of a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
@@ -55,6 +56,7 @@ pub struct Record {
     /// The systemd scope that the group is, if systemd made it.
     pub scope: Option<String>,
 }
+// ANCHOR_END: record
 
 /// All containers of one `--root`.
 #[derive(Debug, Clone)]
@@ -81,6 +83,7 @@ impl Store {
         Store { root: root.to_owned() }
     }
 
+    // ANCHOR: reserve
     /// Reserves a name, and remembers what is known so far: the first thing that a launch makes.
     ///
     /// # Errors
@@ -111,6 +114,7 @@ impl Store {
             }
         }
     }
+    // ANCHOR_END: reserve
 
     /// A container by its id.
     ///
@@ -181,6 +185,7 @@ impl Container {
         let _ = fs::remove_file(self.directory.join(START));
     }
 
+    // ANCHOR: status
     /// Where it is in its life, now.
     pub fn status(&self) -> Status {
         match self.record.pid {
@@ -199,6 +204,7 @@ impl Container {
             _ => Status::Stopped,
         }
     }
+    // ANCHOR_END: status
 
     /// Whether somebody listens at its socket. A `start` that was killed may have left the file.
     fn waits_for_start(&self) -> bool {

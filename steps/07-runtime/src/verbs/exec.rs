@@ -172,8 +172,9 @@ impl Exec {
         let visit = Visit { task, doors, init, namespaces, outlet, detached, state };
         let entrance = group.map(Kept::entrance).transpose()?.flatten();
         let inside = Inside::enter(init, namespaces)?;
-        let child = namespaces::spawn_into(CloneFlags::empty(), entrance.as_ref(), || enter(&visit))?;
-        inside.map_or(Ok(()), Inside::leave)?;
+        let child = namespaces::spawn_into(CloneFlags::empty(), entrance.as_ref(), || enter(&visit));
+        inside.map_or(Ok(()), Inside::leave)?; // also when there is no child: the log is the host's
+        let child = child?;
         task.raise_limits(child.pid())?;
         child.open_gate()?;
         child.read_report()?;
@@ -238,6 +239,7 @@ fn shut(task: &Task) -> Result<()> {
     Ok(privilege::not_dumpable()?)
 }
 
+// ANCHOR: enter
 /// The child's list of calls.
 fn enter(visit: &Visit) -> Result<Infallible> {
     let task = visit.task;
@@ -267,6 +269,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     listener::hand_over(listener, handcuffs.lock()?.or(early), &visit.state)?;
     chroot::exec(&command)
 }
+// ANCHOR_END: enter
 
 #[cfg(test)]
 mod tests {
