@@ -10,6 +10,7 @@ use kernel::sys::clone::{self, CloneFlags};
 use kernel::sys::mount::{self, Depth, Propagation};
 use kernel::sys::{namespace, netlink, privilege, schedule, socket, terminal};
 use kernel::{Fd, purpose};
+use network::Network;
 use pivot_root::furniture::{self, Custom};
 use pivot_root::{Place, Sources};
 use privileges::{Hatch, User};
@@ -36,6 +37,10 @@ pub struct Cell<'a> {
     pub outlet: Option<Outlet>,
     /// Where it waits for `start`; none: it does not wait.
     pub start: Option<Fd>,
+    /// Step 4's network, where people asked for it.
+    pub network: Option<&'a Network>,
+    /// Whoever called goes on without it.
+    pub detached: bool,
 }
 
 /// Whether the parent opens what belongs to the host: only it has the rights to.
@@ -52,13 +57,13 @@ pub fn run(cell: &Cell) -> Result<Infallible> {
     take_on_root(plan)?;
     terminal::new_session()?;
     set_names(plan)?;
+    settle_in(cell)?;
     let listener = listener::prepare(task)?;
     let custom = furnish(cell)?;
     if let (Some(size), Some(outlet)) = (task.terminal, &cell.outlet) {
         crate::terminal::take(custom.root(), outlet, size, true)?;
     }
     set_sysctls(plan)?;
-    switch_loopback_on(plan)?;
     make_workdir(&custom, task)?;
     custom.finish()?;
     drop(custom);
@@ -71,7 +76,7 @@ pub fn run(cell: &Cell) -> Result<Infallible> {
     wait_for_start(cell)?;
     hooks::run("startContainer", &cell.hooks.start_container, &cell.state)?;
     listener::hand_over(listener, handcuffs.lock()?.or(early), &cell.state)?;
-    chroot::exec(&command)
+    if plan.small_init { namespaces::become_init(|| chroot::exec(&command)) } else { chroot::exec(&command) }
 }
 // ANCHOR_END: run
 
@@ -162,8 +167,12 @@ fn set_sysctls(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn switch_loopback_on(plan: &Plan) -> Result<()> {
-    if !plan.new.contains(CloneFlags::CLONE_NEWNET) {
+/// What is there of a network is switched on, while /proc is still the host's: step 4 makes settings by it.
+fn settle_in(cell: &Cell) -> Result<()> {
+    if let Some(network) = cell.network {
+        return network.settle_in();
+    }
+    if !cell.plan.new.contains(CloneFlags::CLONE_NEWNET) {
         return Ok(());
     }
     purpose("the loopback: it is there from the start, but switched off");
@@ -192,11 +201,20 @@ pub fn at_home(task: &Task) -> Result<chroot::Command> {
     task.command.clone().with_variable("HOME", &home)
 }
 
+/// Nobody says start, but somebody may leave.
+fn go_on_alone(cell: &Cell) -> Result<()> {
+    if !cell.detached {
+        return Ok(());
+    }
+    purpose("our parent goes on without us");
+    Ok(namespace::outlive_parent()?)
+}
+
 // ANCHOR: wait
 /// Tells the parent that all is made, and waits at a socket until somebody says start. From then on whoever said so is told
 /// what fails; its end of the connection closes with the exec.
 fn wait_for_start(cell: &Cell) -> Result<()> {
-    let Some(start) = &cell.start else { return Ok(()) };
+    let Some(start) = &cell.start else { return go_on_alone(cell) };
     purpose("all is made: our parent may go, we stay and wait for start");
     namespace::outlive_parent()?;
     namespaces::close_report();

@@ -9,9 +9,11 @@ use kernel::sys::clone::{self, CloneFlags};
 use kernel::sys::{namespace, socket};
 use kernel::{Failure, Fd, purpose};
 use namespaces::Child;
+use network::Network;
 use pivot_root::furniture;
 use privileges::Hatch;
 
+use crate::bundle::Bundle;
 use crate::init::{self, Cell};
 use crate::plan::{Plan, Task};
 use crate::resources;
@@ -27,6 +29,10 @@ pub struct Request<'a> {
     pub id: &'a str,
     /// Where its configuration and its root filesystem are.
     pub bundle: PathBuf,
+    /// Instead of that: a bundle of our own making. Its place is the container's own directory.
+    pub own: Option<Bundle>,
+    /// Step 4's network, if it is more than the configuration says.
+    pub network: Option<Network>,
     /// A socket that takes its terminal.
     pub console_socket: Option<&'a Path>,
     /// A file for the number of its first process.
@@ -54,6 +60,8 @@ pub struct Launched {
     pub terminal: Option<Fd>,
     /// Its configuration.
     pub spec: Spec,
+    /// Its network; dropped, what was made for it is removed.
+    pub network: Option<Network>,
     _lock: Lock,
 }
 
@@ -61,19 +69,29 @@ pub struct Launched {
 ///
 /// # Errors
 /// What is wrong in the configuration or its place there; what the kernel refuses. Nothing is left then.
-pub fn launch(store: &Store, request: &Request) -> Result<Launched> {
-    let text = read_config(&request.bundle)?;
+pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
+    let claim = request.own.as_ref().map(|_| store.claim(request.id)).transpose()?;
+    let text = match (&request.own, &claim) {
+        (Some(own), Some(claim)) => {
+            own.write_files(claim.directory())?;
+            request.bundle = claim.directory().to_owned();
+            own.config().into_bytes()
+        }
+        _ => read_config(&request.bundle)?,
+    };
     let spec: Spec = spec::parse("config.json", &text)?;
     spec::check(&spec, &known())?;
     let mut plan = Plan::new(&spec, &request.bundle)?;
     plan.task.new_keyring = !request.no_new_keyring;
     terminal::check(plan.task.terminal.is_some(), request.console_socket, request.detached)?;
     let outlet = request.console_socket.map(Outlet::connect).transpose()?;
-    let (container, lock) = store.make(record(request, &spec, &plan), &text)?;
+    let claim = claim.map_or_else(|| store.claim(request.id), Ok)?;
+    let (container, lock) = claim.remember(record(&request, &spec, &plan), &text)?;
     let mut undo = Undo { container: Some(container), spec: &spec };
-    let (child, terminal) = make(undo.container.as_mut().expect("it is not kept yet"), &mut plan, &spec, request, outlet)?;
+    let (child, terminal) =
+        make(undo.container.as_mut().expect("it is not kept yet"), &mut plan, &spec, &mut request, outlet)?;
     let container = undo.keep();
-    Ok(Launched { container, child, terminal, spec, _lock: lock })
+    Ok(Launched { container, child, terminal, spec, network: request.network, _lock: lock })
 }
 
 /// The names that the lessons' crates take.
@@ -163,7 +181,7 @@ fn make(
     container: &mut Container,
     plan: &mut Plan,
     spec: &Spec,
-    request: &Request,
+    request: &mut Request,
     outlet: Option<Outlet>,
 ) -> Result<(Child, Option<Fd>)> {
     let group = container.record.group_path.as_deref().map(|path| resources::make(path, spec)).transpose()?.flatten();
@@ -177,10 +195,12 @@ fn make(
     let nothing = spec::Hooks::default();
     let asked_hooks = spec.hooks.as_ref().unwrap_or(&nothing);
     let state = container.state(Status::Creating);
-    let cell = Cell { plan, group: group.as_ref(), hooks: asked_hooks, state, hatch: &hatch, outlet, start };
+    let (network, detached) = (request.network.as_ref(), request.detached);
+    let group = group.as_ref();
+    let cell = Cell { plan, group, hooks: asked_hooks, state, hatch: &hatch, outlet, start, network, detached };
     set_clocks(plan)?;
     join_pid_namespace(plan)?;
-    let entrance = group.as_ref().map(Kept::entrance).transpose()?.flatten();
+    let entrance = group.map(Kept::entrance).transpose()?.flatten();
     let child = namespaces::spawn_into(plan.new - plan_time(), entrance.as_ref(), || init::run(&cell))?;
     remember(container, &child)?;
     if let Some(id_maps) = &plan.id_maps {
@@ -188,6 +208,7 @@ fn make(
     }
     plan.task.raise_limits(child.pid())?;
     hand_in(plan, &hatch, &child)?;
+    request.network.as_mut().map_or(Ok(()), |network| network.plug(&child))?;
     let state = container.state(Status::Creating);
     hooks::run("prestart", &asked_hooks.prestart, &state)?;
     hooks::run("createRuntime", &asked_hooks.create_runtime, &state)?;
@@ -195,7 +216,9 @@ fn make(
     child.read_report()?;
     let terminal = ours.map(|hatch| socket::receive_fd(&hatch, "terminal's master")).transpose()?;
     if request.waits && begin_of(child.pid()).is_none() {
-        return Err(Failure::new("the container's first process was killed").hint("too little memory? --memory").into());
+        return Err(Failure::new("the container's first process was killed")
+            .hint("too little memory? --memory")
+            .into());
     }
     write_pid_file(request.pid_file, child.pid())?;
     Ok((child, terminal))
@@ -223,7 +246,8 @@ fn set_clocks(plan: &Plan) -> Result<()> {
     purpose("clocks of its own, set before anyone lives by them");
     clone::unshare_time().context("cannot make a time namespace")?;
     for clock in &plan.clocks {
-        clone::write_file("/proc/self/timens_offsets", clock).with_context(|| format!("cannot move a clock: {clock}"))?;
+        clone::write_file("/proc/self/timens_offsets", clock)
+            .with_context(|| format!("cannot move a clock: {clock}"))?;
     }
     Ok(())
 }

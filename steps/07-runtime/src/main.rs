@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     let options = cellblock::verbs::Options::parse_or_exit();
     let log = options.log();

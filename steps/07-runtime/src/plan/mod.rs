@@ -9,8 +9,8 @@ use kernel::sys::clone::CloneFlags;
 use kernel::sys::mount::{self, Depth, Propagation};
 use kernel::sys::privilege;
 use kernel::{Errno, Failure, Remedy};
-use pivot_root::{Place, Sources};
 use pivot_root::furniture::{Device, Furniture};
+use pivot_root::{Place, Sources};
 use privileges::{IdMaps, Range};
 
 use crate::spec::{self, DeviceKind, IdMapping, Linux, NamespaceKind, Spec};
@@ -22,6 +22,13 @@ mod task;
 
 pub use sysctl::Setting as Sysctl;
 pub use task::Task;
+
+/// An annotation for what the configuration has no word for: the root filesystem is shown with the container's owners, as
+/// `idmap` does it for a mount. For `true` only.
+pub const IDMAPPED_ROOT: &str = "cellblock.root.idmap";
+
+/// Another: a small init is the first process, and the command its child (step 2's `--init`).
+pub const SMALL_INIT: &str = "cellblock.init";
 
 /// All that a container will be.
 #[derive(Debug)]
@@ -48,6 +55,10 @@ pub struct Plan {
     pub personality: Option<u64>,
     /// What runs in it.
     pub task: Task,
+    /// Whether the command is the child of a small init.
+    pub small_init: bool,
+    /// Whether the root filesystem is shown with the container's owners.
+    idmapped_root: bool,
     /// Bind mounts whose files are shown with other owners: which, and whose.
     idmapped: Vec<(usize, Owners)>,
 }
@@ -70,7 +81,8 @@ impl Plan {
         let linux = spec.linux.as_ref().unwrap_or(&nothing);
         let (new, joined) = namespaces(linux);
         if !new.contains(CloneFlags::CLONE_NEWNS) && !joined.iter().any(|(kind, _)| *kind == CloneFlags::CLONE_NEWNS) {
-            let text = "linux.namespaces: a container without a mount namespace of its own could change the host's mounts";
+            let text =
+                "linux.namespaces: a container without a mount namespace of its own could change the host's mounts";
             return Err(Failure::new(text).hint("add {\"type\": \"mount\"}").into());
         }
         let root = spec.root.as_ref().context("config.json: root: missing")?;
@@ -84,7 +96,14 @@ impl Plan {
             sysctl: linux.sysctl.iter().map(|(name, value)| Sysctl::new(name, value)).collect(),
             clocks: linux.time_offsets.iter().map(|(clock, offset)| clock_line(clock, offset)).collect(),
             personality: linux.personality.as_ref().map(personality),
-            task: Task::new("config.json: process", process, linux.seccomp.as_ref(), linux.namespace(NamespaceKind::User).is_some())?,
+            task: Task::new(
+                "config.json: process",
+                process,
+                linux.seccomp.as_ref(),
+                linux.namespace(NamespaceKind::User).is_some(),
+            )?,
+            small_init: is_noted(spec, SMALL_INIT),
+            idmapped_root: is_root_idmapped(spec, id_maps.is_some())?,
             idmapped: idmapped(spec)?,
             new,
             joined,
@@ -103,11 +122,19 @@ impl Plan {
 
     /// Whether there are mounts that only who is root on the host can make.
     pub fn has_idmapped_mounts(&self) -> bool {
-        !self.idmapped.is_empty()
+        self.idmapped_root || !self.idmapped.is_empty()
     }
 
     /// Shows other owners in the mounts that ask for it. The child's user namespace must have its tables.
     pub fn show_with_other_owners(&self, sources: &Sources, child: i32) -> Result<()> {
+        if self.idmapped_root {
+            mount::map_ids(&sources.root, Depth::Recursive, &privilege::user_namespace_of(child)?)
+                .hint_on(
+                    Errno::EINVAL,
+                    "its file system cannot: --userns host, or chown its files to the container's ids",
+                )
+                .context("cannot show other owners in the root filesystem")?;
+        }
         for (index, owners) in &self.idmapped {
             let namespace = match &owners.maps {
                 Some(maps) => maps.namespace()?,
@@ -119,6 +146,21 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+fn is_noted(spec: &Spec, key: &str) -> bool {
+    spec.annotations.get(key).is_some_and(|value| value == "true")
+}
+
+fn is_root_idmapped(spec: &Spec, has_own_users: bool) -> Result<bool> {
+    let noted = is_noted(spec, IDMAPPED_ROOT);
+    if noted && !has_own_users {
+        let text = format!(
+            "config.json: annotations[{IDMAPPED_ROOT:?}]: there is no new user namespace to have other owners in"
+        );
+        return Err(Failure::new(text).hint("add {\"type\": \"user\"} to linux.namespaces").into());
+    }
+    Ok(noted)
 }
 
 fn idmapped(spec: &Spec) -> Result<Vec<(usize, Owners)>> {
@@ -197,7 +239,8 @@ fn furniture(spec: &Spec, linux: &Linux, bundle: &Path, bind_devices: bool) -> R
         devices.push(device);
     }
     let propagation = linux.rootfs_propagation.as_deref().map(|word| {
-        mounts::propagation(word).with_context(|| format!("config.json: linux.rootfsPropagation: unknown word {word:?}"))
+        mounts::propagation(word)
+            .with_context(|| format!("config.json: linux.rootfsPropagation: unknown word {word:?}"))
     });
     let inside = |path: &String| path.trim_start_matches('/').to_owned();
     let all = spec.mounts.iter().enumerate();
