@@ -111,16 +111,25 @@ fn cpus_of<const N: usize>(cells: &[Cell; N]) -> [f64; N] {
     std::array::from_fn(|index| (after[index] - before[index]) / time)
 }
 
+/// Where others want the CPU as well, a cell may not come to its half: that proves nothing, and is tried again.
 #[test]
 fn half_a_cpu() {
     let _alone = alone();
     lab!(World::Root, |lab| {
-        let cells = [Cell::start(lab, PARENT, &[&["--stats", "--cpus", "0.5"], &SPIN[..]].concat())];
-        let [cpus] = cpus_of(&cells);
-        let said = cells.map(Cell::end).concat();
-        eprintln!("{FIGURES}: --cpus 0.5 gives {cpus:.3} of a CPU");
-        assert!((0.475..=0.525).contains(&cpus), "{cpus:.3} of a CPU: {said}");
-        assert!(used(&said, "throttled") > 0.5, "{said}");
+        let mut tried = Vec::new();
+        for _ in 0..3 {
+            let cells = [Cell::start(lab, PARENT, &[&["--stats", "--cpus", "0.5"], &SPIN[..]].concat())];
+            let [cpus] = cpus_of(&cells);
+            let throttled = used(&cells.map(Cell::end).concat(), "throttled");
+            eprintln!("{FIGURES}: --cpus 0.5 gives {cpus:.3} of a CPU; throttled for {throttled:.1} s of four");
+            assert!(cpus <= 0.525, "more than it may");
+            if cpus >= 0.475 && throttled > 0.5 {
+                return;
+            }
+            tried.push((cpus, throttled));
+        }
+        assert!(tried.iter().all(|(_, throttled)| *throttled < 0.5), "of a CPU, and seconds throttled: {tried:?}");
+        eprintln!("{LOUD}: half_a_cpu: others want this machine, the limit never had to hold back: {tried:?}");
     });
 }
 

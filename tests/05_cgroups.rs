@@ -31,7 +31,7 @@ fn fork_bomb() {
 fn the_second_bomb() {
     lab!(World::Root, |lab| {
         let outer = Outer::new(lab, "second");
-        let shell = "bomb() { bomb | bomb & }; bomb 2>/dev/null; sleep 2; echo the cell lives";
+        let shell = "bomb() { bomb | bomb & }; bomb 2>/dev/null; wait; echo the cell lives";
         let limits = ["--stats", "--pids", "64", "--cpus", "0.5", "--init", "timeout", "20", "sh", "-c", shell];
         let output = lab.output(String::new(), outer.launcher(lab, &limits));
         assert!(output.text.contains("the cell lives"), "{output}");
@@ -168,7 +168,7 @@ fn nothing_is_left() {
             assert_eq!((output.code, output.text.as_str()), (0, ""), "{output}");
             launches += 1;
         }
-        assert!(launches > 20, "{launches}");
+        assert!(launches > 10, "{launches}");
         eprintln!("{FIGURES}: {launches} launches in {:.1} s leave no group", begin.elapsed().as_secs_f64());
         assert_ne!(run(lab, &[&limits[..], &["nosuch"]].concat()).code, 0);
         // The init ends first; who is left in its namespace is killed, and the group goes all the same.
@@ -200,6 +200,25 @@ fn killed_at_twenty_moments() {
         let removed = lab.run(STEP, &["--cgroup-parent", parent, "prune"]);
         assert!(removed.text.contains("cellblock-killed/cell-"), "{removed}");
         assert_eq!(directories(parent), Vec::<PathBuf>::new());
+    });
+}
+
+/// Killed while it takes its own group away: what is left of that must still be found.
+#[test]
+fn killed_at_its_end() {
+    lab!(World::Root, |lab| {
+        let parent = "/cellblock-end";
+        let launch = ["--net", "none", "--cgroup-parent", parent, "--pids", "64", "true"];
+        for round in 0..60 {
+            let mut child = lab.start(STEP, &launch);
+            sleep(Duration::from_micros(3000 + round * 200));
+            let _ = child.kill();
+            child.wait().unwrap();
+            assert!(orphans_end_within(Duration::from_secs(3)), "a process outlived its launcher");
+            let next = lab.run(STEP, &launch);
+            assert_eq!((next.code, next.text.as_str()), (0, ""), "the next launch");
+            assert_eq!(directories(parent), Vec::<PathBuf>::new(), "after a kill at {} us", 3000 + round * 200);
+        }
     });
 }
 

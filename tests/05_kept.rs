@@ -95,6 +95,13 @@ fn killed_with_all_groups_inside() {
         let inner: Vec<PathBuf> =
             group.unified.iter().chain(&group.legacy).map(|tree| tree.join("inner/most")).collect();
         inner.iter().for_each(|directory| fs::create_dir_all(directory).unwrap());
+        // A new group of v1's cpuset has no CPUs, and takes nobody in.
+        for file in ["cpuset.cpus", "cpuset.mems"].iter().filter(|_| world() == "v1") {
+            let tree = group.legacy.iter().find(|tree| tree.join(file).exists()).unwrap();
+            for below in ["inner", "inner/most"] {
+                fs::copy(tree.join(file), tree.join(below).join(file)).unwrap();
+            }
+        }
         let inside = group.inside("inner/most").unwrap();
         assert!(group.inside("../other").is_err() && group.inside("nosuch").is_err());
         let mut outer = enter(&group, "sleep 100 & exec sleep 100");
@@ -285,5 +292,54 @@ fn devices_are_guarded_by_a_program() {
         let group = Kept { legacy: Vec::new(), ..Kept::clone(&made) };
         guarded(lab, &group);
         made.remove().unwrap();
+    });
+}
+
+#[test]
+fn what_it_has_used() {
+    lab!(World::Root, |_lab| {
+        let group = Made::at("kept-used", &["memory", "pids"]);
+        group.limit(&Resources { pids: Some(30), ..memory(64 << 20, None) }).unwrap();
+        let mut child = enter(&group, "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; echo done; exec sleep 100");
+        let begin = Instant::now();
+        while group.statistics()["cpu"]["usage"]["total"].as_u64().unwrap() < 5_000_000 {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{}", group.statistics());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let used = group.statistics();
+        assert_eq!(used["pids"], serde_json::json!({"current": 1, "limit": 30}));
+        assert_eq!(used["memory"]["usage"]["limit"], 64 << 20);
+        assert!(used["memory"]["usage"]["usage"].as_u64().unwrap() > 4096, "{used}");
+        assert!(!used["memory"]["raw"].as_object().unwrap().is_empty() && group.used().cpu > 0.0);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    });
+}
+
+/// v1 alone, as on machines from before 2020: its freezer holds everybody still, and each process says when it ends.
+#[test]
+fn without_a_tree_of_v2() {
+    lab!(World::Root, |_lab| {
+        if world() == "v2" {
+            return; // there the tree of v2 is all there is
+        }
+        let made = Made::at("kept-old", &["freezer"]);
+        let group = Kept { unified: None, ..Kept::clone(&made) };
+        assert!(group.entrance().unwrap().is_none());
+        let mut child = enter(&made, "sleep 100 & exec sleep 100");
+        while group.processes().len() < 2 {
+            std::thread::yield_now();
+        }
+        group.freeze(true).unwrap();
+        assert!(group.is_frozen());
+        group.kill_all().unwrap();
+        assert!(!group.is_frozen(), "v1's frozen do not hear of their death");
+        assert!(!child.wait().unwrap().success());
+        group.wait_until_empty().unwrap();
+        let mut child = enter(&made, "trap 'exit 7' TERM; while :; do sleep 0.01; done");
+        group.signal_all(15).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7));
+        group.wait_until_empty().unwrap();
+        group.remove().unwrap();
     });
 }

@@ -142,6 +142,18 @@ fn without_handcuffs_the_attacks_work_again() {
     });
 }
 
+/// What was held before is held with all of these handcuffs off: by the covers, the devices, the view of the groups.
+#[test]
+fn what_earlier_steps_hold_stays_held() {
+    lab!(World::Root, |lab| {
+        let off = ["--userns", "host", "--cap-add", "ALL", "--seccomp", "unconfined", "--no-new-keyring"];
+        for name in ["mknod", "proc-sys", "release-agent", "chroot"] {
+            let verdict = attack(lab, &off, name);
+            assert!(verdict.starts_with("HELD") || verdict.starts_with("n/a"), "{name}: {verdict}");
+        }
+    });
+}
+
 /// One pair of handcuffs is enough for most attacks: with each of them taken off alone, the others still hold.
 #[test]
 fn one_handcuff_less_still_holds() {

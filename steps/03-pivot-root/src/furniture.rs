@@ -244,7 +244,8 @@ impl Custom<'_> {
     pub fn furnish(&self) -> Result<()> {
         // A fresh /proc comes first, wherever it stands in the list: by it what is there is copied into others.
         let both = || self.mounts.iter().zip(&self.furniture.mounts);
-        let (first, others) = (both().filter(|(_, asked)| asked.is_proc()), both().filter(|(_, asked)| !asked.is_proc()));
+        let (first, others) =
+            (both().filter(|(_, asked)| asked.is_proc()), both().filter(|(_, asked)| !asked.is_proc()));
         for (made, asked) in first.chain(others) {
             purpose("place a mount");
             self.place(made, asked).with_context(|| format!("cannot mount {}", asked.place))?;

@@ -326,7 +326,7 @@ mod tests {
                 let (major, minor) = ((question / 2 % 3) as u32, (question / 6 % 3) as u32);
                 let expected = naive(&rules, kind, major, minor, wanted);
                 let said = answer(&program, kind as i32 | i32::from(wanted) << 16, major as i32, minor as i32);
-                assert_eq!(said, expected.into(), "{rules:?}: {kind:?} {major}:{minor} {wanted}");
+                assert_eq!(said == 1, expected, "{rules:?}: {kind:?} {major}:{minor} {wanted}");
                 if let (Ok(lists), true) = (&lists, wanted.is_power_of_two()) {
                     assert_eq!(v1(lists, kind, major, minor, wanted), expected, "{rules:?}: {lists:?}");
                 }

@@ -49,8 +49,8 @@ impl Group {
     /// # Errors
     /// A controller that is missing; a group that is not ours to make; a value that the kernel refuses.
     pub fn make(limits: &Limits) -> Result<Group> {
-        // The last cell takes the parent with it; and a group that is not locked yet looks abandoned to another launcher. If
-        // that happens at this very moment, we begin again.
+        // The last cell takes the parent with it; and who comes between our mkdir and our lock takes the group for
+        // abandoned. If that happens at this very moment, we begin again.
         let is_gone = |error: &anyhow::Error| {
             let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
             matches!(errno, Some(Errno::ENOENT | Errno::EWOULDBLOCK))
@@ -115,13 +115,7 @@ impl Group {
     fn make_locked(&mut self, directory: PathBuf) -> Result<PathBuf> {
         cgroup::make(&directory).map_err(if self.is_v2 { delegated::not_ours } else { delegated::not_ours_v1 })?;
         if self.lock.is_none() {
-            let refused = |errno| Failure::call(format_args!("flock({directory:?})"), errno);
-            let file = File::open(&directory).map_err(|_| refused(Errno::ENOENT))?;
-            let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| refused(errno))?;
-            if !directory.exists() {
-                return Err(refused(Errno::ENOENT).into());
-            }
-            self.lock = Some(locked);
+            self.lock = Some(lock(&directory)?);
         }
         Ok(directory)
     }
@@ -211,7 +205,9 @@ impl Group {
         if let Some(unified) = &self.unified {
             kill_all(unified)?;
         }
-        for directory in self.unified.iter().chain(&self.legacy) {
+        // The first has the lock, and goes last: as long as it is there, the others are found, should we be killed here.
+        let made: Vec<&PathBuf> = self.unified.iter().chain(&self.legacy).collect();
+        for directory in made.into_iter().rev() {
             remove_tree(directory)?;
             let parent = directory.parent().expect("it lies below a mount point");
             let _ = fs::remove_dir(parent); // unless another cell's group is in it
@@ -228,6 +224,17 @@ impl Drop for Group {
             eprint!("{}", Failure::from_error(&error).hint("the next launch removes what is left").lines("cgroups"));
         }
     }
+}
+
+/// Locks a directory.
+///
+/// # Errors
+/// EWOULDBLOCK: somebody else has. ENOENT: somebody else had, and has removed it.
+fn lock(directory: &Path) -> Result<Flock<File>, Failure> {
+    let failed = |errno| Failure::call(format_args!("flock({directory:?})"), errno);
+    let file = File::open(directory).map_err(|_| failed(Errno::ENOENT))?;
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| failed(errno))?;
+    if directory.is_dir() { Ok(lock) } else { Err(failed(Errno::ENOENT)) }
 }
 
 /// Whether the controllers are in the tree of v2.
@@ -332,8 +339,8 @@ pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Resul
         let Some(file) = cell.and_then(|cell| File::open(cell).ok()) else { continue };
         let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
         purpose("a group whose launcher was killed");
-        let groups = parents.iter().map(|parent| parent.join(&name)).filter(|group| group.is_dir());
-        let gone = groups.map(|group| kill_all(&group).and_then(|()| remove_tree(&group))).collect::<Result<Vec<()>>>();
+        let groups: Vec<PathBuf> = parents.iter().map(|parent| parent.join(&name)).collect();
+        let gone = kill_all(&groups[0]).and_then(|()| groups.iter().rev().try_for_each(|group| remove_tree(group)));
         // It may be another user's: that is no reason not to start.
         removed.extend(gone.is_ok().then_some(name));
     }

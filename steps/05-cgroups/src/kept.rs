@@ -241,6 +241,7 @@ impl Making {
     fn in_v1(&mut self, hierarchies: &Hierarchies, path: &Wanted, needed: &[&str]) -> Result<Kept> {
         let unified = hierarchies.unified.as_ref().filter(|tree| !tree.read_only);
         let mut controllers: Vec<&str> = V1_CONTROLLERS.to_vec();
+        controllers.push("cpuset"); // nobody asks now, but an update may, and then who is in no group of it stays outside
         if unified.is_none() {
             controllers.push("freezer"); // v2's tree freezes without a controller
         }

@@ -26,6 +26,7 @@ mod kept;
 mod limits;
 mod members;
 pub mod resources;
+mod statistics;
 mod stats;
 pub mod v1;
 pub mod v2;

@@ -71,12 +71,12 @@ pub fn read_v1(groups: &[&Path]) -> Used {
     }
 }
 
-fn number(text: &str) -> u64 {
+pub fn number(text: &str) -> u64 {
     text.trim().parse().unwrap_or_default()
 }
 
 /// The number behind a name, in a file of `name number` lines.
-fn field(text: &str, name: &str) -> u64 {
+pub fn field(text: &str, name: &str) -> u64 {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok()).unwrap_or_default()
 }
 

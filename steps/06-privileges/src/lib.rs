@@ -132,10 +132,7 @@ impl Handcuffs<'_> {
     /// All but the last two.
     pub fn tie(&self) -> Result<Option<Fd>> {
         if self.new_keyring {
-            purpose("keys of its own: the caller's stay outside");
-            privilege::join_session_keyring(c"cell")
-                .hint_on(Errno::ENOSYS, "this kernel keeps no keys, so there are none to leave: --no-new-keyring")
-                .context("cannot leave the caller's keyring")?;
+            leave_keyring()?;
         }
         self.rlimits.iter().try_for_each(Rlimit::set)?;
         kernel::sys::process::umask(self.umask);
@@ -164,4 +161,13 @@ impl Handcuffs<'_> {
     fn filter_calls(&self) -> Result<Option<Fd>> {
         self.filter.map_or(Ok(None), seccomp::Filter::apply)
     }
+}
+
+/// Leaves the caller's keys behind. The new keyring is ours alone, whatever others are called like it: who makes one does
+/// not let others search it, and so they cannot join.
+fn leave_keyring() -> Result<()> {
+    purpose("keys of its own: the caller's stay outside");
+    privilege::join_session_keyring(c"cell")
+        .hint_on(Errno::ENOSYS, "this kernel keeps no keys, so there are none to leave: --no-new-keyring")
+        .context("cannot leave the caller's keyring")
 }

@@ -35,12 +35,12 @@ pub struct Cell<'a> {
     pub hatch: &'a Hatch,
     /// Where its terminal goes.
     pub outlet: Option<Outlet>,
+    /// It lives on when whoever made it ends.
+    pub detached: bool,
     /// Where it waits for `start`; none: it does not wait.
     pub start: Option<Fd>,
     /// Step 4's network, where people asked for it.
     pub network: Option<&'a Network>,
-    /// Whoever called goes on without it.
-    pub detached: bool,
 }
 
 /// Whether the parent opens what belongs to the host: only it has the rights to.
@@ -201,22 +201,16 @@ pub fn at_home(task: &Task) -> Result<chroot::Command> {
     task.command.clone().with_variable("HOME", &home)
 }
 
-/// Nobody says start, but somebody may leave.
-fn go_on_alone(cell: &Cell) -> Result<()> {
-    if !cell.detached {
-        return Ok(());
-    }
-    purpose("our parent goes on without us");
-    Ok(namespace::outlive_parent()?)
-}
-
 // ANCHOR: wait
 /// Tells the parent that all is made, and waits at a socket until somebody says start. From then on whoever said so is told
 /// what fails; its end of the connection closes with the exec.
 fn wait_for_start(cell: &Cell) -> Result<()> {
-    let Some(start) = &cell.start else { return go_on_alone(cell) };
-    purpose("all is made: our parent may go, we stay and wait for start");
-    namespace::outlive_parent()?;
+    if cell.detached {
+        purpose("all is made: our parent may go, we stay");
+        namespace::outlive_parent()?;
+    }
+    let Some(start) = &cell.start else { return Ok(()) };
+    purpose("wait for start");
     namespaces::close_report();
     loop {
         let caller = socket::accept(start)?;

@@ -157,7 +157,7 @@ impl Drop for Undo<'_> {
 /// The first thing that cannot be removed; the rest is tried all the same.
 pub fn remove(container: &Container, spec: &Spec) -> Result<()> {
     let group = match (&container.record.group, &container.record.group_path) {
-        (Some(group), _) => group.kill_all().and_then(|()| group.remove()),
+        (Some(group), _) => group.kill_all().and_then(|()| group.wait_until_empty()).and_then(|()| group.remove()),
         // The launch was killed when it had made the group and not yet said so: it is empty, and ours to take.
         (None, Some(path)) => Kept::make(path, &[]).and_then(|group| group.remove()).or(Ok(())),
         (None, None) => Ok(()),
@@ -195,9 +195,18 @@ fn make(
     let nothing = spec::Hooks::default();
     let asked_hooks = spec.hooks.as_ref().unwrap_or(&nothing);
     let state = container.state(Status::Creating);
-    let (network, detached) = (request.network.as_ref(), request.detached);
     let group = group.as_ref();
-    let cell = Cell { plan, group, hooks: asked_hooks, state, hatch: &hatch, outlet, start, network, detached };
+    let cell = Cell {
+        plan,
+        group,
+        hooks: asked_hooks,
+        state,
+        hatch: &hatch,
+        outlet,
+        detached: request.detached,
+        start,
+        network: request.network.as_ref(),
+    };
     set_clocks(plan)?;
     join_pid_namespace(plan)?;
     let entrance = group.map(Kept::entrance).transpose()?.flatten();

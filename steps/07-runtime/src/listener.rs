@@ -38,8 +38,7 @@ pub fn hand_over(connection: Option<Fd>, listener: Option<Fd>, state: &State) ->
         (None, None) => Ok(()),
         (Some(connection), Some(listener)) => {
             let (pid, metadata) = (std::process::id() as i32, "");
-            let told =
-                ContainerProcessState { oci_version: spec::NEWEST, fds: ["seccompFd"], pid, metadata, state };
+            let told = ContainerProcessState { oci_version: spec::NEWEST, fds: ["seccompFd"], pid, metadata, state };
             socket::send_fd(&connection, &serde_json::to_vec(&told)?, &listener)?;
             Ok(())
         }

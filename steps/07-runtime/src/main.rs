@@ -2,11 +2,18 @@
 
 use std::process::ExitCode;
 
+use anyhow::Result;
+use cellblock::log::Log;
+use cellblock::own_program;
+use cellblock::verbs::Options;
+
+/// We live a moment: see there.
+#[global_allocator]
+static MEMORY: kernel::sys::arena::Arena = kernel::sys::arena::Arena::new();
+
 fn main() -> ExitCode {
-    let options = cellblock::verbs::Options::parse_or_exit();
-    let log = options.log();
-    log.begin();
-    match options.run() {
+    let mut log = Log::default();
+    match run(&mut log) {
         Ok(code) => code,
         Err(error) => {
             let failure = kernel::Failure::from_error(&error);
@@ -14,4 +21,14 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+fn run(log: &mut Log) -> Result<ExitCode> {
+    if own_program::is_needed_for(std::env::args_os()) {
+        own_program::go_on_sealed()?;
+    }
+    let options = Options::parse_or_exit();
+    *log = options.log();
+    log.begin();
+    options.run()
 }

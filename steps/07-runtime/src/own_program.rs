@@ -11,6 +11,12 @@ use anyhow::{Context, Result};
 use kernel::purpose;
 use kernel::sys::seal;
 
+/// Whether these words call for a verb that goes into a container. They are looked at before they are understood: what is
+/// understood twice costs twice.
+pub fn is_needed_for(words: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    words.into_iter().any(|word| ["create", "run", "exec"].iter().any(|verb| word == *verb))
+}
+
 /// Goes on as a sealed copy of ourselves, unless we are one: the same arguments, the same environment.
 pub fn go_on_sealed() -> Result<()> {
     purpose("our own file must be out of the container's reach: go on as a copy that nobody can change");

@@ -50,8 +50,9 @@ pub fn capabilities() -> Result<Sets, Failure> {
 /// Which capabilities any later program can have at all: the bounding set (man 2 PR_CAPBSET_READ).
 pub fn bounding_set() -> u64 {
     // SAFETY: takes numbers only; a number that the kernel does not know answers EINVAL.
-    let held = |number: &u32| unsafe { libc::prctl(libc::PR_CAPBSET_READ, *number, 0, 0, 0) == 1 };
-    (0..64).filter(held).fold(0, |set, number| set | 1 << number)
+    let read = |number: u32| unsafe { libc::prctl(libc::PR_CAPBSET_READ, number, 0, 0, 0) };
+    let known = (0..64).map(|number| (number, read(number))).take_while(|(_, held)| *held >= 0);
+    known.filter(|(_, held)| *held == 1).fold(0, |set, (number, _)| set | 1 << number)
 }
 
 /// Takes capabilities out of the bounding set, for ever (man 2 PR_CAPBSET_DROP). Needs CAP_SETPCAP.

@@ -36,7 +36,8 @@ const ATTRIBUTES: [(&str, Attributes, Attributes); 19] = [
 const NONE: Attributes = Attributes::NOTHING;
 
 /// Words that concern a whole file system: its driver gets them as options.
-const OF_THE_FILE_SYSTEM: [&str; 8] = ["sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand", "silent"];
+const OF_THE_FILE_SYSTEM: [&str; 8] =
+    ["sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand", "silent"];
 
 /// Words about propagation.
 const PROPAGATIONS: [(&str, Propagation, Depth); 8] = [
@@ -55,7 +56,8 @@ pub fn known_options() -> Vec<String> {
     let recursive = ATTRIBUTES.iter().filter(|(word, ..)| *word != "defaults").map(|(word, ..)| format!("r{word}"));
     let plain = ATTRIBUTES.iter().map(|(word, ..)| (*word).to_owned());
     let propagations = PROPAGATIONS.iter().map(|(word, ..)| (*word).to_owned());
-    let others = ["bind", "rbind", "idmap", "ridmap", "tmpcopyup"].into_iter().chain(OF_THE_FILE_SYSTEM).map(str::to_owned);
+    let others =
+        ["bind", "rbind", "idmap", "ridmap", "tmpcopyup"].into_iter().chain(OF_THE_FILE_SYSTEM).map(str::to_owned);
     let mut all: Vec<String> = plain.chain(recursive).chain(propagations).chain(others).collect();
     all.sort();
     all
@@ -92,7 +94,8 @@ pub fn plan(asked: &spec::Mount, bundle: &Path) -> Result<Mount> {
         let source = bundle.join(source);
         if let Err(error) = source.symlink_metadata() {
             let why = error.to_string().to_lowercase();
-            let text = format!("source: cannot open {}: {}", source.display(), why.split(" (os").next().unwrap_or(&why));
+            let text =
+                format!("source: cannot open {}: {}", source.display(), why.split(" (os").next().unwrap_or(&why));
             return Err(Failure::new(text).hint("what is not there cannot be shown in the container").into());
         }
         let depth = if asked.has_option("rbind") { Depth::Recursive } else { Depth::One };

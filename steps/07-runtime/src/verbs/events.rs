@@ -49,22 +49,5 @@ impl Events {
 fn event(container: &Container) -> Result<Value> {
     let no_group = || Failure::new(format!("container {:?}: it has no group", container.record.id));
     let group = container.record.group.as_ref().ok_or_else(no_group)?;
-    let (used, processes) = (group.used(), group.processes().len());
-    let nanoseconds = |seconds: f64| (seconds * 1e9) as u64;
-    Ok(json!({
-        "type": "stats",
-        "id": container.record.id,
-        "data": {
-            "cpu": {
-                "usage": {"total": nanoseconds(used.cpu)},
-                "throttling": {"throttledTime": nanoseconds(used.throttled)},
-            },
-            "memory": {"usage": {"max": used.memory, "failcnt": used.oom_kills}},
-            "pids": {"current": processes},
-            "blkio": {"ioServiceBytesRecursive": [
-                {"op": "Read", "value": used.read},
-                {"op": "Write", "value": used.written},
-            ]},
-        },
-    }))
+    Ok(json!({"type": "stats", "id": container.record.id, "data": group.statistics()}))
 }

@@ -56,7 +56,8 @@ impl Kill {
 /// `SIGTERM`, `TERM`, `term` or `15`.
 fn number(text: &str) -> Result<i32, Failure> {
     const MOST: i32 = 64;
-    let refuse = || Failure::new(format!("there is no signal {text:?}")).hint("such as TERM, or 15: kill -l lists them");
+    let refuse =
+        || Failure::new(format!("there is no signal {text:?}")).hint("such as TERM, or 15: kill -l lists them");
     if let Ok(number) = text.parse::<i32>() {
         return if (1..=MOST).contains(&number) { Ok(number) } else { Err(refuse()) };
     }

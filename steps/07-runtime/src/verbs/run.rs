@@ -8,7 +8,7 @@ use cgroups::{Kept, Limits};
 use super::Context;
 use crate::launch::{self, Launched, Request};
 use crate::spec::Status;
-use crate::{foreground, hooks, log, own_program, people};
+use crate::{foreground, hooks, log, people};
 
 /// Make a container, run its command, and remove it when that has ended
 #[derive(clap::Args, Debug)]
@@ -36,7 +36,6 @@ pub struct Run {
 impl Run {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         super::close_inherited(self.options.preserve_fds)?;
-        own_program::go_on_sealed()?;
         if self.people.command.has_rootfs() {
             return self.run_wishes(context);
         }

@@ -7,9 +7,9 @@ use kernel::sys::{clone, socket};
 use kernel::{Failure, purpose};
 
 use super::Context;
-use crate::{hooks, log};
 use crate::spec::Status;
 use crate::store::START;
+use crate::{hooks, log};
 
 /// Let a created container's command begin
 #[derive(clap::Args, Debug)]

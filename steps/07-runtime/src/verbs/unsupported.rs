@@ -14,7 +14,8 @@ pub struct Unsupported {
 
 impl Unsupported {
     pub(super) fn run(self) -> Result<ExitCode> {
-        let text = "checkpoint and restore are not supported: a container's memory cannot be written to disk by this runtime";
+        let text =
+            "checkpoint and restore are not supported: a container's memory cannot be written to disk by this runtime";
         Err(Failure::new(text).hint("runc and crun can, with CRIU").into())
     }
 }

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result};
 use kernel::Failure;
 
 use super::Context;
-use crate::spec::{self, Cpu, Memory, Pids, Resources};
 use crate::resources;
+use crate::spec::{self, Cpu, Memory, Pids, Resources};
 
 /// Change a container's limits
 #[derive(clap::Args, Debug)]
