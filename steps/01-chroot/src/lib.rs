@@ -63,6 +63,16 @@ impl CommandOptions {
         self.command == [word]
     }
 
+    /// What is typed last: the command with its arguments. For step 7, without `--rootfs`, it is a container's name.
+    pub fn words(&self) -> &[OsString] {
+        &self.command
+    }
+
+    /// Whether a root filesystem was named.
+    pub fn has_rootfs(&self) -> bool {
+        self.rootfs.is_some()
+    }
+
     // ANCHOR: check
     /// Refuses what cannot work, before anything is made.
     ///
@@ -113,6 +123,16 @@ impl Command {
     /// Where it starts.
     pub fn workdir(&self) -> &Path {
         &self.workdir
+    }
+
+    /// The program and its arguments.
+    pub fn arguments(&self) -> &[CString] {
+        &self.arguments
+    }
+
+    /// Its variables, each as NAME=VALUE.
+    pub fn environment(&self) -> &[CString] {
+        &self.environment
     }
 
     /// The same command with a variable, unless there is one of that name.

@@ -23,6 +23,7 @@ mod report;
 mod spawn;
 mod wait;
 
+pub use init::run as become_init;
 pub use report::{close as close_report, open as report_to};
 pub use spawn::{Child, die_with_parent, spawn, spawn_into};
 
@@ -31,11 +32,11 @@ pub use spawn::{Child, die_with_parent, spawn, spawn_into};
 pub struct NamespaceOptions {
     /// The cell's hostname [default: the host's]
     #[arg(long, value_name = "NAME")]
-    hostname: Option<String>,
+    pub hostname: Option<String>,
 
     /// Run a small init as PID 1, which reaps orphans and forwards signals; the command is its child
     #[arg(long)]
-    init: bool,
+    pub init: bool,
 
     /// A cgroup namespace of its own: /proc/self/cgroup begins at the cell's own group
     #[arg(long)]
@@ -43,11 +44,11 @@ pub struct NamespaceOptions {
 
     /// A time namespace of its own, with the time since boot moved by SECONDS
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
-    boottime: Option<i64>,
+    pub boottime: Option<i64>,
 
     /// A time namespace of its own, with the monotonic clock moved by SECONDS
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
-    monotonic: Option<i64>,
+    pub monotonic: Option<i64>,
 }
 
 impl NamespaceOptions {

@@ -31,7 +31,7 @@ mod volume;
 use files::Files;
 pub use place::Place;
 pub use sources::Sources;
-use volume::{Tmpfs, Volume};
+pub use volume::{Tmpfs, Volume};
 
 /// What is mounted in the cell.
 #[derive(clap::Args, Debug)]
@@ -52,11 +52,14 @@ pub struct MountOptions {
 /// What will be mounted, as it was asked for and checked.
 #[derive(Debug)]
 pub struct Mounts {
-    volumes: Vec<Volume>,
-    tmpfs: Vec<Tmpfs>,
+    /// Of the host's.
+    pub volumes: Vec<Volume>,
+    /// In memory.
+    pub tmpfs: Vec<Tmpfs>,
     files: Vec<(&'static str, String)>,
     more: Vec<FileSystem>,
-    read_only: bool,
+    /// Nothing of the root filesystem can be written.
+    pub read_only: bool,
 }
 
 impl MountOptions {

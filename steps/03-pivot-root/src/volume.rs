@@ -14,16 +14,21 @@ use crate::{Planned, file_system};
 /// A file or directory of the host's that is seen in the cell.
 #[derive(Debug)]
 pub struct Volume {
-    source: PathBuf,
-    place: Place,
-    read_only: bool,
+    /// On the host.
+    pub source: PathBuf,
+    /// In the cell.
+    pub place: Place,
+    /// It cannot be written.
+    pub read_only: bool,
 }
 
 /// A file system in memory.
 #[derive(Debug)]
 pub struct Tmpfs {
-    place: Place,
-    size: Option<CString>,
+    /// In the cell.
+    pub place: Place,
+    /// As it was typed: `64m`. None: half of the memory.
+    pub size: Option<CString>,
 }
 
 impl Volume {

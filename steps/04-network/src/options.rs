@@ -60,7 +60,8 @@ pub enum Mode {
 /// What was asked for, checked.
 #[derive(Debug)]
 pub struct Plan {
-    pub(crate) mode: Mode,
+    /// Which network.
+    pub mode: Mode,
     pub(crate) bridge: String,
     pub(crate) v4: Option<Subnet>,
     pub(crate) v6: Option<Subnet>,
@@ -72,6 +73,12 @@ pub struct Plan {
 }
 
 impl NetworkOptions {
+    /// Whether something was typed that only a bridge can give.
+    pub fn asks_for_bridge(&self) -> bool {
+        let needs_bridge = self.ip.is_some() || !self.publish.is_empty() || self.mac.is_some();
+        self.net == Some(Mode::Bridge) || (self.net.is_none() && needs_bridge)
+    }
+
     /// Refuses what cannot work, before anything is made.
     ///
     /// # Errors

@@ -195,16 +195,7 @@ impl Group {
 
     /// Says what the command should know of its end: a limit that killed it, and, if asked, what it has used.
     pub fn tell_end(&self) {
-        let used = self.used();
-        if let (Some(limit), true) = (self.limits.memory, used.oom_kills > 0) {
-            let (count, limit) = (used.oom_kills, limit as f64 / f64::from(1 << 20));
-            eprintln!(
-                "cgroups: the kernel killed {count} of the cell's processes: they wanted more than {limit} MiB (--memory)"
-            );
-        }
-        if self.limits.stats {
-            eprint!("{used}");
-        }
+        self.used().tell_end(&self.limits);
     }
 
     // ANCHOR: remove

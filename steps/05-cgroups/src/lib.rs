@@ -34,7 +34,7 @@ pub mod view;
 
 pub use group::Group;
 pub use kept::Kept;
-pub use limits::{IoMax, LimitOptions, Limits};
+pub use limits::{IoMax, LimitOptions, Limits, PERIOD};
 pub use resources::Resources;
 pub use stats::Used;
 

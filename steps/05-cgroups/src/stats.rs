@@ -5,6 +5,8 @@ use std::path::Path;
 
 use kernel::sys::cgroup::read;
 
+use crate::limits::Limits;
+
 /// What a cell has used.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Used {
@@ -22,6 +24,21 @@ pub struct Used {
     pub written: u64,
     /// How many of its processes were killed for want of memory.
     pub oom_kills: u64,
+}
+
+impl Used {
+    /// Says what the command should know of its end: a limit that killed it, and, if asked, what it has used.
+    pub fn tell_end(&self, limits: &Limits) {
+        if let (Some(limit), true) = (limits.memory, self.oom_kills > 0) {
+            let (count, limit) = (self.oom_kills, limit as f64 / f64::from(1 << 20));
+            eprintln!(
+                "cgroups: the kernel killed {count} of the cell's processes: they wanted more than {limit} MiB (--memory)"
+            );
+        }
+        if limits.stats {
+            eprint!("{self}");
+        }
+    }
 }
 
 /// From the files of v2, all in one directory.

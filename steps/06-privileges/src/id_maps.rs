@@ -106,10 +106,26 @@ impl IdMaps {
         Ok(IdMaps::of(ranges.clone(), ranges))
     }
 
-    /// These tables, written by us.
+    /// These tables, written by whoever can: an ordinary user gives a single id himself, and more by the helpers.
     pub fn of(users: Vec<Range>, groups: Vec<Range>) -> IdMaps {
-        let writer = if privilege::user() == 0 { Writer::Us } else { Writer::UsAlone };
+        let single = |ranges: &[Range]| ranges.len() == 1 && ranges[0].count == 1;
+        let writer = match privilege::user() {
+            0 => Writer::Us,
+            _ if single(&users) && single(&groups) => Writer::UsAlone,
+            _ => Writer::Helpers,
+        };
         IdMaps { users, groups, writer }
+    }
+
+    /// Who the cell's root is on the host: user and group.
+    pub fn root_outside(&self) -> Option<(u32, u32)> {
+        let root = |ranges: &[Range]| ranges.iter().find(|range| range.inside == 0).map(|range| range.outside);
+        root(&self.users).zip(root(&self.groups))
+    }
+
+    /// Whether files of this user of the host's must be shown with other owners, to be somebody's in the cell, and can be.
+    pub fn must_show_others(&self, user: u32) -> bool {
+        self.is_ours_to_choose() && !self.changes_nothing() && !self.has_outside(user)
     }
 
     /// Whether an id on the host is somebody's in the cell.

@@ -55,18 +55,33 @@ pub struct PrivilegeOptions {
 /// What was asked for, checked.
 #[derive(Debug)]
 pub struct Privileges {
-    pub(crate) id_maps: Option<IdMaps>,
-    pub(crate) user: Asked,
-    pub(crate) kept: Set,
-    pub(crate) named: Set,
+    /// Who is who. None: as on the host.
+    pub id_maps: Option<IdMaps>,
+    /// Whom the command runs as.
+    pub user: Asked,
+    /// What anybody in the cell can have, and root has.
+    pub kept: Set,
+    /// What of it another user has, too.
+    pub named: Set,
+    /// Which system calls can be made, and the same compiled. None: all.
+    pub profile: Option<Profile>,
     pub(crate) filter: Option<Filter>,
-    pub(crate) no_new_privileges: bool,
-    pub(crate) new_keyring: bool,
-    pub(crate) rlimits: Vec<Rlimit>,
-    pub(crate) umask: u32,
+    /// No program makes more of who starts it.
+    pub no_new_privileges: bool,
+    /// Leave the caller's session keyring.
+    pub new_keyring: bool,
+    /// Limits of each process.
+    pub rlimits: Vec<Rlimit>,
+    /// Which rights new files do not have.
+    pub umask: u32,
 }
 
 impl PrivilegeOptions {
+    /// Whether the caller's session keyring is to be kept.
+    pub fn keep_keyring(&self) -> bool {
+        self.no_new_keyring
+    }
+
     /// Refuses what cannot work, before anything is made.
     ///
     /// # Errors
@@ -74,12 +89,14 @@ impl PrivilegeOptions {
     /// be read or compiled.
     pub fn check(&self) -> Result<Privileges> {
         let (kept, named) = self.capabilities()?;
+        let profile = self.profile(kept)?;
         Ok(Privileges {
             id_maps: self.id_maps()?,
             user: Asked::parse(&self.user)?,
             kept,
             named,
-            filter: self.filter(kept)?,
+            filter: profile.as_ref().map(|profile| filter(profile, kept)).transpose()?,
+            profile,
             no_new_privileges: !self.allow_new_privs,
             new_keyring: !self.no_new_keyring,
             rlimits: self.ulimit.iter().map(|text| Rlimit::parse(text)).collect::<Result<_, _>>()?,
@@ -122,19 +139,22 @@ impl PrivilegeOptions {
     }
     // ANCHOR_END: capabilities
 
-    fn filter(&self, kept: Set) -> Result<Option<Filter>> {
-        let profile = match &self.seccomp {
-            None => seccomp::default_profile(|name| kept.has(name)),
-            Some(path) if path.as_os_str() == "unconfined" => return Ok(None),
-            Some(path) => Profile::read(path).with_context(|| format!("--seccomp {}", path.display()))?,
-        };
-        let filter = Filter::new(&profile, |name| kept.has(name))?;
-        if filter.listener().is_some() {
-            let text = "the profile leaves calls to a listener (SCMP_ACT_NOTIFY), and nobody listens here";
-            return Err(Failure::new(text).hint("step 7's runtime hands them to one").into());
+    fn profile(&self, kept: Set) -> Result<Option<Profile>> {
+        match &self.seccomp {
+            None => Ok(Some(seccomp::default_profile(|name| kept.has(name)))),
+            Some(path) if path.as_os_str() == "unconfined" => Ok(None),
+            Some(path) => Ok(Some(Profile::read(path).with_context(|| format!("--seccomp {}", path.display()))?)),
         }
-        Ok(Some(filter))
     }
+}
+
+fn filter(profile: &Profile, kept: Set) -> Result<Filter> {
+    let filter = Filter::new(profile, |name| kept.has(name))?;
+    if filter.listener().is_some() {
+        let text = "the profile leaves calls to a listener (SCMP_ACT_NOTIFY), and nobody listens here";
+        return Err(Failure::new(text).hint("step 7's runtime hands them to one, if a bundle names it").into());
+    }
+    Ok(filter)
 }
 
 fn umask(text: &str) -> Result<u32, Failure> {

@@ -50,6 +50,11 @@ impl Rlimit {
         Ok(Rlimit { name, limit: Limit { resource: resource as u32, soft, hard } })
     }
 
+    /// Its name and its two values, as a configuration has them (step 7).
+    pub fn parts(&self) -> (String, u64, u64) {
+        (format!("RLIMIT_{}", self.name.to_ascii_uppercase()), self.limit.soft, self.limit.hard)
+    }
+
     /// Reads `NAME=SOFT[:HARD]`, each a number or `unlimited`.
     pub fn parse(text: &str) -> Result<Rlimit, Failure> {
         let refuse =

@@ -10,6 +10,7 @@ use kernel::sys::clone::{self, CloneFlags};
 use kernel::sys::mount::{self, Depth, Propagation};
 use kernel::sys::{namespace, netlink, privilege, process, schedule, socket, terminal};
 use kernel::{Fd, purpose};
+use network::Network;
 use pivot_root::furniture::{self, Custom};
 use pivot_root::{Place, Sources};
 use privileges::{Hatch, User};
@@ -40,6 +41,8 @@ pub struct Cell<'a> {
     pub detached: bool,
     /// Where it waits for `start`; none: it does not wait.
     pub start: Option<Fd>,
+    /// Step 4's network, where people asked for it.
+    pub network: Option<&'a Network>,
 }
 
 /// Whether the parent opens what belongs to the host: only it has the rights to.
@@ -56,13 +59,13 @@ pub fn run(cell: &Cell) -> Result<Infallible> {
     take_on_root(plan)?;
     terminal::new_session()?;
     set_names(plan)?;
+    settle_in(cell)?;
     let listener = listener::prepare(task)?;
     let custom = furnish(cell)?;
     if let (Some(size), Some(outlet)) = (task.terminal, &cell.outlet) {
         crate::terminal::take(custom.root(), outlet, size, true)?;
     }
     set_sysctls(plan)?;
-    switch_loopback_on(plan)?;
     make_workdir(&custom, task)?;
     custom.finish()?;
     drop(custom);
@@ -76,7 +79,7 @@ pub fn run(cell: &Cell) -> Result<Infallible> {
     wait_for_start(cell, listener.as_ref())?;
     hooks::run("startContainer", &cell.hooks.start_container, &cell.state)?;
     listener::hand_over(listener, handcuffs.lock()?.or(early), &cell.state)?;
-    chroot::exec(&command)
+    if plan.small_init { namespaces::become_init(|| chroot::exec(&command)) } else { chroot::exec(&command) }
 }
 // ANCHOR_END: run
 
@@ -167,8 +170,12 @@ fn set_sysctls(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-fn switch_loopback_on(plan: &Plan) -> Result<()> {
-    if !plan.new.contains(CloneFlags::CLONE_NEWNET) {
+/// What is there of a network is switched on, while /proc is still the host's: step 4 makes settings by it.
+fn settle_in(cell: &Cell) -> Result<()> {
+    if let Some(network) = cell.network {
+        return network.settle_in();
+    }
+    if !cell.plan.new.contains(CloneFlags::CLONE_NEWNET) {
         return Ok(());
     }
     purpose("the loopback: it is there from the start, but switched off");

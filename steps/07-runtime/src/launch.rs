@@ -9,9 +9,11 @@ use kernel::sys::clone::{self, CloneFlags};
 use kernel::sys::{namespace, privilege, socket};
 use kernel::{Failure, Fd, purpose};
 use namespaces::Child;
+use network::Network;
 use pivot_root::furniture;
 use privileges::Hatch;
 
+use crate::bundle::Bundle;
 use crate::init::{self, Cell};
 use crate::plan::{Plan, Task};
 use crate::resources;
@@ -27,6 +29,10 @@ pub struct Request<'a> {
     pub id: &'a str,
     /// Where its configuration and its root filesystem are.
     pub bundle: PathBuf,
+    /// Instead of that: a bundle of our own making. Its place is the container's own directory.
+    pub own: Option<Bundle>,
+    /// Step 4's network, if it is more than the configuration says.
+    pub network: Option<Network>,
     /// A socket that takes its terminal.
     pub console_socket: Option<&'a Path>,
     /// A file for the number of its first process.
@@ -56,6 +62,8 @@ pub struct Launched {
     pub terminal: Option<Fd>,
     /// Its configuration.
     pub spec: Spec,
+    /// Its network; dropped, what was made for it is removed.
+    pub network: Option<Network>,
     _lock: Lock,
 }
 
@@ -63,20 +71,29 @@ pub struct Launched {
 ///
 /// # Errors
 /// What is wrong in the configuration or its place there; what the kernel refuses. Nothing is left then.
-pub fn launch(store: &Store, request: &Request) -> Result<Launched> {
-    let text = read_config(&request.bundle)?;
+pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
+    let claim = request.own.as_ref().map(|_| store.claim(request.id)).transpose()?;
+    let text = match (&request.own, &claim) {
+        (Some(own), Some(claim)) => {
+            own.write_files(claim.directory())?;
+            request.bundle = claim.directory().to_owned();
+            own.config().into_bytes()
+        }
+        _ => read_config(&request.bundle)?,
+    };
     let spec: Spec = spec::parse("config.json", &text)?;
     spec::check(&spec, &known())?;
     let mut plan = Plan::new(&spec, &request.bundle)?;
     plan.task.new_keyring = !request.no_new_keyring;
     terminal::check(plan.task.terminal.is_some(), request.console_socket, request.detached)?;
     let outlet = request.console_socket.map(Outlet::connect).transpose()?;
-    let (container, lock) = store.make(record(request, &spec, &plan), &text)?;
+    let claim = claim.map_or_else(|| store.claim(request.id), Ok)?;
+    let (container, lock) = claim.remember(record(&request, &spec, &plan), &text)?;
     let mut undo = Undo { container: Some(container), spec: &spec };
     let (child, terminal) =
-        make(undo.container.as_mut().expect("it is not kept yet"), &mut plan, &spec, request, outlet)?;
+        make(undo.container.as_mut().expect("it is not kept yet"), &mut plan, &spec, &mut request, outlet)?;
     let container = undo.keep();
-    Ok(Launched { container, child, terminal, spec, _lock: lock })
+    Ok(Launched { container, child, terminal, spec, network: request.network, _lock: lock })
 }
 
 /// The names that the lessons' crates take.
@@ -170,7 +187,7 @@ fn make(
     container: &mut Container,
     plan: &mut Plan,
     spec: &Spec,
-    request: &Request,
+    request: &mut Request,
     outlet: Option<Outlet>,
 ) -> Result<(Child, Option<Fd>)> {
     let group = container.record.group_path.as_deref().map(|path| resources::make(path, spec)).transpose()?.flatten();
@@ -184,9 +201,10 @@ fn make(
     let nothing = spec::Hooks::default();
     let asked_hooks = spec.hooks.as_ref().unwrap_or(&nothing);
     let state = container.state(Status::Creating);
+    let group = group.as_ref();
     let cell = Cell {
         plan,
-        group: group.as_ref(),
+        group,
         hooks: asked_hooks,
         state,
         hatch: &hatch,
@@ -194,10 +212,11 @@ fn make(
         detached: request.detached,
         preserved: request.preserved,
         start,
+        network: request.network.as_ref(),
     };
     set_clocks(plan)?;
     join_pid_namespace(plan)?;
-    let entrance = group.as_ref().map(Kept::entrance).transpose()?.flatten();
+    let entrance = group.map(Kept::entrance).transpose()?.flatten();
     if !plan.new.contains(CloneFlags::CLONE_NEWPID) && privilege::user() == 0 {
         purpose("others are in the child's pid namespace already: they may not look into it (CVE-2016-9962)");
         privilege::not_dumpable()?;
@@ -209,6 +228,7 @@ fn make(
     }
     plan.task.raise_limits(child.pid())?;
     hand_in(plan, &hatch, &child)?;
+    request.network.as_mut().map_or(Ok(()), |network| network.plug(&child))?;
     let state = container.state(Status::Creating);
     hooks::run("prestart", &asked_hooks.prestart, &state)?;
     hooks::run("createRuntime", &asked_hooks.create_runtime, &state)?;

@@ -9,10 +9,12 @@
 //! - [`plan`]: from its words to the plans that the lessons' crates take.
 //! - [`launch`] and [`init`]: the parent's and the child's list of calls. They are the lessons' own, in the lessons' order.
 //! - [`verbs`]: a file for each.
+//! - [`people`]: the options of all lessons, and the [`bundle`] that they would be.
 //!
 //! What a runtime needs besides: hooks ([`hooks`]), a terminal ([`terminal`], [`foreground`]), its own file out of reach
 //! ([`own_program`]), failures that callers can read ([`log`]).
 
+pub mod bundle;
 pub mod clock;
 pub mod features;
 pub mod foreground;
@@ -23,6 +25,7 @@ pub mod launch;
 pub mod listener;
 pub mod log;
 pub mod own_program;
+pub mod people;
 pub mod plan;
 pub mod resources;
 pub mod spec;

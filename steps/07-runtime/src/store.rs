@@ -84,35 +84,23 @@ impl Store {
     }
 
     // ANCHOR: reserve
-    /// Reserves a name, and remembers what is known so far: the first thing that a launch makes.
+    /// Reserves a name: the first thing that a launch makes.
     ///
     /// # Errors
     /// The id is taken, or none.
-    pub fn make(&self, record: Record, config: &[u8]) -> Result<(Container, Lock)> {
-        spec::check_id(&record.id)?;
+    pub fn claim(&self, id: &str) -> Result<Claim> {
+        spec::check_id(id)?;
         let cannot = || format!("cannot make {}", self.root.display());
         DirBuilder::new().recursive(true).mode(0o711).create(&self.root).with_context(cannot)?;
-        let directory = self.root.join(&record.id);
+        let directory = self.root.join(id);
         match DirBuilder::new().mode(0o711).create(&directory) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                let text = format!("container {:?}: container with given ID already exists", record.id);
+                let text = format!("container {id:?}: container with given ID already exists");
                 return Err(Failure::new(text).hint("cellblock delete removes it, or take another id").into());
             }
             made => made.with_context(|| format!("cannot make {}", directory.display()))?,
         }
-        let container = Container { directory, record };
-        let begun = container.lock().and_then(|lock| {
-            write_whole(&container.directory.join(CONFIG), config)?;
-            container.save()?;
-            Ok(lock)
-        });
-        match begun {
-            Ok(lock) => Ok((container, lock)),
-            Err(error) => {
-                let _ = container.remove();
-                Err(error)
-            }
-        }
+        Ok(Claim { directory: Some(directory) })
     }
     // ANCHOR_END: reserve
 
@@ -145,6 +133,36 @@ impl Store {
         let mut ids: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         ids.sort();
         ids.iter().filter_map(|id| self.open(id).ok()).collect()
+    }
+}
+
+/// A name that is reserved, and nothing remembered yet. Dropped, it is free again.
+#[derive(Debug)]
+pub struct Claim {
+    directory: Option<PathBuf>,
+}
+
+impl Claim {
+    /// The container's directory: it can be a bundle itself, for config.json will be in it.
+    pub fn directory(&self) -> &Path {
+        self.directory.as_deref().expect("it is there until it is remembered")
+    }
+
+    /// Remembers what is known so far.
+    pub fn remember(mut self, record: Record, config: &[u8]) -> Result<(Container, Lock)> {
+        let container = Container { directory: self.directory().to_owned(), record };
+        let lock = container.lock()?;
+        write_whole(&container.directory.join(CONFIG), config).and_then(|()| container.save())?;
+        self.directory = None;
+        Ok((container, lock))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(directory) = &self.directory {
+            let _ = fs::remove_dir_all(directory);
+        }
     }
 }
 

@@ -120,6 +120,16 @@ fn weight_of_shares(shares: u64) -> u64 {
     }
 }
 
+/// The other way round: the fewest shares that have at least this weight, 1 to 10000 (`--cpu-weight` in a configuration).
+pub fn shares_of_weight(weight: u64) -> u64 {
+    let (mut low, mut high) = (2, 262_144);
+    while low < high {
+        let middle = (low + high) / 2;
+        if weight_of_shares(middle) < weight { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
 fn block_io(io: &BlockIo, is_there: &dyn Fn(&str) -> bool) -> Vec<Setting> {
     // BFQ's weights have the specification's range; the general ones have 1 to 10000.
     let (file, weight): (&str, fn(u16) -> u64) = match is_there("io.bfq.weight") {

@@ -21,6 +21,7 @@ use kernel::sys::seccomp::{Flags, Instruction, set_filter};
 use kernel::{Fd, purpose};
 
 pub use default::default_profile;
+pub use plan::decided;
 pub use profile::{Profile, known_words, words};
 
 pub mod calls;

@@ -78,6 +78,26 @@ impl Plan<'_> {
     }
 }
 
+/// The same profile for whoever does not know Docker's words: rules that do not count here are gone, errors are numbers, and
+/// families of architectures are lists. It is what step 7 writes into a configuration.
+pub fn decided(mut profile: Profile, holds: impl Fn(&str) -> bool) -> Result<Profile> {
+    let mut rules = Vec::new();
+    for (index, mut rule) in std::mem::take(&mut profile.syscalls).into_iter().enumerate() {
+        let Some(answer) = planned(&rule, index, &holds)?.map(|planned| planned.answer) else { continue };
+        (rule.includes, rule.excludes) = (Condition::default(), Condition::default());
+        if rule.errno.take().is_some() {
+            rule.errno_ret = Some(answer.0 & 0xffff);
+        }
+        rules.push(rule);
+    }
+    profile.architectures = architectures(&profile)?;
+    profile.arch_map = Vec::new();
+    if let Some(name) = profile.default_errno.take() {
+        profile.default_errno_ret = profile.default_errno_ret.or(Some(error_of_name(&name)?));
+    }
+    Ok(Profile { syscalls: rules, ..profile })
+}
+
 /// How the filter is to be set. TSYNC is for a process with several threads, and a launcher has one.
 pub fn flags(profile: &Profile, listens: bool) -> Flags {
     let given = profile.flags.as_deref().unwrap_or(&[FilterFlag::SpecAllow]);

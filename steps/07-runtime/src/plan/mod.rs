@@ -23,6 +23,13 @@ mod task;
 pub use sysctl::Setting as Sysctl;
 pub use task::Task;
 
+/// An annotation for what the configuration has no word for: the root filesystem is shown with the container's owners, as
+/// `idmap` does it for a mount. For `true` only.
+pub const IDMAPPED_ROOT: &str = "cellblock.root.idmap";
+
+/// Another: a small init is the first process, and the command its child (step 2's `--init`).
+pub const SMALL_INIT: &str = "cellblock.init";
+
 /// All that a container will be.
 #[derive(Debug)]
 pub struct Plan {
@@ -48,6 +55,10 @@ pub struct Plan {
     pub personality: Option<u64>,
     /// What runs in it.
     pub task: Task,
+    /// Whether the command is the child of a small init.
+    pub small_init: bool,
+    /// Whether the root filesystem is shown with the container's owners.
+    idmapped_root: bool,
     /// Bind mounts whose files are shown with other owners: which, and whose.
     idmapped: Vec<(usize, Owners)>,
 }
@@ -91,6 +102,8 @@ impl Plan {
                 linux.seccomp.as_ref(),
                 linux.namespace(NamespaceKind::User).is_some(),
             )?,
+            small_init: is_noted(spec, SMALL_INIT),
+            idmapped_root: is_root_idmapped(spec, id_maps.is_some())?,
             idmapped: idmapped(spec)?,
             new,
             joined,
@@ -109,11 +122,19 @@ impl Plan {
 
     /// Whether there are mounts that only who is root on the host can make.
     pub fn has_idmapped_mounts(&self) -> bool {
-        !self.idmapped.is_empty()
+        self.idmapped_root || !self.idmapped.is_empty()
     }
 
     /// Shows other owners in the mounts that ask for it. The child's user namespace must have its tables.
     pub fn show_with_other_owners(&self, sources: &Sources, child: i32) -> Result<()> {
+        if self.idmapped_root {
+            mount::map_ids(&sources.root, Depth::Recursive, &privilege::user_namespace_of(child)?)
+                .hint_on(
+                    Errno::EINVAL,
+                    "its file system cannot: --userns host, or chown its files to the container's ids",
+                )
+                .context("cannot show other owners in the root filesystem")?;
+        }
         for (index, owners) in &self.idmapped {
             let namespace = match &owners.maps {
                 Some(maps) => maps.namespace()?,
@@ -125,6 +146,21 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+fn is_noted(spec: &Spec, key: &str) -> bool {
+    spec.annotations.get(key).is_some_and(|value| value == "true")
+}
+
+fn is_root_idmapped(spec: &Spec, has_own_users: bool) -> Result<bool> {
+    let noted = is_noted(spec, IDMAPPED_ROOT);
+    if noted && !has_own_users {
+        let text = format!(
+            "config.json: annotations[{IDMAPPED_ROOT:?}]: there is no new user namespace to have other owners in"
+        );
+        return Err(Failure::new(text).hint("add {\"type\": \"user\"} to linux.namespaces").into());
+    }
+    Ok(noted)
 }
 
 fn idmapped(spec: &Spec) -> Result<Vec<(usize, Owners)>> {

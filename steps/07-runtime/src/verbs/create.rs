@@ -11,16 +11,20 @@ use crate::launch::{self, Request};
 /// Make a container that waits for start
 #[derive(clap::Args, Debug)]
 pub struct Create {
+    /// The container's name
+    id: String,
+
     #[command(flatten)]
-    pub(super) options: Options,
+    options: Options,
+
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    no_new_keyring: bool,
 }
 
 /// What `create` and `run` have in common.
 #[derive(clap::Args, Debug)]
 pub(super) struct Options {
-    /// The container's name
-    pub id: String,
-
     /// The directory with config.json [default: the working directory]
     #[arg(long, short, value_name = "DIR")]
     pub bundle: Option<PathBuf>,
@@ -33,10 +37,6 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
 
-    /// Keep the caller's session keyring
-    #[arg(long)]
-    pub no_new_keyring: bool,
-
     /// Hand so many descriptors on, from 3 on
     #[arg(long, value_name = "N", default_value = "0")]
     pub preserve_fds: u32,
@@ -47,8 +47,13 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// The request that these options make.
-    pub fn request(&self, context: &Context) -> Result<Request<'_>> {
+    /// The request that these options make, for what lies in a bundle.
+    pub fn request<'a>(&'a self, id: &'a str, context: &Context) -> Result<Request<'a>> {
+        Ok(Request { bundle: super::bundle(self.bundle.as_deref())?, ..self.request_for(id, context)? })
+    }
+
+    /// The same without a place.
+    pub fn request_for<'a>(&'a self, id: &'a str, context: &Context) -> Result<Request<'a>> {
         if self.no_pivot {
             let text = "--no-pivot: a root that was only moved can be climbed out of";
             return Err(kernel::Failure::new(text)
@@ -56,11 +61,9 @@ impl Options {
                 .into());
         }
         Ok(Request {
-            id: &self.id,
-            bundle: super::bundle(self.bundle.as_deref())?,
+            id,
             console_socket: self.console_socket.as_deref(),
             pid_file: self.pid_file.as_deref(),
-            no_new_keyring: self.no_new_keyring,
             systemd: context.systemd,
             no_group: context.no_groups,
             preserved: self.preserve_fds,
@@ -72,8 +75,9 @@ impl Options {
 impl Create {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         super::close_inherited(self.options.preserve_fds)?;
-        let request = Request { waits: true, detached: true, ..self.options.request(context)? };
-        let launched = launch::launch(&context.store, &request)?;
+        let asked = self.options.request(&self.id, context)?;
+        let request = Request { waits: true, detached: true, no_new_keyring: self.no_new_keyring, ..asked };
+        let launched = launch::launch(&context.store, request)?;
         launched.child.leave();
         Ok(ExitCode::SUCCESS)
     }

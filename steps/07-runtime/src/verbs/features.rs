@@ -7,7 +7,7 @@ use privileges::seccomp;
 
 use super::Context;
 use crate::features::{SeccompTables, Tables, features};
-use crate::plan::mounts;
+use crate::plan::{IDMAPPED_ROOT, SMALL_INIT, mounts};
 
 /// Print what this runtime can do
 #[derive(clap::Args, Debug)]
@@ -33,7 +33,7 @@ impl Features {
             selinux: false,
             idmap: true,
             net_devices: false,
-            unsafe_annotations: Vec::new(),
+            unsafe_annotations: vec![IDMAPPED_ROOT, SMALL_INIT],
             version: env!("CARGO_PKG_VERSION"),
         };
         super::print(&format!("{}\n", serde_json::to_string_pretty(&features(tables))?))?;

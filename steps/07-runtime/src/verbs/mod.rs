@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use chroot::CommandOptions;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kernel::{Failure, sys};
 
 use crate::log::Log;
+use crate::people;
 use crate::store::Store;
 
 mod create;
@@ -104,7 +106,9 @@ pub struct Context {
 impl Options {
     /// Reads them. A mistake is told in one line, where `--log` says, too; help is printed.
     pub fn parse_or_exit() -> Options {
-        Options::try_parse().unwrap_or_else(|error| {
+        let has_rootfs = std::env::args().any(|word| word == "--rootfs" || word.starts_with("--rootfs="));
+        let read = definition(has_rootfs).try_get_matches().and_then(|words| Options::from_arg_matches(&words));
+        read.unwrap_or_else(|error| {
             if !error.use_stderr() {
                 error.exit();
             }
@@ -157,6 +161,43 @@ impl Options {
             Some(Verb::Checkpoint(verb) | Verb::Restore(verb)) => verb.run(),
         }
     }
+}
+
+/// All that can be typed. `run` and `spec` have two usages: with `--rootfs`, all options of the lessons belong to it, and what
+/// follows is a command with options of its own; without, they mean nothing, and what follows is a container's name.
+pub fn definition(has_rootfs: bool) -> clap::Command {
+    // The launchers of the lessons may find their root filesystem in a variable; here it decides what the words mean.
+    let typed = |verb: clap::Command| verb.mut_arg("rootfs", |rootfs| rootfs.env(None::<&str>));
+    let all = Options::command().mut_arg("explain", |explain| explain.global(true));
+    let all = all.mut_subcommand("run", typed).mut_subcommand("spec", typed);
+    if has_rootfs {
+        return all.mut_subcommand("run", |run| run.mut_arg("bundle", |bundle| bundle.conflicts_with("rootfs")));
+    }
+    let id = |word: clap::Arg| {
+        let word = word.value_name("ID").help("The container's name").default_value(None::<&str>);
+        word.required(true).action(clap::ArgAction::Set).num_args(1).trailing_var_arg(false)
+    };
+    let all = all.mut_subcommand("run", |run| of_rootfs(run, &["command", "no_new_keyring"]).mut_arg("command", id));
+    all.mut_subcommand("spec", |spec| of_rootfs(spec, &[]))
+}
+
+/// Refuses the lessons' options, but for some, where there is no `--rootfs`.
+fn of_rootfs(mut verb: clap::Command, others: &[&str]) -> clap::Command {
+    let lessons = people::PeopleOptions::augment_args(clap::Command::new("lessons"));
+    for option in lessons.get_arguments().map(|option| option.get_id().as_str()) {
+        if option != "rootfs" && !others.contains(&option) {
+            verb = verb.mut_arg(option, |option| option.requires("rootfs"));
+        }
+    }
+    verb
+}
+
+/// The container's name, where no command is expected.
+fn only_word(words: &CommandOptions) -> Result<String> {
+    let id = words.words().first().and_then(|word| word.to_str());
+    Ok(id
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::new("the container's name is no text").hint("letters and digits"))?)
 }
 
 fn default_root() -> PathBuf {

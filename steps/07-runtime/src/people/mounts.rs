@@ -1,0 +1,86 @@
+//! What is mounted, as `mounts` of the configuration: step 3's /proc, /dev and /sys, steps 4 and 5's files and groups, and
+//! what was asked for.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use pivot_root::{Place, Tmpfs, Volume};
+
+use super::{Wishes, text};
+use crate::spec::Mount;
+
+/// Step 3's own, in its order.
+const SYSTEM: [(&str, &str, &str); 6] = [
+    ("/proc", "proc", "nosuid nodev noexec"),
+    ("/dev", "tmpfs", "nosuid noexec mode=755 size=64k"),
+    ("/dev/pts", "devpts", "nosuid noexec newinstance mode=620 ptmxmode=666"),
+    ("/dev/shm", "tmpfs", "nosuid nodev noexec mode=1777 size=64m"),
+    ("/dev/mqueue", "mqueue", "nosuid nodev noexec"),
+    // Where only the host's is to be had, all that is mounted in it is closed as well.
+    ("/sys", "sysfs", "nosuid nodev noexec ro rnosuid rnodev rnoexec rro"),
+];
+
+/// Step 5's.
+const GROUPS: (&str, &str, &str) = ("/sys/fs/cgroup", "cgroup", "nosuid nodev noexec ro");
+
+/// Step 4's: they lie in the bundle, each under its own name.
+const FILES: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+
+/// A file's name in the bundle.
+pub(super) fn file_name(path: &'static str) -> &'static str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+impl Wishes<'_> {
+    /// All mounts: the system's, the files, and then the user's own, the shallow ones first, so that none hides another.
+    pub(super) fn mounts(&self) -> Result<Vec<Mount>> {
+        let volumes = self.mounts.volumes.iter().map(|volume| Ok((volume.place.depth(), self.volume(volume)?)));
+        let tmpfs = self.mounts.tmpfs.iter().map(|tmpfs| Ok((tmpfs.place.depth(), in_memory(tmpfs)?)));
+        let mut asked: Vec<(usize, Mount)> = volumes.chain(tmpfs).collect::<Result<_>>()?;
+        asked.sort_by_key(|(depth, _)| *depth);
+        let system = SYSTEM.into_iter().chain([GROUPS]).map(|(place, kind, options)| mount(place, kind, kind, options));
+        let files = FILES.into_iter().map(|path| mount(path, "bind", file_name(path), "bind nosuid nodev noexec"));
+        Ok(system.chain(files).chain(asked.into_iter().map(|(_, mount)| mount)).collect())
+    }
+
+    fn volume(&self, volume: &Volume) -> Result<Mount> {
+        let source = std::path::absolute(&volume.source).context("--volume: it has no absolute path")?;
+        let mut options = "rbind rprivate".to_owned();
+        if volume.read_only {
+            options += " ro rro";
+        }
+        if self.must_show_others(&source)? {
+            options += " ridmap";
+        }
+        Ok(mount(&place(&volume.place), "bind", &text("--volume", source)?, &options))
+    }
+
+    /// Whether a tree of the host's must be shown with other owners, as step 6 does it.
+    pub(super) fn must_show_others(&self, path: &Path) -> Result<bool> {
+        let owner = path.metadata().with_context(|| format!("cannot open {}", path.display()))?.uid();
+        Ok(self.privileges.id_maps.as_ref().is_some_and(|maps| maps.must_show_others(owner)))
+    }
+}
+
+fn in_memory(tmpfs: &Tmpfs) -> Result<Mount> {
+    let mut options = "nosuid nodev mode=1777".to_owned();
+    if let Some(size) = &tmpfs.size {
+        options += &format!(" size={}", size.to_str()?);
+    }
+    Ok(mount(&place(&tmpfs.place), "tmpfs", "tmpfs", &options))
+}
+
+fn place(place: &Place) -> String {
+    place.to_string()
+}
+
+fn mount(destination: &str, kind: &str, source: &str, options: &str) -> Mount {
+    Mount {
+        destination: destination.to_owned(),
+        kind: Some(kind.to_owned()),
+        source: Some(source.to_owned()),
+        options: options.split(' ').map(str::to_owned).collect(),
+        ..Mount::default()
+    }
+}

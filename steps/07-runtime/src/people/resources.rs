@@ -1,0 +1,57 @@
+//! The limits, as `linux.resources` of the configuration: what step 5 says, in the terms and scales of cgroup v1.
+
+use cgroups::{IoMax, Limits};
+
+use super::Wishes;
+use crate::spec::{BlockIo, Cpu, DeviceRule, Memory, Pids, Resources, ThrottleDevice};
+
+impl Wishes<'_> {
+    pub(super) fn resources(&self) -> Resources {
+        let limits = &self.limits;
+        Resources {
+            // No device but those that every container has.
+            devices: vec![DeviceRule { allow: false, access: Some("rwm".to_owned()), ..DeviceRule::default() }],
+            memory: memory(limits),
+            cpu: cpu(limits),
+            pids: limits.pids.map(|pids| Pids { limit: Some(pids as i64) }),
+            block_io: (!limits.io.is_empty()).then(|| block_io(&limits.io)),
+            ..Resources::default()
+        }
+    }
+}
+
+fn memory(limits: &Limits) -> Option<Memory> {
+    let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as i64);
+    let any = limits.memory.is_some() || limits.memory_low.is_some();
+    // Memory and swap together: what does not fit is not swapped out, beyond the limit.
+    let (limit, swap) = (bytes(limits.memory), bytes(limits.memory));
+    any.then(|| Memory { limit, swap, reservation: bytes(limits.memory_low), ..Memory::default() })
+}
+
+fn cpu(limits: &Limits) -> Option<Cpu> {
+    let any = limits.quota.is_some() || limits.weight.is_some() || limits.cpuset.is_some();
+    any.then(|| Cpu {
+        shares: limits.weight.map(cgroups::resources::v2::shares_of_weight),
+        quota: limits.quota.map(|quota| quota as i64),
+        period: limits.quota.map(|_| cgroups::PERIOD),
+        cpus: limits.cpuset.clone(),
+        ..Cpu::default()
+    })
+}
+
+fn block_io(devices: &[IoMax]) -> BlockIo {
+    let throttle = |what: &str| {
+        let limit = |device: &IoMax| {
+            let rate = device.limits.iter().find(|(name, _)| name == what)?.1;
+            Some(ThrottleDevice { major: device.device.0 as i64, minor: device.device.1 as i64, rate })
+        };
+        devices.iter().filter_map(limit).collect()
+    };
+    BlockIo {
+        throttle_read_bps_device: throttle("rbps"),
+        throttle_write_bps_device: throttle("wbps"),
+        throttle_read_iops_device: throttle("riops"),
+        throttle_write_iops_device: throttle("wiops"),
+        ..BlockIo::default()
+    }
+}
