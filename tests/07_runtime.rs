@@ -159,7 +159,8 @@ impl<'a> Desk<'a> {
 
 /// Dates, numbers of processes, and how long our program is.
 fn one_for_all(line: &str) -> String {
-    for (before, shown) in [("\"created\": ", "<when>,"), ("\"pid\": ", "<pid>,"), ("<own program>, ", "<length>) = 0")] {
+    for (before, shown) in [("\"created\": ", "<when>,"), ("\"pid\": ", "<pid>,"), ("<own program>, ", "<length>) = 0")]
+    {
         let varies = line.split_once(before).filter(|(_, rest)| !rest.starts_with("0,")); // 0 is nobody
         if let Some((head, _)) = varies {
             return format!("{head}{before}{shown}");
@@ -222,7 +223,9 @@ fn new_in_this_step(story: &str) -> String {
                 continue;
             }
             last = purpose;
-        } else if line.contains("/sys/fs/cgroup") || begun && !ours && !line.contains("clone3(") && !line.contains("listen(") && !line.contains("execve") {
+        } else if line.contains("/sys/fs/cgroup")
+            || begun && !ours && !line.contains("clone3(") && !line.contains("listen(") && !line.contains("execve")
+        {
             continue;
         }
         text += line;
@@ -383,9 +386,8 @@ fn exec() {
     lab!(World::Root, |lab| {
         let desk = Desk::new(lab, "exec");
         desk.start("sleep 60");
-        let exec = |options: &[&str], script: &str| {
-            desk.succeed(&[&["exec"], options, &["one", "sh", "-c", script]].concat())
-        };
+        let exec =
+            |options: &[&str], script: &str| desk.succeed(&[&["exec"], options, &["one", "sh", "-c", script]].concat());
         assert_eq!(exec(&["--user", "1000:100", "-g", "7"], "id -u; id -g; id -G"), "1000\n100\n100 7\n");
         assert_eq!(exec(&["--cwd", "/usr"], "pwd"), "/usr\n");
         assert_eq!(exec(&["--env", "A=b", "-e", "C=d"], "echo $A $C"), "b d\n");
@@ -497,7 +499,8 @@ fn hooks() {
         // One that fails before the command runs takes everything back, and says what it said.
         for moment in ["prestart", "createRuntime", "createContainer"] {
             desk.configure(|config| {
-                config["hooks"] = json!({moment: [{"path": "/bin/sh", "args": ["sh", "-c", "echo sorry >&2; exit 1"]}]});
+                config["hooks"] =
+                    json!({moment: [{"path": "/bin/sh", "args": ["sh", "-c", "echo sorry >&2; exit 1"]}]});
             });
             desk.fail(&["create", "--bundle", "target/bundle", "one"], "sorry");
             desk.nothing_is_left();
@@ -538,7 +541,8 @@ fn a_terminal_by_its_socket() {
         desk.configure(|config| {
             config["process"]["terminal"] = json!(true);
             config["process"]["consoleSize"] = json!({"height": 40, "width": 100});
-            config["process"]["args"] = json!(["sh", "-c", "tty; stty size; ls -l /dev/console; read line; echo got $line"]);
+            config["process"]["args"] =
+                json!(["sh", "-c", "tty; stty size; ls -l /dev/console; read line; echo got $line"]);
         });
         desk.succeed(&["create", "--bundle", "target/bundle", "--console-socket", &place, "one"]);
         let master = receive(&socket);
