@@ -27,6 +27,11 @@ pub struct ExplainOptions {
 }
 
 impl ExplainOptions {
+    /// Whether it is among these words: for what is done before they are understood (step 7).
+    pub fn among(words: impl IntoIterator<Item = std::ffi::OsString>) -> ExplainOptions {
+        ExplainOptions { explain: words.into_iter().any(|word| word == "--explain") }
+    }
+
     /// Begins the narration, if it is asked for, in the voice of `who`.
     pub fn begin(self, who: &'static str) {
         let mut narrator = NARRATOR.lock().expect("one thread, no panic inside");
