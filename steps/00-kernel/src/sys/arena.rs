@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// So much is asked of the kernel at a time, in bytes.
 const CHUNK: usize = 1 << 20;
 
+/// Every piece begins at a multiple of this, as with malloc: there is code that reads numbers and headers out of bytes, and
+/// relies on it (nix, from the control messages of a socket).
+const ALIGN: usize = 16;
+
 /// The allocator: `#[global_allocator] static MEMORY: Arena = Arena::new();`
 #[derive(Debug)]
 pub struct Arena {
@@ -38,13 +42,14 @@ impl Arena {
 
     /// Takes from the front; 0 if there is no more memory.
     fn take(&self, layout: Layout) -> usize {
-        let start = self.next.load(Ordering::Relaxed).next_multiple_of(layout.align());
+        let align = layout.align().max(ALIGN);
+        let start = self.next.load(Ordering::Relaxed).next_multiple_of(align);
         let Some(end) = start.checked_add(layout.size()) else { return 0 };
         if start != 0 && end <= self.end.load(Ordering::Relaxed) {
             self.next.store(end, Ordering::Relaxed);
             return start;
         }
-        let wanted = CHUNK.max(layout.size().saturating_add(layout.align()));
+        let wanted = CHUNK.max(layout.size().saturating_add(align));
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: asks for fresh pages anywhere; nothing that is there is touched.
@@ -52,7 +57,7 @@ impl Arena {
         if chunk == libc::MAP_FAILED {
             return 0;
         }
-        let start = (chunk as usize).next_multiple_of(layout.align());
+        let start = (chunk as usize).next_multiple_of(align);
         self.next.store(start + layout.size(), Ordering::Relaxed);
         self.end.store(chunk as usize + wanted, Ordering::Relaxed);
         start
@@ -112,7 +117,7 @@ mod tests {
         for (size, align) in [(1, 1), (8, 8), (3, 1), (64, 64), (CHUNK * 2, 4096), (5, 2), (0, 1)] {
             // SAFETY: the layout is a valid one.
             let piece = unsafe { arena.alloc(Layout::from_size_align(size, align).unwrap()) } as usize;
-            assert!(piece != 0 && piece % align == 0);
+            assert!(piece != 0 && piece % align == 0 && piece % ALIGN == 0);
             assert!(taken.iter().all(|(start, length)| piece + size <= *start || start + length <= piece));
             taken.push((piece, size));
         }

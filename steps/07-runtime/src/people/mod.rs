@@ -157,9 +157,9 @@ impl Wishes<'_> {
     }
 }
 
-/// As step 5 names its groups.
+/// Not as step 5 names its groups: one whose launcher has ended is removed by the next.
 fn drawn_name() -> Result<String> {
-    Ok(format!("cell-{:08x}", kernel::sys::process::random()?))
+    Ok(format!("inmate-{:08x}", kernel::sys::process::random()?))
 }
 
 /// A word of the command line's as one of a configuration's.

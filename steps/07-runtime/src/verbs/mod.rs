@@ -114,7 +114,7 @@ impl Options {
             }
             let text = error.render().to_string();
             let line = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
-            let failure = Failure::new(line.trim_start_matches("error: ")).hint("cellblock --help lists the verbs");
+            let failure = Failure::new(line.trim_start_matches("error: ")).hint(where_to_look());
             Log { file: log_file_among(std::env::args()), json: true }.tell(&failure);
             std::process::exit(failure.exit_code().into())
         })
@@ -203,6 +203,16 @@ fn only_word(words: &CommandOptions) -> Result<String> {
 fn default_root() -> PathBuf {
     let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|_| sys::privilege::user() != 0);
     own.unwrap_or_else(|| PathBuf::from("/run")).join("cellblock")
+}
+
+/// Whose help lists what could have been meant.
+fn where_to_look() -> String {
+    let definition = Options::command();
+    let verbs: Vec<&str> = definition.get_subcommands().map(clap::Command::get_name).collect();
+    match std::env::args().find(|word| verbs.contains(&&**word)) {
+        Some(verb) => format!("cellblock {verb} --help lists its options"),
+        None => "cellblock --help lists the verbs".to_owned(),
+    }
 }
 
 /// The log file, even if other words cannot be understood.
