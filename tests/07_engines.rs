@@ -15,36 +15,42 @@ use engines::{containerd, docker, podman};
 static MACHINE: Mutex<()> = Mutex::new(());
 
 #[test]
+#[ignore = "takes a minute: scripts/test --all"]
 fn podman() {
     let _alone = MACHINE.lock();
     lab!(World::Root, |lab| engines::goes_through_its_list(lab, &podman::ENGINE));
 }
 
 #[test]
+#[ignore = "takes a minute: scripts/test --all"]
 fn containerd() {
     let _alone = MACHINE.lock();
     lab!(World::Root, |lab| engines::goes_through_its_list(lab, &containerd::ENGINE));
 }
 
 #[test]
+#[ignore = "takes a minute: scripts/test --all"]
 fn docker() {
     let _alone = MACHINE.lock();
     lab!(World::Root, |lab| engines::goes_through_its_list(lab, &docker::ENGINE));
 }
 
 #[test]
+#[ignore = "takes a minute: scripts/test --all"]
 fn inmate_of_podman() {
     let _alone = MACHINE.lock();
     lab!(World::Root, |lab| engines::holds_the_inmate(lab, &podman::ENGINE));
 }
 
 #[test]
+#[ignore = "takes a minute: scripts/test --all"]
 fn inmate_of_containerd() {
     let _alone = MACHINE.lock();
     lab!(World::Root, |lab| engines::holds_the_inmate(lab, &containerd::ENGINE));
 }
 
 #[test]
+#[ignore = "takes a minute: scripts/test --all"]
 fn inmate_of_docker() {
     let _alone = MACHINE.lock();
     lab!(World::Root, |lab| engines::holds_the_inmate(lab, &docker::ENGINE));

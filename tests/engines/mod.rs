@@ -7,11 +7,10 @@ use std::process::{Command, Stdio};
 
 use classroom::Lab;
 use classroom::attacks::{self, Verdict};
+use classroom::init::below_an_init;
 use classroom::lab::{FIGURES, not_run, workspace};
 use classroom::run::code;
 use classroom::runtimes::{Runtime, installed, ours, peers};
-use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
-use nix::unistd::Pid;
 
 pub mod containerd;
 pub mod docker;
@@ -120,26 +119,6 @@ impl Drop for Running<'_> {
             assert_eq!(code, 0, "{} does not end: {text}\n{log}", self.engine.name);
         }
     }
-}
-
-/// Set in the child: there the work is done.
-const BELOW_INIT: &str = "CELLBLOCK_BELOW_INIT";
-
-/// An engine's helpers become orphans on purpose, and it waits until they are gone. So somebody must reap them: the
-/// lab's PID 1 does nothing else, and the test starts itself once more, as its child.
-fn below_an_init(work: impl FnOnce()) {
-    if std::env::var_os(BELOW_INIT).is_some() {
-        return work();
-    }
-    let mut again = Command::new(std::env::current_exe().expect("/proc is there"));
-    again.args(std::env::args_os().skip(1)).env(BELOW_INIT, "1");
-    let mut child = again.spawn().expect("it is this test");
-    let own = Pid::from_raw(child.id() as i32);
-    let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-    while let Some(orphan) = waitid(Id::All, peek).expect("a child is left").pid().filter(|pid| *pid != own) {
-        waitpid(orphan, None).expect("it has ended");
-    }
-    assert!(child.wait().expect("it is our child").success(), "it says above what failed");
 }
 
 /// Takes an engine through its list, with each runtime that is there.

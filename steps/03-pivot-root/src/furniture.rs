@@ -135,7 +135,7 @@ pub fn prepare(root: Fd, binds: Vec<Fd>, furniture: &Furniture) -> Result<Custom
     for asked in &furniture.mounts {
         let made = match &asked.what {
             What::New { .. } => asked.make_new(),
-            What::Bind { .. } => asked.adapt(binds.next().context("a source is missing")?),
+            What::Bind { .. } => binds.next().context("a source is missing").and_then(|source| asked.take(source)),
         };
         mounts.push(made.with_context(|| format!("cannot make the mount for {}", asked.place))?);
     }
@@ -149,6 +149,15 @@ pub fn prepare(root: Fd, binds: Vec<Fd>, furniture: &Furniture) -> Result<Custom
 }
 
 impl Mount {
+    /// A tree of the host's. On /proc it must be the kernel's own: labels and settings are written there (CVE-2019-16884).
+    fn take(&self, source: Fd) -> Result<Fd> {
+        if self.place.is("proc") && !mount::is_procfs(&source)? {
+            let text = "nothing but proc can be mounted on /proc";
+            return Err(Failure::new(text).hint("\"type\": \"proc\"").into());
+        }
+        self.adapt(source)
+    }
+
     fn make_new(&self) -> Result<Fd> {
         let What::New { kind, source, options } = &self.what else { unreachable!("the caller has looked") };
         purpose("a new file system, as the configuration asks for");
@@ -274,6 +283,7 @@ impl Custom<'_> {
         self.root.close_root()
     }
 
+    // ANCHOR: place
     fn place(&self, made: &Fd, asked: &Mount) -> Result<()> {
         let root = &self.root.mount;
         let before = asked.place.find(root)?;
@@ -289,6 +299,7 @@ impl Custom<'_> {
         Ok(mount::move_mount(made, &target)
             .hint_on(Errno::EINVAL, "a directory goes onto a directory, a file onto a file")?)
     }
+    // ANCHOR_END: place
 
     fn make_devices(&self) -> Result<()> {
         let mask = mount::clear_umask();

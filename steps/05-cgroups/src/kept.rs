@@ -90,6 +90,25 @@ impl Kept {
         self.legacy.iter().try_for_each(|directory| cgroup::write(directory, "tasks", "0"))
     }
 
+    /// The same in two halves, for who loses sight of the trees in between: the files to write to,
+    ///
+    /// # Errors
+    /// The group is gone.
+    pub fn doors(&self) -> Result<Vec<Fd>, Failure> {
+        self.legacy.iter().map(|directory| cgroup::open_tasks(directory)).collect()
+    }
+
+    /// and the writing.
+    ///
+    /// # Errors
+    /// The group is gone, or takes nobody in.
+    pub fn join_by(doors: &[Fd]) -> Result<(), Failure> {
+        if !doors.is_empty() {
+            purpose("into the group, in each tree of v1");
+        }
+        doors.iter().try_for_each(|door| kernel::sys::clone::write_all(door, b"0"))
+    }
+
     /// A group inside this one, which somebody in the container has made: `exec --cgroup`.
     ///
     /// # Errors
@@ -136,13 +155,13 @@ impl Kept {
     /// EBUSY: processes are in it, and stay.
     pub fn remove(&self) -> Result<()> {
         purpose("the group goes");
-        for directory in self.all() {
-            members::remove_group(directory)?;
-        }
+        // One that cannot be removed keeps none of the others, and is tried a second time: nobody else would.
+        let failed: Vec<&Path> = self.all().filter(|directory| members::remove_group(directory).is_err()).collect();
+        let again = failed.into_iter().map(members::remove_group).collect::<Vec<Result<()>>>();
         for parent in &self.parents {
             let _ = fs::remove_dir(parent); // unless another group is in it
         }
-        Ok(())
+        again.into_iter().collect()
     }
 }
 

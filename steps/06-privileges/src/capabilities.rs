@@ -99,8 +99,8 @@ impl Set {
     }
 
     /// What this process can hand on at all.
-    pub fn to_be_had() -> Set {
-        Set(privilege::bounding_set())
+    pub fn to_be_had() -> Result<Set, Failure> {
+        privilege::bounding_set().map(Set)
     }
 
     /// Both.
@@ -162,8 +162,8 @@ impl Capabilities {
     /// still held.
     pub fn bound(&self) -> Result<()> {
         purpose("what no program in here can ever have, whoever starts it");
-        let dropped = Set::to_be_had().without(self.bounding);
-        privilege::drop_from_bounding_set(dropped.0).context("cannot take capabilities out of the bounding set")
+        let dropped = !self.bounding.0; // newer ones, too, which our table does not know
+        privilege::drop_from_bounding_set(dropped).context("cannot take capabilities out of the bounding set")
     }
 
     /// Sets the other four.

@@ -77,11 +77,6 @@ pub struct Privileges {
 }
 
 impl PrivilegeOptions {
-    /// Whether the caller's session keyring is to be kept.
-    pub fn keep_keyring(&self) -> bool {
-        self.no_new_keyring
-    }
-
     /// Refuses what cannot work, before anything is made.
     ///
     /// # Errors
@@ -127,7 +122,7 @@ impl PrivilegeOptions {
         };
         let (added, dropped) = (one_by_one("--cap-add", &self.cap_add)?, one_by_one("--cap-drop", &self.cap_drop)?);
         // In a user namespace of its own the cell's root has them all, to begin with.
-        let to_be_had = if self.userns == "host" { Set::to_be_had() } else { Set::known() };
+        let to_be_had = if self.userns == "host" { Set::to_be_had()? } else { Set::known() };
         if let Some(missing) = added.without(to_be_had).names().first() {
             let text = format!("--cap-add {missing}: this process does not have it itself");
             return Err(Failure::new(text).hint("grep CapBnd /proc/self/status; capsh --decode=...").into());

@@ -27,6 +27,7 @@ pub fn run(moment: &str, hooks: &[Hook], state: &State) -> Result<()> {
     Ok(())
 }
 
+// ANCHOR: run
 fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     let mut command = Command::new(&hook.path);
     command.env_clear().envs(hook.env.iter().filter_map(|variable| variable.split_once('=')));
@@ -47,6 +48,7 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
     Err(Failure::new(format!("it failed ({}): {said}", output.status)).into())
 }
+// ANCHOR_END: run
 
 fn end_in_time(child: &mut Child, seconds: i64) -> Result<()> {
     let process = namespace::open_process(child.id() as i32)?;

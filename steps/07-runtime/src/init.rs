@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use cgroups::Kept;
 use kernel::sys::clone::{self, CloneFlags};
 use kernel::sys::mount::{self, Depth, Propagation};
-use kernel::sys::{namespace, netlink, privilege, schedule, socket, terminal};
+use kernel::sys::{namespace, netlink, privilege, process, schedule, socket, terminal};
 use kernel::{Fd, purpose};
 use network::Network;
 use pivot_root::furniture::{self, Custom};
@@ -18,7 +18,7 @@ use privileges::{Hatch, User};
 use crate::plan::{Plan, Task};
 use crate::spec::{Hooks, State};
 use crate::terminal::Outlet;
-use crate::{hooks, listener};
+use crate::{hooks, label, listener};
 
 /// All that the child needs of what its parent has planned and made.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Cell<'a> {
     pub hatch: &'a Hatch,
     /// Where its terminal goes.
     pub outlet: Option<Outlet>,
+    /// So many descriptors of the caller's go on to the command, from 3 on.
+    pub preserved: u32,
     /// It lives on when whoever made it ends.
     pub detached: bool,
     /// Where it waits for `start`; none: it does not wait.
@@ -70,10 +72,11 @@ pub fn run(cell: &Cell) -> Result<Infallible> {
     task.schedule()?;
     schedule_personality(plan)?;
     let command = at_home(task)?;
+    label::confine(task.apparmor.as_deref())?;
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
     command.look_for_program()?;
-    wait_for_start(cell)?;
+    wait_for_start(cell, listener.as_ref())?;
     hooks::run("startContainer", &cell.hooks.start_container, &cell.state)?;
     listener::hand_over(listener, handcuffs.lock()?.or(early), &cell.state)?;
     if plan.small_init { namespaces::become_init(|| chroot::exec(&command)) } else { chroot::exec(&command) }
@@ -204,14 +207,16 @@ pub fn at_home(task: &Task) -> Result<chroot::Command> {
 // ANCHOR: wait
 /// Tells the parent that all is made, and waits at a socket until somebody says start. From then on whoever said so is told
 /// what fails; its end of the connection closes with the exec.
-fn wait_for_start(cell: &Cell) -> Result<()> {
+fn wait_for_start(cell: &Cell, listener: Option<&Fd>) -> Result<()> {
     if cell.detached {
         purpose("all is made: our parent may go, we stay");
         namespace::outlive_parent()?;
     }
     let Some(start) = &cell.start else { return Ok(()) };
-    purpose("wait for start");
+    purpose("wait for start, with nothing open that is not needed: the rest was the parent's");
     namespaces::close_report();
+    let needed: Vec<&Fd> = std::iter::once(start).chain(listener).collect();
+    process::close_all_but(&needed, 3 + cell.preserved)?;
     loop {
         let caller = socket::accept(start)?;
         if clone::read_some(&caller)? > 0 {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cgroups::Kept;
 use kernel::sys::clone::{self, CloneFlags};
-use kernel::sys::{namespace, socket};
+use kernel::sys::{namespace, privilege, socket};
 use kernel::{Failure, Fd, purpose};
 use namespaces::Child;
 use network::Network;
@@ -45,6 +45,8 @@ pub struct Request<'a> {
     pub detached: bool,
     /// Its group is systemd's to make.
     pub systemd: bool,
+    /// So many descriptors of the caller's go on to the command, from 3 on.
+    pub preserved: u32,
     /// It gets no group at all.
     pub no_group: bool,
 }
@@ -157,7 +159,11 @@ impl Drop for Undo<'_> {
 /// The first thing that cannot be removed; the rest is tried all the same.
 pub fn remove(container: &Container, spec: &Spec) -> Result<()> {
     let group = match (&container.record.group, &container.record.group_path) {
-        (Some(group), _) => group.kill_all().and_then(|()| group.wait_until_empty()).and_then(|()| group.remove()),
+        (Some(group), _) => {
+            // If either fails, the removal will tell.
+            let _ = group.kill_all().and_then(|()| group.wait_until_empty());
+            group.remove()
+        }
         // The launch was killed when it had made the group and not yet said so: it is empty, and ours to take.
         (None, Some(path)) => Kept::make(path, &[]).and_then(|group| group.remove()).or(Ok(())),
         (None, None) => Ok(()),
@@ -204,12 +210,17 @@ fn make(
         hatch: &hatch,
         outlet,
         detached: request.detached,
+        preserved: request.preserved,
         start,
         network: request.network.as_ref(),
     };
     set_clocks(plan)?;
     join_pid_namespace(plan)?;
     let entrance = group.map(Kept::entrance).transpose()?.flatten();
+    if !plan.new.contains(CloneFlags::CLONE_NEWPID) && privilege::user() == 0 {
+        purpose("others are in the child's pid namespace already: they may not look into it (CVE-2016-9962)");
+        privilege::not_dumpable()?;
+    }
     let child = namespaces::spawn_into(plan.new - plan_time(), entrance.as_ref(), || init::run(&cell))?;
     remember(container, &child)?;
     if let Some(id_maps) = &plan.id_maps {

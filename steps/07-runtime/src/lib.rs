@@ -20,6 +20,7 @@ pub mod features;
 pub mod foreground;
 pub mod hooks;
 pub mod init;
+pub mod label;
 pub mod launch;
 pub mod listener;
 pub mod log;

@@ -17,6 +17,7 @@ pub fn is_needed_for(words: impl Iterator<Item = std::ffi::OsString>) -> bool {
     words.into_iter().any(|word| ["create", "run", "exec"].iter().any(|verb| word == *verb))
 }
 
+// ANCHOR: seal
 /// Goes on as a sealed copy of ourselves, unless we are one: the same arguments, the same environment.
 pub fn go_on_sealed() -> Result<()> {
     purpose("our own file must be out of the container's reach: go on as a copy that nobody can change");
@@ -34,6 +35,7 @@ pub fn go_on_sealed() -> Result<()> {
     });
     Err(seal::exec_descriptor(&copy, &arguments, &variables.collect::<Vec<_>>()).into())
 }
+// ANCHOR_END: seal
 
 fn c_string(bytes: Vec<u8>) -> CString {
     CString::new(bytes).expect("it has come from the kernel as one")

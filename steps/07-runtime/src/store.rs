@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cgroups::Kept;
+pub use kernel::sys::lock::Lock;
 use kernel::sys::{namespace, socket};
-use kernel::{Errno, Failure, Fd};
-use nix::fcntl::{Flock, FlockArg};
+use kernel::{Failure, Fd};
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{self, Spec, State, Status};
@@ -29,6 +29,7 @@ const CONFIG: &str = "config.json";
 /// The socket at which a created container waits.
 pub const START: &str = "start";
 
+// ANCHOR: record
 /// What is known of a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
@@ -55,6 +56,7 @@ pub struct Record {
     /// The systemd scope that the group is, if systemd made it.
     pub scope: Option<String>,
 }
+// ANCHOR_END: record
 
 /// All containers of one `--root`.
 #[derive(Debug, Clone)]
@@ -70,9 +72,6 @@ pub struct Container {
     pub record: Record,
 }
 
-/// A container that nobody else changes meanwhile.
-pub type Lock = Flock<File>;
-
 /// The text that callers look for.
 fn does_not_exist(id: &str) -> Failure {
     Failure::new(format!("container {id:?}: container does not exist")).hint("cellblock list shows those that do")
@@ -84,6 +83,7 @@ impl Store {
         Store { root: root.to_owned() }
     }
 
+    // ANCHOR: reserve
     /// Reserves a name: the first thing that a launch makes.
     ///
     /// # Errors
@@ -102,6 +102,7 @@ impl Store {
         }
         Ok(Claim { directory: Some(directory) })
     }
+    // ANCHOR_END: reserve
 
     /// A container by its id.
     ///
@@ -168,9 +169,8 @@ impl Drop for Claim {
 impl Container {
     /// Waits until nobody else changes it.
     pub fn lock(&self) -> Result<Lock> {
-        let refused = |errno| Failure::call(format_args!("flock({:?})", self.directory), errno);
         let file = File::open(&self.directory).map_err(|_| does_not_exist(&self.record.id))?;
-        Ok(Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| refused(errno))?)
+        Ok(Lock::wait(file)?)
     }
 
     /// Remembers what is known now.
@@ -188,9 +188,9 @@ impl Container {
         Ok(kernel::sys::mount::open_path(&self.directory, "container")?)
     }
 
-    /// Forgets it.
+    /// Forgets it. What cannot be removed at once is tried a second time: nobody else would.
     pub fn remove(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.directory) {
+        match fs::remove_dir_all(&self.directory).or_else(|_| fs::remove_dir_all(&self.directory)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(error).with_context(|| format!("cannot remove {}", self.directory.display()))
             }
@@ -203,6 +203,7 @@ impl Container {
         let _ = fs::remove_file(self.directory.join(START));
     }
 
+    // ANCHOR: status
     /// Where it is in its life, now.
     pub fn status(&self) -> Status {
         match self.record.pid {
@@ -221,6 +222,7 @@ impl Container {
             _ => Status::Stopped,
         }
     }
+    // ANCHOR_END: status
 
     /// Whether somebody listens at its socket. A `start` that was killed may have left the file.
     fn waits_for_start(&self) -> bool {
@@ -230,8 +232,7 @@ impl Container {
 
     /// Whether the command that makes it still has its lock.
     fn is_being_made(&self) -> bool {
-        let Ok(file) = File::open(&self.directory) else { return false };
-        Flock::lock(file, FlockArg::LockSharedNonblock).is_err_and(|(_, errno)| errno == Errno::EWOULDBLOCK)
+        File::open(&self.directory).is_ok_and(|file| Lock::is_held(&file))
     }
 
     /// Its first process, held by a descriptor.

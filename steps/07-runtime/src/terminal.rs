@@ -44,6 +44,7 @@ impl Outlet {
     }
 }
 
+// ANCHOR: take
 /// Makes a terminal in the container that is rooted at `root`, hands its master out, and makes the other end standard
 /// input, output and error. For the container's first process it is /dev/console, too.
 ///
@@ -67,6 +68,7 @@ pub fn take(root: &Fd, outlet: &Outlet, size: Size, console: bool) -> Result<()>
     terminal::control(&slave)?;
     Ok(terminal::become_standard(&slave)?)
 }
+// ANCHOR_END: take
 
 /// Refuses a terminal without anybody to sit at it, and the reverse.
 pub fn check(wanted: bool, socket: Option<&Path>, detached: bool) -> Result<(), Failure> {

@@ -132,7 +132,7 @@ fn run_inside(world: World, test: &str, body: impl FnOnce(&Lab)) {
 }
 
 /// Everything that tests run is built once per test binary: the launchers, the inmate, the root filesystem.
-fn build_once() {
+pub fn build_once() {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| {
         if std::env::var_os("CELLBLOCK_PREBUILT").is_some() {
@@ -207,7 +207,7 @@ fn start_inside(world: World, test: &str) -> Command {
     let exe = std::env::current_exe().expect("/proc is there");
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", PATIENCE, "sh", "-ec", &script, "lab"]).arg(exe);
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]);
+    command.args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"]);
     command
         .env("RUST_BACKTRACE", "0")
         .env(INSIDE, test)

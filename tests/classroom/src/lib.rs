@@ -15,6 +15,7 @@ pub mod attacks;
 pub mod delegate;
 pub mod every_step;
 pub mod groups;
+pub mod init;
 pub mod lab;
 pub mod run;
 pub mod runtimes;

@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 /// So much is asked of the kernel at a time, in bytes.
 const CHUNK: usize = 1 << 20;
 
-/// Every piece begins at a multiple of this, as with malloc: there is code that reads numbers and headers out of bytes, and
-/// relies on it (nix, from the control messages of a socket).
-const ALIGN: usize = 16;
+/// As malloc's (man 3 malloc): some code takes bytes and puts larger things into them.
+const ALIGNMENT: usize = 16;
 
 /// The allocator: `#[global_allocator] static MEMORY: Arena = Arena::new();`
 #[derive(Debug)]
@@ -42,7 +41,7 @@ impl Arena {
 
     /// Takes from the front; 0 if there is no more memory.
     fn take(&self, layout: Layout) -> usize {
-        let align = layout.align().max(ALIGN);
+        let align = layout.align().max(ALIGNMENT);
         let start = self.next.load(Ordering::Relaxed).next_multiple_of(align);
         let Some(end) = start.checked_add(layout.size()) else { return 0 };
         if start != 0 && end <= self.end.load(Ordering::Relaxed) {
@@ -117,7 +116,7 @@ mod tests {
         for (size, align) in [(1, 1), (8, 8), (3, 1), (64, 64), (CHUNK * 2, 4096), (5, 2), (0, 1)] {
             // SAFETY: the layout is a valid one.
             let piece = unsafe { arena.alloc(Layout::from_size_align(size, align).unwrap()) } as usize;
-            assert!(piece != 0 && piece % align == 0 && piece % ALIGN == 0);
+            assert!(piece != 0 && piece % align == 0);
             assert!(taken.iter().all(|(start, length)| piece + size <= *start || start + length <= piece));
             taken.push((piece, size));
         }

@@ -40,6 +40,13 @@ pub fn open_group(group: &Path, label: &'static str) -> Result<Fd, Failure> {
     call(format_args!("open({group:?}, DIRECTORY)"), result.map(|fd| Fd::new(fd, label)))
 }
 
+/// The file by which a thread enters a group of v1, open for writing.
+pub fn open_tasks(group: &Path) -> Result<Fd, Failure> {
+    let path = group.join("tasks");
+    let result = open(&path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
+    call(format_args!("open({path:?}, WRONLY)"), result.map(|fd| Fd::new(fd, "tasks")))
+}
+
 /// Writes a value to a file of a group, in one call.
 pub fn write(group: &Path, file: &str, value: &str) -> Result<(), Failure> {
     super::clone::write_file(&group.join(file).to_string_lossy(), value)

@@ -9,7 +9,7 @@
 //! | [`cgroup`], [`bpf`] | step 5: groups as directories, and a program that guards the devices |
 //! | [`privilege`], [`seccomp`], [`socket`] | step 6: user, capabilities, limits; a filter for calls; descriptors handed over |
 //! | [`seal`], [`terminal`], [`namespace`], [`schedule`] | step 7: a sealed copy of ourselves; terminals; joining namespaces; who runs when |
-//! | [`arena`] | step 7: memory for a program that lives a moment |
+//! | [`arena`], [`lock`] | step 7: memory for a program that lives a moment; files that one waits for |
 //! | [`attack`] | the inmate: calls that only somebody who wants to get out makes |
 //!
 //! Each function makes one call, hands its text to [`crate::explain`], and returns a [`crate::Failure`] that names it.
@@ -26,6 +26,7 @@ pub mod attack;
 pub mod bpf;
 pub mod cgroup;
 pub mod clone;
+pub mod lock;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

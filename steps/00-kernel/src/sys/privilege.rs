@@ -48,18 +48,29 @@ pub fn capabilities() -> Result<Sets, Failure> {
 }
 
 /// Which capabilities any later program can have at all: the bounding set (man 2 PR_CAPBSET_READ).
-pub fn bounding_set() -> u64 {
-    // SAFETY: takes numbers only; a number that the kernel does not know answers EINVAL.
-    let read = |number: u32| unsafe { libc::prctl(libc::PR_CAPBSET_READ, number, 0, 0, 0) };
-    let known = (0..64).map(|number| (number, read(number))).take_while(|(_, held)| *held >= 0);
-    known.filter(|(_, held)| *held == 1).fold(0, |set, (number, _)| set | 1 << number)
+pub fn bounding_set() -> Result<u64, Failure> {
+    let mut set = 0;
+    for number in 0..64 {
+        // SAFETY: takes numbers only.
+        match Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_READ, number, 0, 0, 0) }) {
+            Ok(held) => set |= (held as u64) << number,
+            Err(Errno::EINVAL) => break, // this kernel knows no more
+            Err(errno) => return Err(Failure::call(format_args!("prctl(CAPBSET_READ, {number})"), errno)),
+        }
+    }
+    Ok(set)
 }
 
 /// Takes capabilities out of the bounding set, for ever (man 2 PR_CAPBSET_DROP). Needs CAP_SETPCAP.
 pub fn drop_from_bounding_set(dropped: u64) -> Result<(), Failure> {
+    // The first 41 are older than the oldest kernel on which this can run; of later ones it may not know all.
+    const OLD: u32 = 41;
     let drop = |number: u32| {
         // SAFETY: takes numbers only.
-        Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) }).map(drop)
+        match Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) }) {
+            Err(Errno::EINVAL) if number >= OLD => Ok(()),
+            result => result.map(drop),
+        }
     };
     let result = (0..64).filter(|number| dropped >> number & 1 == 1).try_for_each(drop);
     call(format_args!("prctl(CAPBSET_DROP, {dropped:#x})"), result)

@@ -34,6 +34,26 @@ pub fn close_from(first: u32) -> Result<(), Failure> {
 }
 // ANCHOR_END: close_range
 
+/// Closes every descriptor from `first` on but these (man 2 close_range). For a process that goes on to wait and to exec:
+/// whoever still owns one of the others must never use it.
+pub fn close_all_but(kept: &[&super::Fd], first: u32) -> Result<(), Failure> {
+    let mut numbers: Vec<u32> = kept.iter().map(|fd| fd.raw() as u32).collect();
+    numbers.sort_unstable();
+    let close = |from: u32, to: u32| {
+        // SAFETY: takes three numbers and touches no memory; nobody uses what it closes any more.
+        let result = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
+        call(format_args!("close_range(<all but what is needed>)"), Errno::result(result).map(drop))
+    };
+    let mut next = first;
+    for number in numbers.into_iter().filter(|number| *number >= first) {
+        if number > next {
+            close(next, number - 1)?;
+        }
+        next = number + 1;
+    }
+    close(next, u32::MAX)
+}
+
 /// Gives every signal its default action, and blocks none (man 7 signal).
 ///
 /// Both survive an exec, and Rust starts each program with SIGPIPE ignored: without this, `yes | head` in the

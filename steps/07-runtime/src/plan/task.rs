@@ -31,6 +31,8 @@ pub struct Task {
     pub oom_score_adj: Option<i64>,
     scheduling: Option<Scheduling>,
     io_priority: Option<(i32, i32)>,
+    /// The AppArmor profile that confines it.
+    pub apparmor: Option<String>,
     /// On which processors it runs; for `exec` only.
     pub processors: Option<Vec<usize>>,
 }
@@ -42,7 +44,7 @@ impl Task {
     /// # Errors
     /// A capability, limit or filter that is none.
     pub fn new(place: &str, process: &Process, seccomp: Option<&Profile>, has_users: bool) -> Result<Task> {
-        let to_be_had = if has_users { Set::known() } else { Set::to_be_had() };
+        let to_be_had = if has_users { Set::known() } else { Set::to_be_had()? };
         let capabilities = capabilities(place, process.capabilities.as_ref(), to_be_had);
         let limit = |(index, limit): (usize, &spec::Rlimit)| {
             Rlimit::new(&limit.kind, limit.soft, limit.hard).with_context(|| format!("{place}.rlimits[{index}]"))
@@ -64,6 +66,7 @@ impl Task {
             oom_score_adj: process.oom_score_adj,
             scheduling: process.scheduler.as_ref().map(scheduling),
             io_priority: process.io_priority.as_ref().map(io_priority),
+            apparmor: process.apparmor_profile.clone(),
             processors: affinity(place, process)?,
         })
     }

@@ -16,7 +16,7 @@ use crate::plan::{self, Task};
 use crate::spec::{self, NamespaceKind, Process, Spec, State, Status};
 use crate::store::Container;
 use crate::terminal::Outlet;
-use crate::{foreground, init, launch, listener};
+use crate::{foreground, init, label, launch, listener};
 
 /// Run one command more in a container
 #[derive(clap::Args, Debug)]
@@ -84,7 +84,8 @@ pub struct Exec {
 /// All that the child needs.
 struct Visit<'a> {
     task: &'a Task,
-    group: Option<&'a Kept>,
+    /// What it enters the container's group by.
+    doors: Vec<Fd>,
     /// The container's first process: its namespaces are joined.
     init: &'a Fd,
     namespaces: CloneFlags,
@@ -165,10 +166,15 @@ impl Exec {
             namespace::join(init, CloneFlags::CLONE_NEWPID)?;
         }
         let namespaces = namespaces - CloneFlags::CLONE_NEWPID;
+        shut(task)?;
         let (detached, state) = (self.detach, container.state(Status::Running));
-        let visit = Visit { task, group, init, namespaces, outlet, detached, state };
+        let doors = group.map(Kept::doors).transpose()?.unwrap_or_default();
+        let visit = Visit { task, doors, init, namespaces, outlet, detached, state };
         let entrance = group.map(Kept::entrance).transpose()?.flatten();
-        let child = namespaces::spawn_into(CloneFlags::empty(), entrance.as_ref(), || enter(&visit))?;
+        let inside = Inside::enter(init, namespaces)?;
+        let child = namespaces::spawn_into(CloneFlags::empty(), entrance.as_ref(), || enter(&visit));
+        inside.map_or(Ok(()), Inside::leave)?; // also when there is no child: the log is the host's
+        let child = child?;
         task.raise_limits(child.pid())?;
         child.open_gate()?;
         child.read_report()?;
@@ -197,15 +203,47 @@ fn user_and_group(text: &str) -> Result<(u32, u32), Failure> {
     })
 }
 
+/// We stand in the container's mounts for a moment, so that the child is born there: whoever may trace processes in the
+/// container looks through /proc/PID/root of each, and must never find the host's.
+struct Inside {
+    mounts: Fd,
+    workdir: Fd,
+}
+
+impl Inside {
+    /// Goes in. Only root can, and only from an ordinary user's container could nobody look: there its root traces nobody
+    /// of the host's.
+    fn enter(init: &Fd, namespaces: CloneFlags) -> Result<Option<Inside>> {
+        if privilege::user() != 0 || !namespaces.contains(CloneFlags::CLONE_NEWNS) {
+            return Ok(None);
+        }
+        purpose("the child is born with the container's root: nobody in there may find the host's through it");
+        let mounts = namespace::open(std::path::Path::new("/proc/self/ns/mnt"))?;
+        let workdir = mount::open_path(std::path::Path::new("."), "working directory")?;
+        namespace::join(init, CloneFlags::CLONE_NEWNS).context("cannot join the container's mounts")?;
+        Ok(Some(Inside { mounts, workdir }))
+    }
+
+    /// Comes out again.
+    fn leave(self) -> Result<()> {
+        namespace::join(&self.mounts, CloneFlags::CLONE_NEWNS)?;
+        Ok(mount::fchdir(&self.workdir)?)
+    }
+}
+
+/// From its birth on the child can be seen in the container: so it is born shut. What is written by its own /proc is written
+/// before.
+fn shut(task: &Task) -> Result<()> {
+    init::write_oom_score(task)?;
+    purpose("nobody in there may look into the child before it is the command (CVE-2016-9962)");
+    Ok(privilege::not_dumpable()?)
+}
+
+// ANCHOR: enter
 /// The child's list of calls.
 fn enter(visit: &Visit) -> Result<Infallible> {
     let task = visit.task;
-    purpose("nobody in there may look into this process before it is the command (CVE-2016-9962)");
-    init::write_oom_score(task)?;
-    privilege::not_dumpable()?;
-    if let Some(group) = visit.group {
-        group.join()?;
-    }
+    Kept::join_by(&visit.doors)?;
     let listener = listener::prepare(task)?;
     purpose("into the container's namespaces, all at once");
     namespace::join(visit.init, visit.namespaces).context("cannot join the container's namespaces")?;
@@ -221,6 +259,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     drop(root);
     task.schedule()?;
     let command = init::at_home(task)?;
+    label::confine(task.apparmor.as_deref())?;
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
     command.look_for_program()?;
@@ -230,6 +269,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     listener::hand_over(listener, handcuffs.lock()?.or(early), &visit.state)?;
     chroot::exec(&command)
 }
+// ANCHOR_END: enter
 
 #[cfg(test)]
 mod tests {

@@ -29,7 +29,7 @@ impl Features {
             },
             systemd: false,
             systemd_user: false,
-            apparmor: false,
+            apparmor: true,
             selinux: false,
             idmap: true,
             net_devices: false,

@@ -19,6 +19,7 @@ pub struct Start {
 }
 
 impl Start {
+    // ANCHOR: start
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let container = context.store.open(&self.id)?;
         let _lock = container.lock()?;
@@ -44,4 +45,5 @@ impl Start {
         }
         Ok(ExitCode::SUCCESS)
     }
+    // ANCHOR_END: start
 }

@@ -3,8 +3,6 @@
 //! One table for the configuration and one for the limits. A row goes when the feature comes; `features` is told from
 //! the same facts.
 
-use std::path::Path;
-
 use kernel::Failure;
 
 use super::refuse;
@@ -20,7 +18,7 @@ struct Row<Part> {
     why: &'static str,
 }
 
-const CONFIGURATION: [Row<Spec>; 5] = [
+const CONFIGURATION: [Row<Spec>; 6] = [
     Row {
         path: "process.apparmorProfile",
         asked: |spec| spec.process.as_ref().is_some_and(|process| needs_apparmor(process.apparmor_profile.as_deref())),
@@ -28,13 +26,18 @@ const CONFIGURATION: [Row<Spec>; 5] = [
     },
     Row {
         path: "process.selinuxLabel",
-        asked: |spec| spec.process.as_ref().is_some_and(|process| process.selinux_label.is_some()) && !has_selinux(),
-        why: "selinux is not enabled on this machine",
+        asked: |spec| spec.process.as_ref().is_some_and(|process| process.selinux_label.is_some()),
+        why: "not supported: cellblock gives no SELinux labels",
     },
     Row {
         path: "linux.mountLabel",
-        asked: |spec| spec.linux.as_ref().is_some_and(|linux| linux.mount_label.is_some()) && !has_selinux(),
-        why: "selinux is not enabled on this machine",
+        asked: |spec| spec.linux.as_ref().is_some_and(|linux| linux.mount_label.is_some()),
+        why: "not supported: cellblock gives no SELinux labels",
+    },
+    Row {
+        path: "linux.netDevices",
+        asked: |spec| spec.linux.as_ref().is_some_and(|linux| !linux.net_devices.is_empty()),
+        why: "not supported: cellblock moves no network devices",
     },
     Row {
         path: "linux.intelRdt",
@@ -121,8 +124,4 @@ pub fn is_done(path: &str) -> bool {
 fn needs_apparmor(profile: Option<&str>) -> bool {
     let enabled = || std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"));
     profile.is_some_and(|profile| profile != "unconfined") && !enabled()
-}
-
-fn has_selinux() -> bool {
-    Path::new("/sys/fs/selinux/enforce").exists()
 }

@@ -1,0 +1,114 @@
+//! Many: alive together, started at once, and come and gone.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+
+use crate::bundle::Bundle;
+use crate::case::{Case, text, wait};
+use crate::sandbox::Sandbox;
+
+/// How to do it.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The runtime.
+    #[arg(long, value_name = "PATH")]
+    pub runtime: PathBuf,
+    /// So many alive together, started one after another; 0 leaves it out.
+    #[arg(long, default_value_t = 1000)]
+    alive: usize,
+    /// So many started at once.
+    #[arg(long, default_value_t = 64)]
+    at_once: usize,
+    /// So many run and gone, one after another.
+    #[arg(long, default_value_t = 10_000)]
+    gone: usize,
+    /// The last start of those alive may cost so many times the first.
+    #[arg(long, default_value_t = 1.3)]
+    at_most: f64,
+}
+
+/// With so many containers; the last number is `at_most`.
+type Stage = fn(&Case, usize, f64) -> Result<()>;
+
+/// All three; nothing may be left of any.
+pub fn run(sandbox: &Sandbox, options: &Options) -> Result<()> {
+    let stages: [(usize, Stage); 3] = [(options.alive, alive), (options.at_once, at_once), (options.gone, gone)];
+    for (count, stage) in stages.into_iter().filter(|(count, _)| *count > 0) {
+        let case = Case::new(sandbox);
+        let before = case.trace();
+        let result = stage(&case, count, options.at_most);
+        let left = case.left_since(&before);
+        case.clear();
+        result?;
+        ensure!(left.is_empty(), "{} things are left: {}", left.len(), left[0]);
+    }
+    Ok(())
+}
+
+/// Bundles that share one root filesystem, each with a cgroup of its own; their ids.
+fn bundles(case: &Case, count: usize, args: &[&str]) -> Vec<(String, PathBuf)> {
+    let mut first = case.bundle();
+    let rootfs = text(&first.rootfs("/"));
+    first.args(args).set("/root/path", rootfs);
+    let place = |_| {
+        let folder = case.folder.join(case.name("light"));
+        std::fs::create_dir(&folder).expect("the sandbox is ours");
+        let mut bundle = Bundle { folder, config: first.config.clone() };
+        (case.place(&mut bundle), bundle.folder)
+    };
+    (0..count).map(place).collect()
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+fn alive(case: &Case, count: usize, at_most: f64) -> Result<()> {
+    let bundles = bundles(case, count, &["sleep", "600"]);
+    let mut times = Vec::new();
+    for (id, folder) in &bundles {
+        let begin = Instant::now();
+        let output = case.call(&["run", "--detach", "--bundle", &text(folder), id]);
+        times.push(begin.elapsed().as_secs_f64() * 1000.0);
+        ensure!(output.code == 0, "number {} does not start: {}", times.len(), output.line());
+    }
+    let tenth = (count / 10).max(1);
+    let (first, last) = (median(times[..tenth].to_vec()), median(times[count - tenth..].to_vec()));
+    println!("{count} alive: a start costs {first:.1} ms at first, {last:.1} ms at last, {:.2} times", last / first);
+    for (id, _) in &bundles {
+        let output = case.call(&["delete", "--force", id]);
+        ensure!(output.code == 0, "{id} cannot be deleted: {}", output.line());
+    }
+    ensure!(last / first <= at_most, "the last start costs {:.2} times the first", last / first);
+    Ok(())
+}
+
+fn at_once(case: &Case, count: usize, _: f64) -> Result<()> {
+    let bundles = bundles(case, count, &["true"]);
+    let begin = Instant::now();
+    let run = |(id, folder): &(String, PathBuf)| {
+        case.start(case.command(&["run", "--bundle", &text(folder), id]), &case.folder.join(format!("{id}.output")))
+    };
+    let mut children: Vec<_> = bundles.iter().map(run).collect();
+    let ended = children.iter_mut().map(wait).filter(|code| *code == 0).count();
+    println!("{count} at once: {ended} end well, in {:.0} ms", begin.elapsed().as_secs_f64() * 1000.0);
+    ensure!(ended == count, "{} of {count} fail", count - ended);
+    Ok(())
+}
+
+fn gone(case: &Case, count: usize, _: f64) -> Result<()> {
+    let (id, folder) = bundles(case, 1, &["true"]).remove(0);
+    let descriptors = || std::fs::read_dir("/proc/self/fd").map(Iterator::count).unwrap_or_default();
+    let before = descriptors();
+    let begin = Instant::now();
+    for number in 1..=count {
+        let output = case.call(&["run", "--bundle", &text(&folder), &id]);
+        ensure!(output.code == 0, "number {number} fails: {}", output.line());
+    }
+    println!("{count} run and gone: {:.1} ms each", begin.elapsed().as_secs_f64() * 1000.0 / count as f64);
+    ensure!(descriptors() == before, "descriptors are left open");
+    Ok(())
+}
