@@ -14,7 +14,7 @@ use crate::{foreground, hooks, log};
 
 /// Make a container, run its command, and remove it when that has ended
 #[derive(clap::Args, Debug)]
-#[command(override_usage = super::usage::OF_RUN)]
+#[command(override_usage = super::usage::OF_RUN, after_help = super::usage::MORE)]
 pub struct Run {
     #[command(flatten)]
     bundle: OfBundle,

@@ -16,7 +16,7 @@ use crate::spec;
 
 /// Write a config.json to begin with
 #[derive(clap::Args, Debug)]
-#[command(override_usage = super::usage::OF_SPEC)]
+#[command(override_usage = super::usage::OF_SPEC, after_help = super::usage::MORE)]
 pub struct WriteSpec {
     #[command(flatten)]
     place: Place,

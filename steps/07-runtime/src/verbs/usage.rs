@@ -10,11 +10,14 @@ use super::{General, Options, Verb, run, spec};
 
 /// Both usages of `run`.
 pub(super) const OF_RUN: &str = "cellblock run [OPTIONS] ID
-       cellblock run --rootfs DIR [OPTIONS] [COMMAND]...  (--rootfs DIR --help lists what there is more)";
+       cellblock run --rootfs DIR [OPTIONS] [COMMAND]...";
 
 /// Both usages of `spec`.
 pub(super) const OF_SPEC: &str = "cellblock spec [OPTIONS]
-       cellblock spec --rootfs DIR [OPTIONS] [COMMAND]...  (--rootfs DIR --help lists what there is more)";
+       cellblock spec --rootfs DIR [OPTIONS] [COMMAND]...";
+
+/// Below the help of the first.
+pub(super) const MORE: &str = "With --rootfs DIR, it takes the options of all lessons: --rootfs DIR --help lists them.";
 
 /// What can be typed with `--rootfs`.
 #[derive(Parser, Debug)]
@@ -65,6 +68,7 @@ pub fn whole() -> clap::Command {
     with_rootfs.get_subcommands().fold(definition::<Options>(), |all, more| {
         all.mut_subcommand(more.get_name(), |verb| {
             let known: Vec<clap::Id> = verb.get_arguments().map(|word| word.get_id().clone()).collect();
+            let verb = verb.after_help(None::<&str>);
             verb.args(more.get_arguments().filter(|word| !known.contains(word.get_id())).cloned())
         })
     })
