@@ -63,16 +63,6 @@ impl CommandOptions {
         self.command == [word]
     }
 
-    /// What is typed last: the command with its arguments. For step 7, without `--rootfs`, it is a container's name.
-    pub fn words(&self) -> &[OsString] {
-        &self.command
-    }
-
-    /// Whether a root filesystem was named.
-    pub fn has_rootfs(&self) -> bool {
-        self.rootfs.is_some()
-    }
-
     // ANCHOR: check
     /// Refuses what cannot work, before anything is made.
     ///

@@ -335,7 +335,7 @@ pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Resul
     let mut removed = Vec::new();
     for entry in fs::read_dir(first).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let cell = name.starts_with("cell-").then(|| entry.path());
+        let cell = is_drawn(&name).then(|| entry.path());
         let Some(file) = cell.and_then(|cell| File::open(cell).ok()) else { continue };
         let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
         purpose("a group whose launcher was killed");
@@ -347,6 +347,12 @@ pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Resul
     Ok(removed)
 }
 // ANCHOR_END: abandoned
+
+/// Whether a launcher has drawn this name by lot. Other groups are step 7's: they outlive their maker, and nobody locks them.
+fn is_drawn(name: &str) -> bool {
+    let number = name.strip_prefix("cell-");
+    number.is_some_and(|number| number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
 
 /// Removes what killed launchers have left below a parent, and the parent if nobody else is in it.
 pub fn prune(limits: &Limits) -> Result<Vec<String>> {

@@ -77,11 +77,6 @@ pub struct Privileges {
 }
 
 impl PrivilegeOptions {
-    /// Whether the caller's session keyring is to be kept.
-    pub fn keep_keyring(&self) -> bool {
-        self.no_new_keyring
-    }
-
     /// Refuses what cannot work, before anything is made.
     ///
     /// # Errors

@@ -55,8 +55,7 @@ impl Lab {
 
     /// What comes of an attack that a command line of one's own makes, with the sentinel outside: verdict and reason.
     pub fn verdict_of(&self, attack: &str, command: Vec<String>) -> String {
-        let words = [vec![native_inmate(), "sentinel".into()], command].concat();
-        let Verdict { word, why } = self.judge(attack, words);
+        let Verdict { word, why } = self.judge(attack, command);
         format!("{word} {why}")
     }
 

@@ -29,7 +29,7 @@ mod resources;
 #[derive(clap::Args, Debug)]
 pub struct PeopleOptions {
     #[command(flatten, next_help_heading = "Without a bundle")]
-    pub(crate) command: CommandOptions,
+    command: CommandOptions,
 
     /// The container's name [default: a name that is free]
     #[arg(long, value_name = "ID")]
@@ -52,7 +52,7 @@ pub struct PeopleOptions {
     #[command(flatten, next_help_heading = "How much of the machine it may use (step 5)")]
     limits: cgroups::LimitOptions,
     #[command(flatten, next_help_heading = "Who it is, and what it may (step 6)")]
-    pub(crate) privileges: privileges::PrivilegeOptions,
+    privileges: privileges::PrivilegeOptions,
 }
 
 /// What was asked for, checked by each lesson.
@@ -102,12 +102,11 @@ impl PeopleOptions {
 }
 
 impl Wishes<'_> {
-    /// Takes no more than what goes on without us: neither a bridge, which somebody must take down in the end, nor a
-    /// terminal, at which somebody must sit. What was asked for in so many words is refused.
+    /// Takes no network where a bridge would be the default, and cannot be had.
     ///
     /// # Errors
-    /// `why` a bridge cannot be had.
-    pub fn without_us(&mut self, why: &str) -> Result<()> {
+    /// A bridge was asked for in so many words; `why` says what keeps it away.
+    pub fn without_bridge(&mut self, why: &str) -> Result<()> {
         if self.options.network.asks_for_bridge() {
             return Err(Failure::new(format!("--net bridge: {why}")).hint("--net none, or --net host").into());
         }
@@ -118,14 +117,9 @@ impl Wishes<'_> {
         Ok(())
     }
 
-    /// Nobody sits at a terminal, unless one was asked for.
-    pub fn without_terminal(&mut self) {
-        self.terminal = self.options.tty;
-    }
-
-    /// Whoever takes its terminal wants one.
-    pub fn with_terminal(&mut self) {
-        self.terminal = true;
+    /// Somebody else takes its terminal, so it has one; or nobody will sit at one, so it has none unless it was asked for.
+    pub fn seat_somebody(&mut self, is_somebody_else: bool, detached: bool) {
+        self.terminal = is_somebody_else || self.options.tty || (self.terminal && !detached);
     }
 
     /// Makes what of the network must be there before the container is, and the bundle that all this is.
@@ -157,9 +151,9 @@ impl Wishes<'_> {
     }
 }
 
-/// As step 5 names its groups.
+/// Not as step 5 names its groups: one whose launcher has ended is removed by the next.
 fn drawn_name() -> Result<String> {
-    Ok(format!("cell-{:08x}", kernel::sys::process::random()?))
+    Ok(format!("inmate-{:08x}", kernel::sys::process::random()?))
 }
 
 /// A word of the command line's as one of a configuration's.

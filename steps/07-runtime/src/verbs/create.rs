@@ -11,24 +11,30 @@ use crate::launch::{self, Request};
 /// Make a container that waits for start
 #[derive(clap::Args, Debug)]
 pub struct Create {
-    /// The container's name
-    id: String,
-
+    #[command(flatten)]
+    bundle: OfBundle,
     #[command(flatten)]
     options: Options,
+}
+
+/// A container that a bundle describes.
+#[derive(clap::Args, Debug)]
+pub(super) struct OfBundle {
+    /// The container's name
+    pub id: String,
+
+    /// The directory with config.json [default: the working directory]
+    #[arg(long, short, value_name = "DIR")]
+    bundle: Option<PathBuf>,
 
     /// Keep the caller's session keyring
     #[arg(long)]
     no_new_keyring: bool,
 }
 
-/// What `create` and `run` have in common.
+/// What `create` and `run` have in common, with a bundle or without.
 #[derive(clap::Args, Debug)]
 pub(super) struct Options {
-    /// The directory with config.json [default: the working directory]
-    #[arg(long, short, value_name = "DIR")]
-    pub bundle: Option<PathBuf>,
-
     /// A socket that takes the master of the container's terminal
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
@@ -46,14 +52,17 @@ pub(super) struct Options {
     pub no_pivot: bool,
 }
 
-impl Options {
-    /// The request that these options make, for what lies in a bundle.
-    pub fn request<'a>(&'a self, id: &'a str, context: &Context) -> Result<Request<'a>> {
-        Ok(Request { bundle: super::bundle(self.bundle.as_deref())?, ..self.request_for(id, context)? })
+impl OfBundle {
+    /// The request that this makes, with the other options.
+    pub fn request<'a>(&'a self, options: &'a Options, context: &Context) -> Result<Request<'a>> {
+        let bundle = super::bundle(self.bundle.as_deref())?;
+        Ok(Request { bundle, no_new_keyring: self.no_new_keyring, ..options.request(&self.id, context)? })
     }
+}
 
-    /// The same without a place.
-    pub fn request_for<'a>(&'a self, id: &'a str, context: &Context) -> Result<Request<'a>> {
+impl Options {
+    /// The request that these options make, for whatever container.
+    pub fn request<'a>(&'a self, id: &'a str, context: &Context) -> Result<Request<'a>> {
         if self.no_pivot {
             let text = "--no-pivot: a root that was only moved can be climbed out of";
             return Err(kernel::Failure::new(text)
@@ -75,8 +84,7 @@ impl Options {
 impl Create {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         super::close_inherited(self.options.preserve_fds)?;
-        let asked = self.options.request(&self.id, context)?;
-        let request = Request { waits: true, detached: true, no_new_keyring: self.no_new_keyring, ..asked };
+        let request = Request { waits: true, detached: true, ..self.bundle.request(&self.options, context)? };
         let launched = launch::launch(&context.store, request)?;
         launched.child.leave();
         Ok(ExitCode::SUCCESS)

@@ -1,15 +1,14 @@
 //! The verbs: a file for each, with its options and what it does.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
-use chroot::CommandOptions;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use kernel::{Failure, sys};
 
 use crate::log::Log;
-use crate::people;
 use crate::store::Store;
 
 mod create;
@@ -27,11 +26,21 @@ mod start;
 mod state;
 mod unsupported;
 mod update;
+pub mod usage;
 
 /// An OCI runtime, made of the workshop's lessons
 #[derive(Parser, Debug)]
 #[command(name = "cellblock", disable_version_flag = true, arg_required_else_help = true)]
 pub struct Options {
+    #[command(flatten)]
+    general: General,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+/// What stands before the verb.
+#[derive(clap::Args, Debug)]
+struct General {
     #[command(flatten)]
     explain: kernel::ExplainOptions,
 
@@ -66,9 +75,6 @@ pub struct Options {
     /// Print the version
     #[arg(long, short)]
     version: bool,
-
-    #[command(subcommand)]
-    verb: Option<Verb>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -76,6 +82,8 @@ enum Verb {
     Create(create::Create),
     Start(start::Start),
     Run(run::Run),
+    #[command(skip)]
+    RunRootfs(run::RunRootfs),
     Exec(exec::Exec),
     Kill(kill::Kill),
     Delete(delete::Delete),
@@ -87,6 +95,8 @@ enum Verb {
     Update(update::Update),
     Events(events::Events),
     Spec(spec::WriteSpec),
+    #[command(skip)]
+    SpecRootfs(spec::SpecRootfs),
     Features(features::Features),
     Checkpoint(unsupported::Unsupported),
     Restore(unsupported::Unsupported),
@@ -106,15 +116,14 @@ pub struct Context {
 impl Options {
     /// Reads them. A mistake is told in one line, where `--log` says, too; help is printed.
     pub fn parse_or_exit() -> Options {
-        let has_rootfs = std::env::args().any(|word| word == "--rootfs" || word.starts_with("--rootfs="));
-        let read = definition(has_rootfs).try_get_matches().and_then(|words| Options::from_arg_matches(&words));
-        read.unwrap_or_else(|error| {
+        let words: Vec<OsString> = std::env::args_os().collect();
+        usage::read(&words).unwrap_or_else(|error| {
             if !error.use_stderr() {
                 error.exit();
             }
             let text = error.render().to_string();
             let line = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
-            let failure = Failure::new(line.trim_start_matches("error: ")).hint("cellblock --help lists the verbs");
+            let failure = Failure::new(line.trim_start_matches("error: ")).hint(usage::where_to_look(&words));
             Log { file: log_file_among(std::env::args()), json: true }.tell(&failure);
             std::process::exit(failure.exit_code().into())
         })
@@ -122,30 +131,31 @@ impl Options {
 
     /// Where failures are told.
     pub fn log(&self) -> Log {
-        Log { file: self.log.clone(), json: self.log_format == "json" }
+        Log { file: self.general.log.clone(), json: self.general.log_format == "json" }
     }
 
     /// Does what the verb says.
     pub fn run(self) -> Result<ExitCode> {
-        self.explain.begin("parent");
-        if self.version {
+        self.general.explain.begin("parent");
+        if self.general.version {
             print(&format!("cellblock version {}\nspec: {}\n", env!("CARGO_PKG_VERSION"), crate::spec::NEWEST))?;
             return Ok(ExitCode::SUCCESS);
         }
-        if !["text", "json"].contains(&&*self.log_format) {
-            let text = format!("--log-format {}: no such format", self.log_format);
+        if !["text", "json"].contains(&&*self.general.log_format) {
+            let text = format!("--log-format {}: no such format", self.general.log_format);
             return Err(Failure::new(text).hint("text or json").into());
         }
         let context = Context {
-            store: Store::at(&self.root.clone().unwrap_or_else(default_root)),
-            systemd: self.systemd_cgroup || self.cgroup_manager == "systemd",
-            no_groups: self.cgroup_manager == "disabled",
+            store: Store::at(&self.general.root.clone().unwrap_or_else(default_root)),
+            systemd: self.general.systemd_cgroup || self.general.cgroup_manager == "systemd",
+            no_groups: self.general.cgroup_manager == "disabled",
         };
         match self.verb {
             None => Err(Failure::new("no verb was given").hint("cellblock --help lists them").into()),
             Some(Verb::Create(verb)) => verb.run(&context),
             Some(Verb::Start(verb)) => verb.run(&context),
             Some(Verb::Run(verb)) => verb.run(&context),
+            Some(Verb::RunRootfs(verb)) => verb.run(&context),
             Some(Verb::Exec(verb)) => verb.run(&context),
             Some(Verb::Kill(verb)) => verb.run(&context),
             Some(Verb::Delete(verb)) => verb.run(&context),
@@ -157,47 +167,11 @@ impl Options {
             Some(Verb::Update(verb)) => verb.run(&context),
             Some(Verb::Events(verb)) => verb.run(&context),
             Some(Verb::Spec(verb)) => verb.run(&context),
+            Some(Verb::SpecRootfs(verb)) => verb.run(&context),
             Some(Verb::Features(verb)) => verb.run(&context),
             Some(Verb::Checkpoint(verb) | Verb::Restore(verb)) => verb.run(),
         }
     }
-}
-
-/// All that can be typed. `run` and `spec` have two usages: with `--rootfs`, all options of the lessons belong to it, and what
-/// follows is a command with options of its own; without, they mean nothing, and what follows is a container's name.
-pub fn definition(has_rootfs: bool) -> clap::Command {
-    // The launchers of the lessons may find their root filesystem in a variable; here it decides what the words mean.
-    let typed = |verb: clap::Command| verb.mut_arg("rootfs", |rootfs| rootfs.env(None::<&str>));
-    let all = Options::command().mut_arg("explain", |explain| explain.global(true));
-    let all = all.mut_subcommand("run", typed).mut_subcommand("spec", typed);
-    if has_rootfs {
-        return all.mut_subcommand("run", |run| run.mut_arg("bundle", |bundle| bundle.conflicts_with("rootfs")));
-    }
-    let id = |word: clap::Arg| {
-        let word = word.value_name("ID").help("The container's name").default_value(None::<&str>);
-        word.required(true).action(clap::ArgAction::Set).num_args(1).trailing_var_arg(false)
-    };
-    let all = all.mut_subcommand("run", |run| of_rootfs(run, &["command", "no_new_keyring"]).mut_arg("command", id));
-    all.mut_subcommand("spec", |spec| of_rootfs(spec, &[]))
-}
-
-/// Refuses the lessons' options, but for some, where there is no `--rootfs`.
-fn of_rootfs(mut verb: clap::Command, others: &[&str]) -> clap::Command {
-    let lessons = people::PeopleOptions::augment_args(clap::Command::new("lessons"));
-    for option in lessons.get_arguments().map(|option| option.get_id().as_str()) {
-        if option != "rootfs" && !others.contains(&option) {
-            verb = verb.mut_arg(option, |option| option.requires("rootfs"));
-        }
-    }
-    verb
-}
-
-/// The container's name, where no command is expected.
-fn only_word(words: &CommandOptions) -> Result<String> {
-    let id = words.words().first().and_then(|word| word.to_str());
-    Ok(id
-        .map(str::to_owned)
-        .ok_or_else(|| Failure::new("the container's name is no text").hint("letters and digits"))?)
 }
 
 fn default_root() -> PathBuf {

@@ -6,17 +6,39 @@ use anyhow::Result;
 use cgroups::{Kept, Limits};
 
 use super::Context;
+use super::create::{OfBundle, Options};
 use crate::launch::{self, Launched, Request};
+use crate::people::PeopleOptions;
 use crate::spec::Status;
-use crate::{foreground, hooks, log, people};
+use crate::{foreground, hooks, log};
 
 /// Make a container, run its command, and remove it when that has ended
 #[derive(clap::Args, Debug)]
-#[command(override_usage = "cellblock run [OPTIONS] ID\n       cellblock run --rootfs DIR [OPTIONS] [COMMAND]...")]
+#[command(override_usage = super::usage::OF_RUN, after_help = super::usage::MORE)]
 pub struct Run {
     #[command(flatten)]
-    options: super::create::Options,
+    bundle: OfBundle,
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    while_it_runs: WhileItRuns,
+}
 
+/// Make a container of the lessons' options, run its command, and remove it when that has ended
+#[derive(clap::Args, Debug)]
+#[command(override_usage = super::usage::OF_RUN)]
+pub struct RunRootfs {
+    #[command(flatten)]
+    options: Options,
+    #[command(flatten)]
+    while_it_runs: WhileItRuns,
+    #[command(flatten)]
+    people: PeopleOptions,
+}
+
+/// What becomes of the caller, and of the container when it has ended.
+#[derive(clap::Args, Debug)]
+struct WhileItRuns {
     /// Go on without it, as soon as its command runs
     #[arg(long, short)]
     detach: bool,
@@ -28,51 +50,39 @@ pub struct Run {
     /// For callers of runc: orphans are the container's own first process's to reap
     #[arg(long, hide = true)]
     no_subreaper: bool,
-
-    #[command(flatten)]
-    people: people::PeopleOptions,
 }
 
 impl Run {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         super::close_inherited(self.options.preserve_fds)?;
-        if self.people.command.has_rootfs() {
-            return self.run_wishes(context);
-        }
-        let id = super::only_word(&self.people.command)?;
-        let no_new_keyring = self.people.privileges.keep_keyring();
-        let request = Request { no_new_keyring, detached: self.detach, ..self.options.request(&id, context)? };
-        self.launch(context, request, None)
+        let request = Request { detached: self.while_it_runs.detach, ..self.bundle.request(&self.options, context)? };
+        self.while_it_runs.launch(context, request, None)
     }
+}
 
-    /// From the lessons' options.
-    fn run_wishes(&self, context: &Context) -> Result<ExitCode> {
+impl RunRootfs {
+    pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        super::close_inherited(self.options.preserve_fds)?;
         let mut wishes = self.people.check()?;
-        if self.detach {
-            wishes.without_terminal();
-            wishes.without_us(
-                "it must be taken down when the container has ended, and with --detach nobody waits for that",
-            )?;
+        let detached = self.while_it_runs.detach;
+        if detached {
+            const WHY: &str = "who goes on without the container cannot take it down when that has ended";
+            wishes.without_bridge(WHY)?;
         }
-        if self.options.console_socket.is_some() {
-            wishes.with_terminal();
-        }
-        let (id, limits) = (wishes.name.clone(), wishes.limits.clone());
-        let no_new_keyring = !wishes.privileges.new_keyring;
+        wishes.seat_somebody(self.options.console_socket.is_some(), detached);
+        let (id, limits, no_new_keyring) = (wishes.name.clone(), wishes.limits.clone(), !wishes.privileges.new_keyring);
         let (bundle, network) = wishes.prepare()?;
-        let asked = self.options.request_for(&id, context)?;
         let (own, network) = (Some(bundle), Some(network));
-        let code = self.launch(
-            context,
-            Request { own, network, no_new_keyring, detached: self.detach, ..asked },
-            Some(&limits),
-        );
-        if self.detach && code.is_ok() {
+        let request = Request { own, network, no_new_keyring, detached, ..self.options.request(&id, context)? };
+        let code = self.while_it_runs.launch(context, request, Some(&limits))?;
+        if detached {
             super::print(&format!("{id}\n"))?;
         }
-        code
+        Ok(code)
     }
+}
 
+impl WhileItRuns {
     fn launch(&self, context: &Context, request: Request, limits: Option<&Limits>) -> Result<ExitCode> {
         let Launched { container, child, terminal, spec, network, .. } = launch::launch(&context.store, request)?;
         if let Some(asked) = &spec.hooks {

@@ -11,27 +11,60 @@ use kernel::sys::privilege;
 
 use super::Context;
 use crate::bundle::Bundle;
-use crate::{people, spec};
+use crate::people::PeopleOptions;
+use crate::spec;
 
-/// Write a config.json to begin with, or the bundle that a run --rootfs would be
+/// Write a config.json to begin with
 #[derive(clap::Args, Debug)]
-#[command(override_usage = "cellblock spec [OPTIONS]\n       cellblock spec --rootfs DIR [OPTIONS] [COMMAND]...")]
+#[command(override_usage = super::usage::OF_SPEC, after_help = super::usage::MORE)]
 pub struct WriteSpec {
+    #[command(flatten)]
+    place: Place,
+
+    /// For an ordinary user
+    #[arg(long)]
+    rootless: bool,
+}
+
+/// Write the bundle that a run with the lessons' options would be
+#[derive(clap::Args, Debug)]
+#[command(override_usage = super::usage::OF_SPEC)]
+pub struct SpecRootfs {
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    people: PeopleOptions,
+}
+
+/// Where it is written.
+#[derive(clap::Args, Debug)]
+struct Place {
     /// The directory for it [default: the working directory]
     #[arg(long, short, value_name = "DIR")]
     bundle: Option<PathBuf>,
-
-    /// For an ordinary user
-    #[arg(long, conflicts_with = "rootfs")]
-    rootless: bool,
-
-    #[command(flatten)]
-    people: people::PeopleOptions,
 }
 
 impl WriteSpec {
     pub(super) fn run(self, _: &Context) -> Result<ExitCode> {
-        let bundle = if self.people.command.has_rootfs() { self.wished()? } else { self.template() };
+        let (masked, read_only) = pivot_root::closed_paths();
+        let mut template = spec::template(&masked, &read_only);
+        if self.rootless {
+            template = spec::rootless(template, privilege::user(), privilege::group());
+        }
+        self.place.write(&Bundle { spec: template, files: Vec::new(), owner: None })
+    }
+}
+
+impl SpecRootfs {
+    pub(super) fn run(self, _: &Context) -> Result<ExitCode> {
+        let mut wishes = self.people.check()?;
+        wishes.without_bridge("a configuration has no words for it; hooks in it could call somebody who makes one")?;
+        self.place.write(&wishes.prepare()?.0)
+    }
+}
+
+impl Place {
+    fn write(self, bundle: &Bundle) -> Result<ExitCode> {
         let directory = self.bundle.unwrap_or_else(|| PathBuf::from("."));
         let file = directory.join("config.json");
         let refuse = |why: String| {
@@ -42,21 +75,5 @@ impl WriteSpec {
         opened.write_all(bundle.config().as_bytes()).map_err(|error| refuse(error.to_string()))?;
         bundle.write_files(&directory)?;
         Ok(ExitCode::SUCCESS)
-    }
-
-    fn template(&self) -> Bundle {
-        let (masked, read_only) = pivot_root::closed_paths();
-        let mut template = spec::template(&masked, &read_only);
-        if self.rootless {
-            template = spec::rootless(template, privilege::user(), privilege::group());
-        }
-        Bundle { spec: template, files: Vec::new(), owner: None }
-    }
-
-    /// What the lessons' options would be.
-    fn wished(&self) -> Result<Bundle> {
-        let mut wishes = self.people.check()?;
-        wishes.without_us("a configuration has no words for it; hooks in it could call somebody who makes one")?;
-        Ok(wishes.prepare()?.0)
     }
 }
