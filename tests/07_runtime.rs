@@ -302,7 +302,11 @@ fn outline(path: &str, value: &Value, text: &mut String) {
             fields.iter().for_each(|(name, value)| outline(&inside(name), value, text));
         }
         Value::Array(items) if line.len() > WIDTH => {
-            *text += &format!("{path}: {} of them, the first {}\n", items.len(), items[0]);
+            let name = |item: &Value| item.get("destination").or(item.get("type")).unwrap_or(item).to_string();
+            let names: Vec<String> = items.iter().map(|item| name(item).replace('"', "")).collect();
+            const SHOWN: usize = 7;
+            let more = if names.len() > SHOWN { ", ..." } else { "" };
+            *text += &format!("{path}: {} of them: {}{more}\n", names.len(), names[..names.len().min(SHOWN)].join(", "));
         }
         _ => *text += &line,
     }
