@@ -251,7 +251,8 @@ impl Root {
                 .hint_on(Errno::EINVAL, "a directory goes onto a directory, a file onto a file")
                 .with_context(|| format!("cannot mount {place}"))?;
         }
-        proc::mask_paths(&self.mount, &self.null, proc::MASKED.into_iter())?;
+        let null = mount::open_tree(&self.null, Depth::One, "null")?;
+        proc::mask_paths(&self.mount, &null, proc::MASKED.into_iter())?;
         proc::make_read_only(&self.mount, proc::READ_ONLY.into_iter())?;
         self.close_root()
     }

@@ -69,20 +69,26 @@ pub fn sys() -> Result<Planned> {
 // ANCHOR_END: sys
 
 // ANCHOR: mask
-/// Covers what nobody may read: a file with the null device, a directory with an empty one.
+/// Covers what nobody may read: a file with the null device, a directory with an empty one. `null` is a mount of the null
+/// device that has no place yet.
 pub fn mask_paths<'a>(root: &Fd, null: &Fd, paths: impl Iterator<Item = &'a str>) -> Result<()> {
     purpose("cover what nobody in here needs to read");
-    let mut empty: Option<Fd> = None;
+    let (mut null_is_placed, mut empty) = (false, None::<Fd>);
     for path in paths {
         let Some(target) = Place::system(path).find(root)? else { continue };
+        let is_directory = mount::is_directory(&target)?;
+        // Before Linux 6.15 only what has a place can be copied: so the first of each kind is placed, and copied for others.
         let cover = match &empty {
-            _ if !mount::is_directory(&target)? => mount::open_tree(null, Depth::One, "null")?,
+            _ if !is_directory && null_is_placed => mount::open_tree(null, Depth::One, "null")?,
+            _ if !is_directory => null.duplicate()?,
             Some(placed) => mount::open_tree(placed, Depth::One, "empty")?,
             None => file_system(c"tmpfs", &[(c"size", c"4k")], QUIET.and(Attributes::RDONLY), "empty")?,
         };
         mount::move_mount(&cover, &target).with_context(|| format!("cannot mask /{path}"))?;
-        if mount::is_directory(&cover)? {
+        if is_directory {
             empty = Some(cover);
+        } else {
+            null_is_placed = true;
         }
     }
     Ok(())

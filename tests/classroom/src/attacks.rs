@@ -18,7 +18,7 @@ pub struct Column {
 }
 
 /// The columns so far.
-pub const COLUMNS: [Column; 7] = [
+pub const COLUMNS: [Column; 8] = [
     Column { name: "host", options: &[], frugal: false },
     Column { name: "chroot", options: &[], frugal: false },
     Column { name: "namespaces", options: &[], frugal: false },
@@ -26,7 +26,11 @@ pub const COLUMNS: [Column; 7] = [
     Column { name: "network", options: &[], frugal: false },
     Column { name: "cgroups", options: &["--pids", "64", "--memory", "64m"], frugal: false },
     Column { name: "privileges", options: &["--pids", "64", "--memory", "64m"], frugal: true },
+    Column { name: RUNTIME, options: &["--pids", "64", "--memory", "64m"], frugal: true },
 ];
+
+/// Step 7's launcher is a verb of its runtime, which remembers what it has made.
+const RUNTIME: &str = "cellblock";
 
 /// What came of an attack: HELD, ESCAPED or n/a, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,13 +48,20 @@ impl Lab {
         let mut words = Vec::new();
         if column.name != "host" {
             words.push(binary(column.name).display().to_string());
+            if column.name == RUNTIME {
+                let (state, rootfs) = (self.folder.join("state"), &self.rootfs);
+                let run = format!("--root {} run --rootfs {}", state.display(), rootfs.display());
+                words.extend(run.split(' ').map(str::to_owned));
+            }
             let needs_limits = ["fork-bomb", "memory"].contains(&attack);
             if self.world == World::Root || !column.frugal || needs_limits {
                 words.extend(column.options.iter().map(|option| (*option).to_owned()));
             }
         }
         words.extend([inmate, "attack".into(), attack.into()]);
-        self.judge(attack, words)
+        let verdict = self.judge(attack, words);
+        let _ = std::fs::remove_dir(self.folder.join("state"));
+        verdict
     }
 
     /// What comes of an attack that a command line of one's own makes, with the sentinel outside: verdict and reason.
