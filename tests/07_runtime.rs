@@ -29,12 +29,17 @@ struct Desk<'a> {
     parent: String,
 }
 
+/// The lab's folder has a number of its own among all clones on this machine, which share the tree of groups.
+fn own_number(lab: &Lab) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(&fs::metadata(&lab.folder).expect("it is ours"))
+}
+
 impl<'a> Desk<'a> {
     /// The bundle is what `cellblock spec` writes, with a command that sleeps instead of a shell at a terminal.
     fn new(lab: &'a Lab, test: &str) -> Desk<'a> {
         let (bundle, root) = (lab.folder.join("bundle"), lab.folder.join("cellblock"));
         fs::create_dir(&bundle).and_then(|()| symlink(&lab.rootfs, bundle.join("rootfs"))).expect("the lab is ours");
-        let desk = Desk { lab, bundle, root, parent: format!("/cellblock-lab-runtime-{test}") };
+        let desk = Desk { lab, bundle, root, parent: format!("/cellblock-lab-{}-{test}", own_number(lab)) };
         desk.remove_groups(); // what a failed test has left
         desk.succeed(&["spec", "--bundle", "target/bundle"]);
         desk.configure(|config| {
@@ -302,7 +307,12 @@ fn outline(path: &str, value: &Value, text: &mut String) {
             fields.iter().for_each(|(name, value)| outline(&inside(name), value, text));
         }
         Value::Array(items) if line.len() > WIDTH => {
-            *text += &format!("{path}: {} of them, the first {}\n", items.len(), items[0]);
+            let name = |item: &Value| item.get("destination").or(item.get("type")).unwrap_or(item).to_string();
+            let names: Vec<String> = items.iter().map(|item| name(item).replace('"', "")).collect();
+            const SHOWN: usize = 7;
+            let more = if names.len() > SHOWN { ", ..." } else { "" };
+            *text +=
+                &format!("{path}: {} of them: {}{more}\n", names.len(), names[..names.len().min(SHOWN)].join(", "));
         }
         _ => *text += &line,
     }

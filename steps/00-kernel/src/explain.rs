@@ -27,6 +27,15 @@ pub struct ExplainOptions {
 }
 
 impl ExplainOptions {
+    /// Whether it is among these words: for what is done before they are understood (step 7). `verb` may stand among the
+    /// options; behind any other word it could be the command's.
+    pub fn among(words: impl IntoIterator<Item = std::ffi::OsString>, verbs: &[&str]) -> ExplainOptions {
+        let is_ours = |word: &std::ffi::OsString| {
+            word.to_str().is_some_and(|word| word.starts_with('-') || verbs.contains(&word))
+        };
+        ExplainOptions { explain: words.into_iter().skip(1).take_while(is_ours).any(|word| word == "--explain") }
+    }
+
     /// Begins the narration, if it is asked for, in the voice of `who`.
     pub fn begin(self, who: &'static str) {
         let mut narrator = NARRATOR.lock().expect("one thread, no panic inside");

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
 
 fn run(log: &mut Log) -> Result<ExitCode> {
     if own_program::is_needed_for(std::env::args_os()) {
+        kernel::ExplainOptions::among(std::env::args_os(), &own_program::VERBS).begin("parent");
         own_program::go_on_sealed()?;
     }
     let options = Options::parse_or_exit();

@@ -11,10 +11,13 @@ use anyhow::{Context, Result};
 use kernel::purpose;
 use kernel::sys::seal;
 
+/// The verbs that go into a container.
+pub const VERBS: [&str; 3] = ["create", "run", "exec"];
+
 /// Whether these words call for a verb that goes into a container. They are looked at before they are understood: what is
 /// understood twice costs twice.
 pub fn is_needed_for(words: impl Iterator<Item = std::ffi::OsString>) -> bool {
-    words.into_iter().any(|word| ["create", "run", "exec"].iter().any(|verb| word == *verb))
+    words.into_iter().any(|word| VERBS.iter().any(|verb| word == *verb))
 }
 
 // ANCHOR: seal

@@ -116,7 +116,7 @@ mod tests {
         for (size, align) in [(1, 1), (8, 8), (3, 1), (64, 64), (CHUNK * 2, 4096), (5, 2), (0, 1)] {
             // SAFETY: the layout is a valid one.
             let piece = unsafe { arena.alloc(Layout::from_size_align(size, align).unwrap()) } as usize;
-            assert!(piece != 0 && piece % align == 0);
+            assert!(piece != 0 && piece.is_multiple_of(align));
             assert!(taken.iter().all(|(start, length)| piece + size <= *start || start + length <= piece));
             taken.push((piece, size));
         }

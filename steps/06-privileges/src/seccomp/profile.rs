@@ -1,17 +1,19 @@
 //! A seccomp profile as it stands in a file: the form of the OCI runtime specification (config-linux, "Seccomp"), and
 //! what Docker's and podman's own files have besides.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use kernel::{Errno, Failure};
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Words of the specification, each a value. Their text is what the files contain.
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident, $what:literal: $($word:literal => $value:ident,)+) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-        #[serde(try_from = "String", into = "&'static str")]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+        #[serde(into = "&'static str")]
         pub enum $name { $(#[doc = $word] $value,)+ }
 
         impl $name {
@@ -27,6 +29,25 @@ macro_rules! words {
                     $($word => Ok($name::$value),)+
                     _ => Err(format!("unknown {} {word:?}", $what)),
                 }
+            }
+        }
+
+        // Written out, for the parser knows the place of a fault only while it holds the word.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(json: D) -> Result<$name, D::Error> {
+                struct Word;
+                impl Visitor<'_> for Word {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                        f.write_str(concat!("the name of an ", $what))
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, word: &str) -> Result<$name, E> {
+                        $name::try_from(word.to_owned()).map_err(E::custom)
+                    }
+                }
+                json.deserialize_str(Word)
             }
         }
 

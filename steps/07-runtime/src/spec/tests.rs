@@ -239,8 +239,9 @@ fn what_is_not_supported_is_refused_by_name() {
     let unsupported: Value = serde_json::from_str(UNSUPPORTED).unwrap();
     for (pointer, expected) in [
         ("/process/apparmorProfile", "process.apparmorProfile: apparmor is not enabled on this machine"),
-        ("/process/selinuxLabel", "process.selinuxLabel: selinux is not enabled on this machine"),
-        ("/linux/mountLabel", "linux.mountLabel: selinux is not enabled on this machine"),
+        ("/process/selinuxLabel", "process.selinuxLabel: not supported"),
+        ("/linux/mountLabel", "linux.mountLabel: not supported"),
+        ("/linux/netDevices", "linux.netDevices: not supported"),
         ("/linux/intelRdt", "linux.intelRdt: not supported"),
         ("/linux/memoryPolicy", "linux.memoryPolicy: not supported"),
         ("/linux/resources/network", "linux.resources.network: not supported"),
@@ -350,8 +351,16 @@ const RULES: &[(&str, &str, &str)] = &[
     ("/linux/devices/1/minor", "", "linux.devices[1].minor: missing: only a FIFO has none"),
     ("/linux/devices/1/major", "4096", "linux.devices[1].major: 4096 is not in 0 to 4095"),
     ("/linux/devices/0/fileMode", "65536", "linux.devices[0].fileMode: 65536 is more than 65535, octal 177777"),
-    ("/linux/netDevices/eth8/name", r#""eth0""#, r#"linux.netDevices.eth8.name: "eth0" is there twice"#),
-    ("/linux/netDevices/eth7/name", r#""a/b""#, r#"linux.netDevices.eth7.name: "a/b" is no interface's name"#),
+    (
+        "/linux/netDevices",
+        r#"{"eth7": {"name": "eth0"}, "eth8": {"name": "eth0"}}"#,
+        r#"linux.netDevices.eth8.name: "eth0" is there twice"#,
+    ),
+    (
+        "/linux/netDevices",
+        r#"{"eth7": {"name": "a/b"}}"#,
+        r#"linux.netDevices.eth7.name: "a/b" is no interface's name"#,
+    ),
     (
         "/linux/cgroupsPath",
         r#""/a/../../b""#,

@@ -44,10 +44,9 @@ impl Kill {
             sent => sent?,
         }
         // Who is frozen on v1 does not even die before he is thawed.
-        if let (Some(group), true) = (&container.record.group, number == kernel::sys::signal::SIGKILL) {
-            if group.is_frozen() {
-                group.freeze(false)?;
-            }
+        let frozen = container.record.group.as_ref().filter(|group| group.is_frozen());
+        if let (Some(group), true) = (frozen, number == kernel::sys::signal::SIGKILL) {
+            group.freeze(false)?;
         }
         Ok(ExitCode::SUCCESS)
     }
