@@ -18,7 +18,7 @@ use crate::init::{self, Cell};
 use crate::plan::{Plan, Task};
 use crate::resources;
 use crate::spec::{self, Spec, Status};
-use crate::store::{Container, Lock, Record, START, Store, begin_of};
+use crate::store::{Claim, Container, Lock, Record, START, Store, begin_of};
 use crate::terminal::{self, Outlet};
 use crate::{clock, hooks, log};
 
@@ -51,6 +51,17 @@ pub struct Request<'a> {
     pub no_group: bool,
 }
 
+impl Request<'_> {
+    /// Gives a bundle of our own making its place. Its name must be taken first then, for the place is the container's own.
+    fn settle_own(&mut self, store: &Store) -> Result<Option<Claim>> {
+        let Some(own) = &self.own else { return Ok(None) };
+        let claim = store.claim(self.id)?;
+        own.write_files(claim.directory())?;
+        self.bundle = claim.directory().to_owned();
+        Ok(Some(claim))
+    }
+}
+
 /// A container that has been made.
 #[derive(Debug)]
 pub struct Launched {
@@ -72,15 +83,9 @@ pub struct Launched {
 /// # Errors
 /// What is wrong in the configuration or its place there; what the kernel refuses. Nothing is left then.
 pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
-    let claim = request.own.as_ref().map(|_| store.claim(request.id)).transpose()?;
-    let text = match (&request.own, &claim) {
-        (Some(own), Some(claim)) => {
-            own.write_files(claim.directory())?;
-            request.bundle = claim.directory().to_owned();
-            own.config().into_bytes()
-        }
-        _ => read_config(&request.bundle)?,
-    };
+    let claim = request.settle_own(store)?;
+    let text =
+        request.own.as_ref().map_or_else(|| read_config(&request.bundle), |own| Ok(own.config().into_bytes()))?;
     let spec: Spec = spec::parse("config.json", &text)?;
     spec::check(&spec, &known())?;
     let mut plan = Plan::new(&spec, &request.bundle)?;
