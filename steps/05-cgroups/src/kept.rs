@@ -301,7 +301,14 @@ impl Making {
     fn leaf(&mut self, above: &Path, name: &str) -> Result<PathBuf> {
         let directory = above.join(name);
         match cgroup::make(&directory) {
-            Err(failure) if failure.errno() == Some(Errno::EEXIST) => must_be_free(&directory)?,
+            Err(failure) if failure.errno() == Some(Errno::EEXIST) => {
+                must_be_free(&directory)?;
+                // One that was ever killed kills whoever is born into it: make it anew, unless there are groups in it.
+                if cgroup::remove(&directory).is_ok() {
+                    cgroup::make(&directory)?;
+                    self.made.push(directory.clone());
+                }
+            }
             made => {
                 made?;
                 self.made.push(directory.clone());

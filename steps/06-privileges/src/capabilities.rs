@@ -162,8 +162,7 @@ impl Capabilities {
     /// still held.
     pub fn bound(&self) -> Result<()> {
         purpose("what no program in here can ever have, whoever starts it");
-        let dropped = !self.bounding.0; // newer ones, too, which our table does not know
-        privilege::drop_from_bounding_set(dropped).context("cannot take capabilities out of the bounding set")
+        privilege::keep_in_bounding_set(self.bounding.0).context("cannot take capabilities out of the bounding set")
     }
 
     /// Sets the other four.

@@ -16,7 +16,7 @@ use pivot_root::{Place, Sources};
 use privileges::{Hatch, User};
 
 use crate::plan::{Plan, Task};
-use crate::spec::{Hooks, State};
+use crate::spec::{Hooks, State, Status};
 use crate::terminal::Outlet;
 use crate::{hooks, label, listener};
 
@@ -77,7 +77,8 @@ pub fn run(cell: &Cell) -> Result<Infallible> {
     let early = handcuffs.tie()?;
     command.look_for_program()?;
     wait_for_start(cell, listener.as_ref())?;
-    hooks::run("startContainer", &cell.hooks.start_container, &cell.state)?;
+    let state = State { status: Status::Created, pid: Some(std::process::id() as i32), ..cell.state.clone() };
+    hooks::run("startContainer", &cell.hooks.start_container, &state)?;
     listener::hand_over(listener, handcuffs.lock()?.or(early), &cell.state)?;
     if plan.small_init { namespaces::become_init(|| chroot::exec(&command)) } else { chroot::exec(&command) }
 }

@@ -90,6 +90,12 @@ pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     spec::check(&spec, &known())?;
     let mut plan = Plan::new(&spec, &request.bundle)?;
     plan.task.new_keyring = !request.no_new_keyring;
+    if request.systemd {
+        let is_there = Path::new("/run/systemd/system").is_dir();
+        let why = if is_there { "is not supported: no scope is made" } else { "systemd does not run on this machine" };
+        let hint = "leave it out; with docker: --exec-opt native.cgroupdriver=cgroupfs";
+        return Err(Failure::new(format!("--systemd-cgroup: {why}")).hint(hint).into());
+    }
     terminal::check(plan.task.terminal.is_some(), request.console_socket, request.detached)?;
     let outlet = request.console_socket.map(Outlet::connect).transpose()?;
     let claim = claim.map_or_else(|| store.claim(request.id), Ok)?;

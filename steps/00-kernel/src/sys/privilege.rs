@@ -61,8 +61,8 @@ pub fn bounding_set() -> Result<u64, Failure> {
     Ok(set)
 }
 
-/// Takes capabilities out of the bounding set, for ever (man 2 PR_CAPBSET_DROP). Needs CAP_SETPCAP.
-pub fn drop_from_bounding_set(dropped: u64) -> Result<(), Failure> {
+/// Takes all capabilities but these out of the bounding set, for ever (man 2 PR_CAPBSET_DROP). Needs CAP_SETPCAP.
+pub fn keep_in_bounding_set(kept: u64) -> Result<(), Failure> {
     // The first 41 are older than the oldest kernel on which this can run; of later ones it may not know all.
     const OLD: u32 = 41;
     let drop = |number: u32| {
@@ -72,8 +72,8 @@ pub fn drop_from_bounding_set(dropped: u64) -> Result<(), Failure> {
             result => result.map(drop),
         }
     };
-    let result = (0..64).filter(|number| dropped >> number & 1 == 1).try_for_each(drop);
-    call(format_args!("prctl(CAPBSET_DROP, {dropped:#x})"), result)
+    let result = (0..64).filter(|number| kept >> number & 1 == 0).try_for_each(drop);
+    call(format_args!("prctl(CAPBSET_DROP, all but {kept:#x})"), result)
 }
 
 /// Hands capabilities on to every program, also when the user is not root (man 2 PR_CAP_AMBIENT). Each must be permitted
