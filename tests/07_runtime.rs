@@ -20,6 +20,8 @@ use nix::unistd::{Pid, read, write};
 use serde_json::{Value, json};
 
 const STEP: &str = "cellblock";
+/// No verb takes longer, in seconds: one that waits for ever is to be told of.
+const PATIENCE: &str = "30";
 
 /// A bundle, a place for the state, and a parent for the groups. All of it goes when dropped.
 struct Desk<'a> {
@@ -73,8 +75,9 @@ impl<'a> Desk<'a> {
     fn command(&self, words: &[&str]) -> Command {
         let bundle = self.bundle.display().to_string();
         let words = words.iter().map(|word| word.replace("target/bundle", &bundle));
-        let mut command = Command::new(binary(STEP));
-        command.arg("--root").arg(&self.root).args(words).stdin(Stdio::null()).env_remove("TERM");
+        let mut command = Command::new("timeout");
+        command.args(["--foreground", "--signal=KILL", PATIENCE]).arg(binary(STEP)).arg("--root").arg(&self.root);
+        command.args(words).stdin(Stdio::null()).env_remove("TERM");
         command
     }
 
@@ -685,8 +688,10 @@ fn killed_while_creating() {
     lab!(World::Root, |lab| {
         let desk = Desk::new(lab, "killed");
         for moment in 0..40 {
-            let mut create = desk.command(&["create", "--bundle", "target/bundle", "one"]);
-            let mut child = create.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it was built");
+            let mut create = Command::new(binary(STEP));
+            create.arg("--root").arg(&desk.root).args(["create", "--bundle"]).arg(&desk.bundle).arg("one");
+            let mut child =
+                create.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it was built");
             std::thread::sleep(Duration::from_millis(moment * 2));
             child.kill().unwrap();
             child.wait().unwrap();
