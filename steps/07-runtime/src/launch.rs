@@ -137,7 +137,6 @@ fn record(request: &Request, spec: &Spec, plan: &Plan) -> Record {
         annotations: spec.annotations.clone(),
         group_path: (!request.no_group).then(|| resources::path(spec, request.id)),
         group: None,
-        scope: None,
     }
 }
 

@@ -53,8 +53,6 @@ pub struct Record {
     pub group_path: Option<String>,
     /// Its group, once it is made.
     pub group: Option<Kept>,
-    /// The systemd scope that the group is, if systemd made it.
-    pub scope: Option<String>,
 }
 // ANCHOR_END: record
 

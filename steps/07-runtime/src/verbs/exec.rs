@@ -231,6 +231,7 @@ impl Inside {
     }
 }
 
+// ANCHOR: shut
 /// From its birth on the child can be seen in the container: so it is born shut. What is written by its own /proc is written
 /// before.
 fn shut(task: &Task) -> Result<()> {
@@ -238,6 +239,7 @@ fn shut(task: &Task) -> Result<()> {
     purpose("nobody in there may look into the child before it is the command (CVE-2016-9962)");
     Ok(privilege::not_dumpable()?)
 }
+// ANCHOR_END: shut
 
 // ANCHOR: enter
 /// The child's list of calls.
