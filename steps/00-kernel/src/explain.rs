@@ -27,11 +27,14 @@ pub struct ExplainOptions {
 }
 
 impl ExplainOptions {
-    /// Whether it is among these words: for what is done before they are understood (step 7). `verb` may stand among the
-    /// options; behind any other word it could be the command's.
+    /// Whether it is among these words, before one of `verbs` or among the options right behind it: for what is done before
+    /// they are understood (step 7). Further behind it could be the command's.
     pub fn among(words: impl IntoIterator<Item = std::ffi::OsString>, verbs: &[&str]) -> ExplainOptions {
+        let mut is_behind = false;
         let is_ours = |word: &std::ffi::OsString| {
-            word.to_str().is_some_and(|word| word.starts_with('-') || verbs.contains(&word))
+            let may_be = !is_behind || word.as_encoded_bytes().starts_with(b"-");
+            is_behind |= verbs.iter().any(|verb| word == *verb);
+            may_be
         };
         ExplainOptions { explain: words.into_iter().skip(1).take_while(is_ours).any(|word| word == "--explain") }
     }
