@@ -336,7 +336,8 @@ fn without_a_tree_of_v2() {
         assert!(!group.is_frozen(), "v1's frozen do not hear of their death");
         assert!(!child.wait().unwrap().success());
         group.wait_until_empty().unwrap();
-        let mut child = enter(&made, "trap 'exit 7' TERM; while :; do sleep 0.01; done");
+        let mut child = enter(&made, "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done");
+        assert_eq!(wait_for_a_line(&mut child), "ready\n");
         group.signal_all(15).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(7));
         group.wait_until_empty().unwrap();

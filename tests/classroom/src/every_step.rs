@@ -47,10 +47,15 @@ fn ends_by(lab: &Lab, launcher: &str, options: &[&str], signal: i32) -> i32 {
 
 /// Waits until the command runs: it says so by its first line.
 pub fn wait_for_a_line(child: &mut std::process::Child) -> String {
-    let mut line = String::new();
     let output = child.stdout.as_mut().expect("piped");
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).expect("a pipe can be read");
-    line
+    let mut line = Vec::new();
+    for byte in std::io::Read::bytes(output) {
+        line.push(byte.expect("a pipe can be read"));
+        if line.ends_with(b"\n") {
+            break; // what comes behind it is left for the next who reads
+        }
+    }
+    String::from_utf8(line).expect("text")
 }
 
 /// Kills the launcher three hundred times, at every half millisecond of its first twenty. No process may remain; the
