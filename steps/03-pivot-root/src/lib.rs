@@ -251,6 +251,7 @@ impl Root {
                 .hint_on(Errno::EINVAL, "a directory goes onto a directory, a file onto a file")
                 .with_context(|| format!("cannot mount {place}"))?;
         }
+        purpose("the null device as a mount: a cover for what is no directory");
         let null = mount::open_tree(&self.null, Depth::One, "null")?;
         proc::mask_paths(&self.mount, &null, proc::MASKED.into_iter())?;
         proc::make_read_only(&self.mount, proc::READ_ONLY.into_iter())?;
