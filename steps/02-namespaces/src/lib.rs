@@ -24,7 +24,7 @@ mod spawn;
 mod wait;
 
 pub use init::run as become_init;
-pub use report::{close as close_report, open as report_to};
+pub use report::{close_all_but, open as report_to};
 pub use spawn::{Child, die_with_parent, spawn, spawn_into};
 
 /// What the cell sees of the machine.

@@ -5,8 +5,8 @@
 use std::sync::Mutex;
 
 use anyhow::Result;
-use kernel::sys::clone;
-use kernel::{Failure, Fd};
+use kernel::sys::{clone, process};
+use kernel::{Failure, Fd, explain};
 
 /// This process's entry to the report: a process has one parent, so there is one.
 static ENTRY: Mutex<Option<Fd>> = Mutex::new(None);
@@ -30,6 +30,17 @@ pub fn send_and_exit(failure: &Failure) -> ! {
 /// Closes this process's entry. The parent reads on while another process still has one.
 pub fn close() {
     *ENTRY.lock().expect("one thread") = None;
+}
+
+/// Closes every descriptor from `first` on but these, and, last of all, the entry: up to here the parent would hear of a
+/// failure, and now it goes on. For a child that waits before its exec (step 7).
+pub fn close_all_but(kept: &[&Fd], first: u32) -> Result<()> {
+    let mut entry = ENTRY.lock().expect("one thread");
+    let kept: Vec<&Fd> = kept.iter().copied().chain(entry.iter()).collect();
+    process::close_all_but(&kept, first)?;
+    explain::announce(format_args!("close(<report>)")); // what is told afterwards, the parent may not live to see
+    *entry = None;
+    Ok(())
 }
 
 /// Whether the parent has gone: it alone reads the report.

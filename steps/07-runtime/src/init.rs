@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use cgroups::Kept;
 use kernel::sys::clone::{self, CloneFlags};
 use kernel::sys::mount::{self, Depth, Propagation};
-use kernel::sys::{namespace, netlink, privilege, process, schedule, socket, terminal};
+use kernel::sys::{namespace, netlink, privilege, schedule, socket, terminal};
 use kernel::{Fd, purpose};
 use network::Network;
 use pivot_root::furniture::{self, Custom};
@@ -215,9 +215,8 @@ fn wait_for_start(cell: &Cell, listener: Option<&Fd>) -> Result<()> {
     }
     let Some(start) = &cell.start else { return Ok(()) };
     purpose("wait for start, with nothing open that is not needed: the rest was the parent's");
-    namespaces::close_report();
     let needed: Vec<&Fd> = std::iter::once(start).chain(listener).collect();
-    process::close_all_but(&needed, 3 + cell.preserved)?;
+    namespaces::close_all_but(&needed, 3 + cell.preserved)?;
     loop {
         let caller = socket::accept(start)?;
         if clone::read_some(&caller)? > 0 {
