@@ -127,13 +127,21 @@ impl Kept {
         Ok(inside)
     }
 
-    /// The directory that has a file of this name.
+    /// The directory that has a file of this name, if there is one.
+    pub(crate) fn place_of(&self, file: &str) -> Option<&Path> {
+        let controller = controller_of(file);
+        // Most machines mount each tree of v1 in a directory named after its controllers: look there first.
+        let names =
+            |directory: &&Path| directory.iter().any(|part| part.to_str().is_some_and(|part| has(part, controller)));
+        let (likely, others): (Vec<&Path>, Vec<&Path>) = self.limiting().partition(names);
+        likely.into_iter().chain(others).find(|directory| directory.join(file).exists())
+    }
+
+    /// The same, where it must be.
     pub(crate) fn directory_with(&self, file: &str) -> Result<&Path, Failure> {
-        let found = self.limiting().find(|directory| directory.join(file).exists());
-        found.ok_or_else(|| {
-            let controller = file.split('.').next().unwrap_or(file);
-            let there = |directory: &Path| controller_is_in(directory, controller);
-            let missing = match self.limiting().any(there) {
+        self.place_of(file).ok_or_else(|| {
+            let controller = controller_of(file);
+            let missing = match self.limiting().any(|directory| controller_is_in(directory, controller)) {
                 true => format!("this kernel has no {file}"),
                 false => format!("there is no controller {controller} for this group, and so no {file}"),
             };
@@ -163,6 +171,11 @@ impl Kept {
         }
         again.into_iter().collect()
     }
+}
+
+/// `memory`, of `memory.max`.
+fn controller_of(file: &str) -> &str {
+    file.split('.').next().unwrap_or(file)
 }
 
 /// Whether a directory's tree has the controller: v1 keeps each in trees of their own.

@@ -64,6 +64,9 @@ impl Kept {
 
     /// Held still, nobody forks away from the list that we go through, and no pid is given to another.
     fn signal_held(&self, number: i32) -> Result<()> {
+        if self.processes().is_empty() {
+            return Ok(()); // where nobody is, nobody is forked
+        }
         let was_frozen = self.is_frozen();
         let holds = !was_frozen && self.freezer().is_some();
         if holds {

@@ -219,7 +219,7 @@ impl Kept {
     /// refuses.
     pub fn limit(&self, resources: &Resources) -> Result<()> {
         purpose("what the container may use");
-        let is_there = |file: &str| self.limiting().any(|directory| directory.join(file).exists());
+        let is_there = |file: &str| self.place_of(file).is_some();
         let settings = match self.is_v2() {
             true => {
                 self.check_usage(&resources.memory)?;

@@ -89,7 +89,8 @@ fn cpu(cpu: &Cpu) -> Result<Vec<Setting>, Failure> {
 /// Admin-guide/cgroup-v1/blkio-controller.rst. The weights were CFQ's, and are BFQ's now, where that disk scheduler is.
 fn block_io(resources: &Resources, is_there: &dyn Fn(&str) -> bool) -> Vec<Setting> {
     let io = &resources.block_io;
-    let prefix = if is_there("blkio.weight") { "blkio" } else { "blkio.bfq" };
+    let is_weighed = io.weight.is_some() || !io.weight_device.is_empty();
+    let prefix = if is_weighed && is_there("blkio.weight") { "blkio" } else { "blkio.bfq" };
     let mut all = Vec::new();
     let mut put = |file: &str, value: String| all.push(Setting::new(file, value));
     asked(io.weight).into_iter().for_each(|weight| put(&format!("{prefix}.weight"), weight.to_string()));
