@@ -1,9 +1,10 @@
 //! Links, addresses and routes: one function a request. What `ip` does, done by hand.
 
 use std::net::IpAddr;
+use std::os::fd::{AsFd, AsRawFd};
 
 use kernel::sys::netlink::{Answer, Message, Netlink, find};
-use kernel::{Errno, Failure};
+use kernel::{Errno, Failure, Fd};
 
 use crate::subnet::Subnet;
 
@@ -11,6 +12,8 @@ const CREATE: i32 = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 const UP: u32 = libc::IFF_UP as u32;
 const LINK_HEAD: usize = 16;
 const ROUTE_HEAD: usize = 12;
+const ADDRESS_HEAD: usize = 8;
+const FLAGS: u16 = 8; // IFA_FLAGS
 const ROUTER: u8 = 9; // RTPROT_RA
 
 /// An address of the link layer.
@@ -29,6 +32,8 @@ pub struct Link {
     pub kind: String,
     /// Its address of the link layer.
     pub mac: Option<Mac>,
+    /// Whether it is switched on.
+    pub is_up: bool,
     /// A note of up to 255 bytes, which the kernel keeps for whoever writes one: our memory.
     pub note: String,
 }
@@ -122,6 +127,16 @@ pub fn set_up(netlink: &Netlink, name: &str) -> Result<(), Failure> {
     netlink.ask(format_args!("RTM_SETLINK name={name} up"), order).map(drop)
 }
 
+/// Moves a link into another network namespace, and renames it there.
+///
+/// # Shell: `ip link set NAME netns PID name NEW`
+pub fn move_to(netlink: &Netlink, link: &Link, namespace: &Fd, name: &str) -> Result<(), Failure> {
+    let order = Message::order(libc::RTM_NEWLINK, 0, &link_head(link.index, 0))
+        .attribute(libc::IFLA_NET_NS_FD, &namespace.as_fd().as_raw_fd().to_ne_bytes())
+        .text(libc::IFLA_IFNAME, name);
+    netlink.ask(format_args!("RTM_NEWLINK link={} netns={namespace} name={name}", link.name), order).map(drop)
+}
+
 /// Removes a link.
 ///
 /// # Shell: `ip link del NAME`
@@ -148,6 +163,7 @@ fn read_link(answer: &Answer) -> Option<Link> {
         master: attribute(libc::IFLA_MASTER).and_then(|value| value.try_into().ok()).map(u32::from_ne_bytes),
         kind: find(info, libc::IFLA_INFO_KIND).map(text).unwrap_or_default(),
         mac: attribute(libc::IFLA_ADDRESS).and_then(|value| value.try_into().ok()),
+        is_up: u32::from_ne_bytes(answer.fixed(8)?) & UP != 0,
         note: attribute(libc::IFLA_IFALIAS).map(text).unwrap_or_default(),
     })
 }
@@ -157,7 +173,6 @@ fn read_link(answer: &Answer) -> Option<Link> {
 ///
 /// # Shell: `ip address add ADDRESS/PREFIX dev NAME nodad`
 pub fn add_address(netlink: &Netlink, link: &Link, address: IpAddr, prefix: u8) -> Result<(), Failure> {
-    const FLAGS: u16 = 8; // IFA_FLAGS
     let bytes = octets(address);
     let head = [&[family(address), prefix, 0, 0][..], &link.index.to_ne_bytes()].concat(); // struct ifaddrmsg
     let order = Message::order(libc::RTM_NEWADDR, CREATE, &head)
@@ -168,6 +183,27 @@ pub fn add_address(netlink: &Netlink, link: &Link, address: IpAddr, prefix: u8) 
     netlink.ask(format_args!("RTM_NEWADDR link={} address={address}/{prefix}", link.name), order).map(drop)
 }
 // ANCHOR_END: add_address
+
+/// The addresses of a link that somebody has given it, for use beyond the link itself: with their prefixes.
+///
+/// # Shell: `ip address show dev NAME scope global permanent`
+pub fn addresses(netlink: &Netlink, link: &Link) -> Result<Vec<(IpAddr, u8)>, Failure> {
+    let head = [0; ADDRESS_HEAD];
+    let answers = netlink.ask(format_args!("RTM_GETADDR"), Message::question(libc::RTM_GETADDR, &head))?;
+    Ok(answers
+        .iter()
+        .filter(|answer| answer.fixed(4).map(u32::from_ne_bytes) == Some(link.index))
+        .filter_map(read_address)
+        .collect())
+}
+
+fn read_address(answer: &Answer) -> Option<(IpAddr, u8)> {
+    let [family, prefix, _, scope] = answer.fixed(0)?;
+    let flags = answer.attribute(ADDRESS_HEAD, FLAGS).and_then(|value| value.try_into().ok()).map(u32::from_ne_bytes);
+    let lasts = flags.is_some_and(|flags| flags & libc::IFA_F_PERMANENT != 0);
+    let value = answer.attribute(ADDRESS_HEAD, libc::IFA_LOCAL).or(answer.attribute(ADDRESS_HEAD, libc::IFA_ADDRESS))?;
+    (lasts && scope == libc::RT_SCOPE_UNIVERSE).then_some((address(family, value)?, prefix))
+}
 
 /// Sends everything that goes nowhere else to a gateway.
 ///
@@ -206,11 +242,7 @@ fn read_route(answer: &Answer) -> Option<Route> {
     if table != libc::RT_TABLE_MAIN || kind != libc::RTN_UNICAST {
         return None;
     }
-    let value = answer.attribute(ROUTE_HEAD, libc::RTA_DST);
-    let base: Option<IpAddr> = match i32::from(family) {
-        libc::AF_INET => value.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(IpAddr::from),
-        _ => value.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()).map(IpAddr::from),
-    };
+    let base = answer.attribute(ROUTE_HEAD, libc::RTA_DST).and_then(|bytes| address(family, bytes));
     let link = answer.attribute(ROUTE_HEAD, libc::RTA_OIF)?.try_into().ok()?;
     let to = base.filter(|_| length > 0).map(|base| Subnet::new(base, length));
     Some(Route { to, link: u32::from_ne_bytes(link), advertised: told_by == ROUTER })
@@ -218,6 +250,13 @@ fn read_route(answer: &Answer) -> Option<Route> {
 
 fn family(address: IpAddr) -> u8 {
     if address.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
+}
+
+fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
+    match i32::from(family) {
+        libc::AF_INET => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+        _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+    }
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

@@ -21,6 +21,17 @@ impl Kept {
         self.all().find(|directory| directory.is_dir()).map(processes).unwrap_or_default()
     }
 
+    /// Where a process of the container's can be put beside `pid`. On v2 a group that hands controllers on holds no processes
+    /// itself: if somebody in there has done that, it is the group inside it that `pid` has moved to.
+    pub fn group_of(&self, pid: i32) -> Kept {
+        let here = self.clone();
+        let Some(unified) = self.unified.as_deref().filter(|_| self.is_v2()) else { return here };
+        if cgroup::read(unified, "cgroup.subtree_control").trim().is_empty() {
+            return here;
+        }
+        Kept { unified: group_with(unified, pid).or(here.unified), ..here }
+    }
+
     /// Whether it is frozen.
     pub fn is_frozen(&self) -> bool {
         self.freezer().is_some_and(is_frozen)
@@ -110,6 +121,12 @@ pub(crate) fn numbers(group: &Path) -> Vec<i32> {
     let mut all: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
     all.extend(inside(group).iter().flat_map(|group| numbers(group)));
     all
+}
+
+/// The group with this process, at or below another.
+fn group_with(group: &Path, pid: i32) -> Option<PathBuf> {
+    let is_here = cgroup::read(group, "cgroup.procs").lines().any(|line| line.parse() == Ok(pid));
+    if is_here { Some(group.to_owned()) } else { inside(group).iter().find_map(|group| group_with(group, pid)) }
 }
 
 /// The groups in a group.

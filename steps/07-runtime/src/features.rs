@@ -29,6 +29,10 @@ pub struct Tables<'a> {
     pub idmap: bool,
     /// Whether network interfaces are moved into the container.
     pub net_devices: bool,
+    /// The modes of memory policies.
+    pub memory_modes: Vec<&'a str>,
+    /// Their flags.
+    pub memory_flags: Vec<&'a str>,
     /// Annotations of a configuration that change what the runtime does; one that ends with a dot stands for all that
     /// begin so. Callers keep their own users from setting these.
     pub unsafe_annotations: Vec<&'a str>,
@@ -104,8 +108,7 @@ struct Seccomp<'a> {
     supported_flags: Vec<&'a str>,
 }
 
-/// None while `linux.memoryPolicy` is refused.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 struct MemoryPolicy<'a> {
     modes: Vec<&'a str>,
     flags: Vec<&'a str>,
@@ -146,7 +149,7 @@ pub fn features<'a>(tables: Tables<'a>) -> Features<'a> {
             apparmor: Enabled { enabled: tables.apparmor },
             selinux: Enabled { enabled: tables.selinux },
             intel_rdt: Enabled { enabled: is_done("linux.intelRdt") },
-            memory_policy: MemoryPolicy::default(),
+            memory_policy: MemoryPolicy { modes: tables.memory_modes, flags: tables.memory_flags },
             mount_extensions: MountExtensions { idmap: Enabled { enabled: tables.idmap } },
             net_devices: Enabled { enabled: tables.net_devices },
         },
@@ -174,6 +177,8 @@ mod tests {
             selinux: false,
             idmap: true,
             net_devices: true,
+            memory_modes: vec!["MPOL_BIND"],
+            memory_flags: vec![],
             unsafe_annotations: vec!["org.systemd.property."],
             version: "7.0.0",
         }
@@ -192,6 +197,7 @@ mod tests {
             ("/linux/seccomp/supportedFlags", "[]"),
             ("/linux/mountExtensions/idmap/enabled", "true"),
             ("/linux/netDevices/enabled", "true"),
+            ("/linux/memoryPolicy", r#"{"flags":[],"modes":["MPOL_BIND"]}"#),
             ("/linux/intelRdt/enabled", "false"),
             ("/potentiallyUnsafeConfigAnnotations/0", r#""org.systemd.property.""#),
         ] {

@@ -10,11 +10,13 @@ use kernel::sys::{namespace, privilege, socket};
 use kernel::{Failure, Fd, purpose};
 use namespaces::Child;
 use network::Network;
+use network::device::{self, Device, Moved};
 use pivot_root::furniture;
 use privileges::Hatch;
 
 use crate::bundle::Bundle;
 use crate::init::{self, Cell};
+use crate::notify::{self, Notify};
 use crate::plan::{Plan, Task};
 use crate::resources;
 use crate::spec::{self, Spec, Status};
@@ -37,6 +39,8 @@ pub struct Request<'a> {
     pub console_socket: Option<&'a Path>,
     /// A file for the number of its first process.
     pub pid_file: Option<&'a Path>,
+    /// A connection that takes a descriptor which holds that process.
+    pub pidfd_socket: Option<Fd>,
     /// Keep the caller's session keyring.
     pub no_new_keyring: bool,
     /// It waits for `start`; else its command runs at once.
@@ -75,6 +79,8 @@ pub struct Launched {
     pub spec: Spec,
     /// Its network; dropped, what was made for it is removed.
     pub network: Option<Network>,
+    /// Somebody waits for it to be ready.
+    pub notify: Option<Notify>,
     _lock: Lock,
 }
 
@@ -101,10 +107,12 @@ pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     let claim = claim.map_or_else(|| store.claim(request.id), Ok)?;
     let (container, lock) = claim.remember(record(&request, &spec, &plan), &text)?;
     let mut undo = Undo { container: Some(container), spec: &spec };
-    let (child, terminal) =
-        make(undo.container.as_mut().expect("it is not kept yet"), &mut plan, &spec, &mut request, outlet)?;
+    let container = undo.container.as_mut().expect("it is not kept yet");
+    notify::show(&mut plan, container.place())?;
+    let notify = if request.waits { None } else { notify::listen(container.place())? };
+    let (child, terminal) = make(container, &mut plan, &spec, &mut request, outlet)?;
     let container = undo.keep();
-    Ok(Launched { container, child, terminal, spec, network: request.network, _lock: lock })
+    Ok(Launched { container, child, terminal, spec, network: request.network, notify, _lock: lock })
 }
 
 /// The names that the lessons' crates take.
@@ -224,6 +232,7 @@ fn make(
         start,
         network: request.network.as_ref(),
     };
+    let devices = find_devices(plan)?;
     set_clocks(plan)?;
     join_pid_namespace(plan)?;
     let entrance = group.map(Kept::entrance).transpose()?.flatten();
@@ -239,6 +248,7 @@ fn make(
     plan.task.raise_limits(child.pid())?;
     hand_in(plan, &hatch, &child)?;
     request.network.as_mut().map_or(Ok(()), |network| network.plug(&child))?;
+    let moved = move_devices(plan, &devices, &child)?;
     let state = container.state(Status::Creating);
     hooks::run("prestart", &asked_hooks.prestart, &state)?;
     hooks::run("createRuntime", &asked_hooks.create_runtime, &state)?;
@@ -251,6 +261,8 @@ fn make(
             .into());
     }
     write_pid_file(request.pid_file, child.pid())?;
+    request.pidfd_socket.as_ref().map_or(Ok(()), |socket| send_pidfd(socket, &child))?;
+    moved.into_iter().for_each(Moved::stay);
     Ok((child, terminal))
 }
 // ANCHOR_END: make
@@ -290,6 +302,33 @@ fn join_pid_namespace(plan: &Plan) -> Result<()> {
     purpose("the child will be born into a pid namespace that is there already");
     let file = namespace::open(path).with_context(|| format!("linux.namespaces: pid: {}", path.display()))?;
     namespace::join(&file, *kind).with_context(|| format!("cannot join the pid namespace {}", path.display()))
+}
+
+fn find_devices(plan: &Plan) -> Result<Vec<Device>> {
+    let find = |(name, inside): &(String, String)| {
+        device::find(name, inside).with_context(|| format!("linux.netDevices.{name}"))
+    };
+    plan.net_devices.iter().map(find).collect()
+}
+
+/// Into the child's network namespace, which may be one that it will only join.
+fn move_devices<'a>(plan: &Plan, devices: &'a [Device], child: &Child) -> Result<Option<Moved<'a>>> {
+    if devices.is_empty() {
+        return Ok(None);
+    }
+    let joined = plan.joined.iter().find(|(kind, _)| *kind == CloneFlags::CLONE_NEWNET).map(|(_, path)| path.clone());
+    let path = joined.unwrap_or_else(|| format!("/proc/{}/ns/net", child.pid()).into());
+    device::move_in(devices, &namespace::open(&path)?).map(Some).context("linux.netDevices")
+}
+
+/// Connects to the caller's socket: before anything is made.
+pub fn connect_pidfd_socket(path: &Path) -> Result<Fd> {
+    socket::connect_path(path).with_context(|| format!("--pidfd-socket {}: nobody takes it there", path.display()))
+}
+
+/// Hands out what a signal can be sent by, and the end be waited for, without a number that another may have by then.
+pub fn send_pidfd(socket: &Fd, child: &Child) -> Result<()> {
+    Ok(socket::send_fd(socket, b"pidfd", child.watch().0.descriptor())?)
 }
 
 fn remember(container: &mut Container, child: &Child) -> Result<()> {

@@ -12,7 +12,7 @@
 //! - [`people`]: the options of all lessons, and the [`bundle`] that they would be.
 //!
 //! What a runtime needs besides: hooks ([`hooks`]), a terminal ([`terminal`], [`foreground`]), its own file out of reach
-//! ([`own_program`]), failures that callers can read ([`log`]).
+//! ([`own_program`]), a word to the service manager ([`notify`]), failures that callers can read ([`log`]).
 
 pub mod bundle;
 pub mod clock;
@@ -24,6 +24,7 @@ pub mod label;
 pub mod launch;
 pub mod listener;
 pub mod log;
+pub mod notify;
 pub mod own_program;
 pub mod people;
 pub mod plan;

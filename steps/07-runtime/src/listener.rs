@@ -1,10 +1,8 @@
 //! Calls that the filter leaves to another process (SECCOMP_RET_USER_NOTIF): it is handed a descriptor, with a word on whose
 //! calls come out of it (config-linux.md, "The Container Process State").
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
-use kernel::sys::{mount, socket};
+use kernel::sys::socket;
 use kernel::{Failure, Fd};
 use serde::Serialize;
 
@@ -14,11 +12,8 @@ use crate::spec::{self, State};
 /// A connection to whoever listens, made while the host's files can still be reached.
 pub fn prepare(task: &Task) -> Result<Option<Fd>> {
     let Some(path) = task.listener() else { return Ok(None) };
-    let cannot = || format!("linux.seccomp.listenerPath: cannot connect to {}", path.display());
-    let directory = path.parent().map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    let name = path.file_name().and_then(|name| name.to_str()).with_context(cannot)?;
-    let directory = mount::open_path(&directory, "listener").with_context(cannot)?;
-    Ok(Some(socket::connect(&directory, name).with_context(cannot)?))
+    let connected = socket::connect_path(path);
+    connected.map(Some).with_context(|| format!("linux.seccomp.listenerPath: cannot connect to {}", path.display()))
 }
 
 /// What the other end reads beside the descriptor.

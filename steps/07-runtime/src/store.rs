@@ -181,6 +181,11 @@ impl Container {
         Ok(spec::read(&self.directory.join(CONFIG))?)
     }
 
+    /// Where it is remembered.
+    pub fn place(&self) -> &Path {
+        &self.directory
+    }
+
     /// The directory, as a descriptor: the socket's path may be longer than a socket's path may be.
     pub fn directory(&self) -> Result<Fd> {
         Ok(kernel::sys::mount::open_path(&self.directory, "container")?)

@@ -1,8 +1,7 @@
 //! A terminal for the container: made in its own devpts, so that it has a name in there, and handed out to whoever will sit
 //! at it.
 
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Depth};
@@ -26,15 +25,9 @@ impl Outlet {
     /// # Errors
     /// Nobody listens there.
     pub fn connect(path: &Path) -> Result<Outlet> {
-        let refuse = || format!("cannot connect to the console socket {}", path.display());
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let name = path.file_name().with_context(refuse)?;
-        let directory = mount::open_path(&directory, "console directory").with_context(refuse)?;
-        let name = std::str::from_utf8(name.as_bytes()).with_context(refuse)?;
-        Ok(Outlet::Socket(socket::connect(&directory, name).with_context(refuse)?))
+        let connected = socket::connect_path(path);
+        let connected = connected.with_context(|| format!("cannot connect to the console socket {}", path.display()));
+        Ok(Outlet::Socket(connected?))
     }
 
     fn give(&self, master: &Fd) -> Result<()> {

@@ -13,6 +13,7 @@
 
 pub mod attacks;
 pub mod delegate;
+pub mod desk;
 pub mod every_step;
 pub mod groups;
 pub mod init;
@@ -22,6 +23,7 @@ pub mod runtimes;
 pub mod trace;
 pub mod world;
 
+pub use desk::Desk;
 pub use insta;
 pub use lab::{Lab, World};
 pub use run::Output;

@@ -7,6 +7,7 @@
 //! inmate orphans          leave three children behind, and see who must reap them
 //! inmate echo PORT        answer each datagram on that port with itself
 //! inmate calls            make some system calls, and see what the kernel answers
+//! inmate ready            say so to whoever waits for it, as systemd does
 //! inmate threads          start four threads, and see that they run
 //! inmate sentinel COMMAND on the host: put up what some attacks look for, run the command, take it down again
 //! ```
@@ -31,16 +32,30 @@ fn main() -> ExitCode {
         ["orphans"] => orphans::leave(),
         ["echo", port] => echo(port),
         ["calls"] => calls::print(),
+        ["ready"] => ready(),
         ["threads"] => threads(),
         ["sentinel", ref command @ ..] if !command.is_empty() => sentinel::run(command),
         [attack::SETUID_PROBE] => attack::setuid_probe(),
         _ => {
             eprintln!(
-                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | threads | sentinel COMMAND"
+                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | ready | threads | sentinel COMMAND"
             );
             ExitCode::from(125)
         }
     }
+}
+
+/// A service that is up (man 3 sd_notify).
+fn ready() -> ExitCode {
+    let manager = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    let said = std::os::unix::net::UnixDatagram::unbound().and_then(|socket| {
+        socket.send_to(b"STATUS=thinking", &manager)?;
+        socket.send_to(b"MAINPID=1\nREADY=1", &manager)
+    });
+    if let Err(error) = &said {
+        eprintln!("inmate: nobody waits at {manager:?}: {error}");
+    }
+    ExitCode::from(u8::from(said.is_err()))
 }
 
 /// Threads are processes that share memory: they need calls that a filter may have forgotten.

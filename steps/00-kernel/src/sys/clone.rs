@@ -99,6 +99,11 @@ impl Process {
         self.pid
     }
 
+    /// The descriptor that holds it (man 2 pidfd_open).
+    pub fn descriptor(&self) -> &Fd {
+        &self.pidfd
+    }
+
     /// Sends a signal (man 2 pidfd_send_signal). A child that has ended already is no error.
     pub fn send_signal(&self, number: i32) -> Result<(), Failure> {
         let none = std::ptr::null::<libc::siginfo_t>();

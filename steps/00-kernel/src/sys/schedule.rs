@@ -1,4 +1,4 @@
-//! Lesson 7: who runs when and where: scheduler, priority of reading and writing, processors, personality.
+//! Lesson 7: who runs when and where: scheduler, priority of reading and writing, processors, memory, personality.
 
 use nix::errno::Errno;
 
@@ -52,6 +52,19 @@ pub fn set_processors(processors: &[usize]) -> Result<(), Failure> {
     let result = processors.iter().try_for_each(|number| set.set(*number));
     let result = result.and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set));
     call(format_args!("sched_setaffinity({processors:?})"), result)
+}
+
+/// From which memory nodes this process's memory comes (man 2 set_mempolicy): MPOL_DEFAULT 0, PREFERRED 1, BIND 2, ...,
+/// with MPOL_F_STATIC_NODES and the like among the mode's bits.
+pub fn set_memory_policy(mode: u32, nodes: &[usize]) -> Result<(), Failure> {
+    const BITS: usize = libc::c_ulong::BITS as usize;
+    let mut mask = vec![0 as libc::c_ulong; nodes.iter().max().map_or(0, |most| most / BITS + 1)];
+    nodes.iter().for_each(|node| mask[node / BITS] |= 1 << (node % BITS));
+    let bits = mask.len() * BITS + 1; // the kernel counts one more than it reads
+    let first = if mask.is_empty() { std::ptr::null() } else { mask.as_ptr() };
+    // SAFETY: the mask has that many bits, and outlives the call; a null pointer is none.
+    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, first, bits) };
+    call(format_args!("set_mempolicy({mode:#x}, {nodes:?})"), Errno::result(result).map(drop))
 }
 
 /// How the kernel behaves towards this process (man 2 personality): PER_LINUX 0, PER_LINUX32 8.

@@ -2,10 +2,14 @@
 //! that have a name among the files.
 
 use std::io::IoSlice;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
     socketpair,
@@ -88,11 +92,51 @@ pub fn connect(directory: &Fd, name: &str) -> Result<Fd, Failure> {
     call(format_args!("connect({directory}/{name:?})"), result)
 }
 
-/// Sends a datagram to a named socket: what a service says to its manager (man 3 sd_notify).
-pub fn send_datagram(path: &std::path::Path, bytes: &[u8]) -> Result<(), Failure> {
-    let socket = std::os::unix::net::UnixDatagram::unbound();
-    let result = socket.and_then(|socket| socket.send_to(bytes, path)).map(drop).map_err(super::errno);
-    call(format_args!("sendto({path:?}, {} bytes)", bytes.len()), result)
+/// The same for a whole path, as a caller gives it. It may be longer than a socket's address, so we go by its directory.
+pub fn connect_path(path: &Path) -> Result<Fd, Failure> {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
+    connect(&super::mount::open_path(directory, "directory")?, name)
+}
+
+/// A socket in a directory that takes datagrams from whoever can reach it (man 2 bind).
+pub fn listen_for_datagrams(directory: &Fd, name: &str) -> Result<Fd, Failure> {
+    let path = format!("/proc/self/fd/{}/{name}", directory.raw());
+    let anybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    let result = UnixDatagram::bind(&path).and_then(|socket| std::fs::set_permissions(&path, anybody).map(|()| socket));
+    let result = result.map(|socket| Fd::new(socket.into(), "notify")).map_err(super::errno);
+    call(format_args!("bind({directory}/{name:?})"), result)
+}
+
+/// Waits for a datagram (man 2 poll, man 2 recv). None if one of the others has something to say first.
+pub fn receive_unless(socket: &Fd, others: &[BorrowedFd]) -> Result<Option<Vec<u8>>, Failure> {
+    let all = std::iter::once(socket.as_fd()).chain(others.iter().copied());
+    let mut polled: Vec<PollFd> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+    let result = loop {
+        match poll(&mut polled, PollTimeout::NONE) {
+            Err(Errno::EINTR) => {}
+            other => break other,
+        }
+    };
+    call(format_args!("poll({socket}, ...)"), result.map(|count| count as usize))?;
+    if !polled[0].any().unwrap_or(false) {
+        return Ok(None);
+    }
+    let mut buffer = vec![0; 4096];
+    let result = nix::sys::socket::recv(socket.raw(), &mut buffer, MsgFlags::MSG_DONTWAIT);
+    let length = result.map_err(|errno| Failure::call(format_args!("recv({socket})"), errno))?;
+    buffer.truncate(length);
+    Ok(Some(buffer))
+}
+
+/// Sends a datagram to a named socket (man 7 unix); `@` begins an abstract name.
+pub fn send_datagram(name: &str, bytes: &[u8]) -> Result<(), Failure> {
+    let address = match name.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(name),
+    };
+    let result = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(bytes, &address));
+    call(format_args!("sendto({name:?}, {:?})", String::from_utf8_lossy(bytes)), result.map_err(super::errno)).map(drop)
 }
 
 fn new_stream() -> Result<OwnedFd, Errno> {

@@ -21,7 +21,7 @@ mod sysctl;
 mod task;
 
 pub use sysctl::Setting as Sysctl;
-pub use task::Task;
+pub use task::{MEMORY_FLAGS, MEMORY_MODES, Task};
 
 /// An annotation for what the configuration has no word for: the root filesystem is shown with the container's owners, as
 /// `idmap` does it for a mount. For `true` only.
@@ -49,6 +49,8 @@ pub struct Plan {
     pub domainname: Option<String>,
     /// Settings of the kernel, in its own namespaces.
     pub sysctl: Vec<Sysctl>,
+    /// Devices of the host's network that move in: their names there, and in here.
+    pub net_devices: Vec<(String, String)>,
     /// Clocks of a new time namespace, as /proc/PID/timens_offsets takes them.
     pub clocks: Vec<String>,
     /// What kind of machine it sees.
@@ -96,12 +98,8 @@ impl Plan {
             sysctl: linux.sysctl.iter().map(|(name, value)| Sysctl::new(name, value)).collect(),
             clocks: linux.time_offsets.iter().map(|(clock, offset)| clock_line(clock, offset)).collect(),
             personality: linux.personality.as_ref().map(personality),
-            task: Task::new(
-                "config.json: process",
-                process,
-                linux.seccomp.as_ref(),
-                linux.namespace(NamespaceKind::User).is_some(),
-            )?,
+            task: Task::new("config.json: process", process, linux)?,
+            net_devices: linux.net_devices.iter().map(|(name, device)| net_device(name, device)).collect(),
             small_init: is_noted(spec, SMALL_INIT),
             idmapped_root: is_root_idmapped(spec, id_maps.is_some())?,
             idmapped: idmapped(spec)?,
@@ -217,6 +215,11 @@ fn ranges(mappings: &[IdMapping]) -> Vec<Range> {
 
 fn id_maps(linux: &Linux) -> IdMaps {
     IdMaps::of(ranges(&linux.uid_mappings), ranges(&linux.gid_mappings))
+}
+
+fn net_device(name: &str, asked: &spec::NetDevice) -> (String, String) {
+    let inside = asked.name.as_ref().filter(|name| !name.is_empty());
+    (name.to_owned(), inside.cloned().unwrap_or_else(|| name.to_owned()))
 }
 
 fn clock_line(clock: &str, offset: &spec::TimeOffset) -> String {

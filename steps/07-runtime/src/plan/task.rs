@@ -4,11 +4,11 @@ use anyhow::{Context, Result};
 use kernel::Failure;
 use kernel::sys::schedule::{self, Scheduling};
 use kernel::sys::terminal::Size;
-use privileges::seccomp::{Filter, Profile};
+use privileges::seccomp::Filter;
 use privileges::{Capabilities, Handcuffs, Rlimit, Set, User};
 
 use crate::log;
-use crate::spec::{self, IoPriorityClass, Process, SchedulerFlag, SchedulerPolicy};
+use crate::spec::{self, IoPriorityClass, Linux, NamespaceKind, Process, SchedulerFlag, SchedulerPolicy};
 
 /// A process to be.
 #[derive(Debug)]
@@ -35,21 +35,26 @@ pub struct Task {
     pub apparmor: Option<String>,
     /// On which processors it runs; for `exec` only.
     pub processors: Option<Vec<usize>>,
+    memory_policy: Option<MemoryPolicy>,
 }
 
+/// From which memory nodes memory comes: the kernel's number, with the flags, and the nodes.
+type MemoryPolicy = (u32, Vec<usize>);
+
 impl Task {
-    /// Plans a process; `place` is how a failure calls it. In a user namespace of its own (`has_users`) its root has all
-    /// capabilities to begin with; else it can have no more than we.
+    /// Plans a process; `place` is how a failure calls it. In a user namespace of its own its root has all capabilities to
+    /// begin with; else it can have no more than we.
     ///
     /// # Errors
     /// A capability, limit or filter that is none.
-    pub fn new(place: &str, process: &Process, seccomp: Option<&Profile>, has_users: bool) -> Result<Task> {
+    pub fn new(place: &str, process: &Process, linux: &Linux) -> Result<Task> {
+        let has_users = linux.namespace(NamespaceKind::User).is_some();
         let to_be_had = if has_users { Set::known() } else { Set::to_be_had()? };
         let capabilities = capabilities(place, process.capabilities.as_ref(), to_be_had);
         let limit = |(index, limit): (usize, &spec::Rlimit)| {
             Rlimit::new(&limit.kind, limit.soft, limit.hard).with_context(|| format!("{place}.rlimits[{index}]"))
         };
-        let filter = seccomp.map(|profile| Filter::new(profile, |name| capabilities.bounding.has(name)));
+        let filter = linux.seccomp.as_ref().map(|profile| Filter::new(profile, |name| capabilities.bounding.has(name)));
         let user = process.user.clone().unwrap_or_default();
         let size = process.console_size.as_ref();
         let size = size.map_or(Size::default(), |size| Size { height: size.height as u16, width: size.width as u16 });
@@ -68,6 +73,7 @@ impl Task {
             io_priority: process.io_priority.as_ref().map(io_priority),
             apparmor: process.apparmor_profile.clone(),
             processors: affinity(place, process)?,
+            memory_policy: linux.memory_policy.as_ref().map(memory_policy).transpose()?,
         })
     }
 
@@ -86,6 +92,9 @@ impl Task {
         }
         if let Some(processors) = &self.processors {
             schedule::set_processors(processors).context("process.execCPUAffinity")?;
+        }
+        if let Some((mode, nodes)) = &self.memory_policy {
+            schedule::set_memory_policy(*mode, nodes).context("linux.memoryPolicy")?;
         }
         Ok(())
     }
@@ -179,13 +188,47 @@ fn io_priority(asked: &spec::IoPriority) -> (i32, i32) {
 fn affinity(place: &str, process: &Process) -> Result<Option<Vec<usize>>> {
     let Some(asked) = &process.exec_cpu_affinity else { return Ok(None) };
     let Some(text) = asked.last.as_ref().or(asked.initial.as_ref()) else { return Ok(None) };
-    let processors = processors(text);
+    let processors = numbers(text);
     let refuse = || Failure::new(format!("{place}.execCPUAffinity: {text:?} is no list of CPUs")).hint("such as 0-3,7");
     processors.map(Some).ok_or_else(|| refuse().into())
 }
 
+/// The names are config-linux.md's (Memory policy), the numbers the kernel's (linux/mempolicy.h).
+fn memory_policy(asked: &spec::MemoryPolicy) -> Result<MemoryPolicy> {
+    let refuse = |field: &str, text: &str, what: &str, hint: String| {
+        Failure::new(format!("config.json: linux.memoryPolicy.{field}: {text:?} {what}")).hint(hint)
+    };
+    let among = |table: &[(&str, u32)], field: &str, name: &str| {
+        let known = || table.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+        let found = table.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
+        found.ok_or_else(|| refuse(field, name, "is not known", known()))
+    };
+    let mut mode = among(&MEMORY_MODES, "mode", &asked.mode)?;
+    for flag in &asked.flags {
+        mode |= among(&MEMORY_FLAGS, "flags", flag)?;
+    }
+    let text = asked.nodes.as_deref().unwrap_or_default();
+    let nodes = if text.is_empty() { Some(Vec::new()) } else { numbers(text) };
+    Ok((mode, nodes.ok_or_else(|| refuse("nodes", text, "is no list of nodes", "such as 0-3,7".to_owned()))?))
+}
+
+/// The modes of a memory policy.
+pub const MEMORY_MODES: [(&str, u32); 7] = [
+    ("MPOL_BIND", 2),
+    ("MPOL_DEFAULT", 0),
+    ("MPOL_INTERLEAVE", 3),
+    ("MPOL_LOCAL", 4),
+    ("MPOL_PREFERRED", 1),
+    ("MPOL_PREFERRED_MANY", 5),
+    ("MPOL_WEIGHTED_INTERLEAVE", 6),
+];
+
+/// Its flags.
+pub const MEMORY_FLAGS: [(&str, u32); 3] =
+    [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
+
 /// `0-3,7`
-fn processors(text: &str) -> Option<Vec<usize>> {
+fn numbers(text: &str) -> Option<Vec<usize>> {
     const MOST: usize = 1024;
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -201,10 +244,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_of_processors() {
-        assert_eq!(processors("0-2,7"), Some(vec![0, 1, 2, 7]));
+    fn lists_of_numbers() {
+        assert_eq!(numbers("0-2,7"), Some(vec![0, 1, 2, 7]));
         for wrong in ["", "a", "2-1", "0-", "0-99999999", "1,,2"] {
-            assert_eq!(processors(wrong), None, "{wrong:?}");
+            assert_eq!(numbers(wrong), None, "{wrong:?}");
         }
     }
 }

@@ -39,6 +39,10 @@ pub(super) struct Options {
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
 
+    /// A socket that takes a descriptor which holds its first process (man 2 pidfd_open)
+    #[arg(long, value_name = "SOCKET")]
+    pub pidfd_socket: Option<PathBuf>,
+
     /// Write the number of its first process to this file
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
@@ -73,6 +77,7 @@ impl Options {
             id,
             console_socket: self.console_socket.as_deref(),
             pid_file: self.pid_file.as_deref(),
+            pidfd_socket: self.pidfd_socket.as_deref().map(launch::connect_pidfd_socket).transpose()?,
             systemd: context.systemd,
             no_group: context.no_groups,
             preserved: self.preserve_fds,

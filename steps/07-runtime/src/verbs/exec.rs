@@ -13,7 +13,7 @@ use privileges::User;
 
 use super::Context;
 use crate::plan::{self, Task};
-use crate::spec::{self, NamespaceKind, Process, Spec, State, Status};
+use crate::spec::{self, Linux, Process, Spec, State, Status};
 use crate::store::Container;
 use crate::terminal::Outlet;
 use crate::{foreground, init, label, launch, listener};
@@ -53,6 +53,10 @@ pub struct Exec {
     #[arg(long, short)]
     detach: bool,
 
+    /// A socket that takes a descriptor which holds it (man 2 pidfd_open)
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
+
     /// Write its number to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
@@ -64,6 +68,14 @@ pub struct Exec {
     /// One capability more; may be given again
     #[arg(long, short, value_name = "CAPABILITY")]
     cap: Vec<String>,
+
+    /// The AppArmor profile that confines it [default: the container's]
+    #[arg(long, value_name = "PROFILE")]
+    apparmor: Option<String>,
+
+    /// A group inside the container's, which somebody in there has made
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<String>,
 
     /// Hand so many descriptors on, from 3 on
     #[arg(long, value_name = "N", default_value = "0")]
@@ -101,10 +113,7 @@ impl Exec {
         self.refuse_if_not_running(&container)?;
         let spec = container.spec()?;
         let process = self.process(&spec)?;
-        let linux = spec.linux.as_ref();
-        let has_users = linux.is_some_and(|linux| linux.namespace(NamespaceKind::User).is_some());
-        let seccomp = linux.and_then(|linux| linux.seccomp.as_ref());
-        let task = Task::new("process", &process, seccomp, has_users)?;
+        let task = Task::new("process", &process, spec.linux.as_ref().unwrap_or(&Linux::default()))?;
         crate::terminal::check(task.terminal.is_some(), self.console_socket.as_deref(), self.detach)?;
         self.visit(&container, &spec, &task)
     }
@@ -137,6 +146,7 @@ impl Exec {
         process.env.extend(self.env.iter().cloned());
         process.cwd = self.cwd.clone().unwrap_or(process.cwd);
         process.no_new_privileges |= self.no_new_privs;
+        process.apparmor_profile = self.apparmor.clone().or(process.apparmor_profile);
         let mut user = process.user.clone().unwrap_or_default();
         if let Some(text) = &self.user {
             (user.uid, user.gid) = user_and_group(text)?;
@@ -153,10 +163,20 @@ impl Exec {
         Ok(process)
     }
 
+    /// Which group it is born into: the one that was asked for, or where the container's first process is now.
+    fn group(&self, group: &Kept, container: &Container) -> Result<Kept> {
+        match &self.cgroup {
+            Some(path) => group.inside(path).with_context(|| format!("--cgroup {path}")),
+            None => Ok(group.group_of(container.record.pid.unwrap_or_default())),
+        }
+    }
+
     /// The parent's list of calls.
     fn visit(&self, container: &Container, spec: &Spec, task: &Task) -> Result<ExitCode> {
         let init = &container.process()?;
-        let group = container.record.group.as_ref();
+        let group = container.record.group.as_ref().map(|group| self.group(group, container)).transpose()?;
+        let group = group.as_ref();
+        let pidfd_socket = self.pidfd_socket.as_deref().map(launch::connect_pidfd_socket).transpose()?;
         let outlet = self.console_socket.as_deref().map(Outlet::connect).transpose()?;
         let (ours, outlet) = launch::seat(task, outlet)?;
         let asked = spec.linux.iter().flat_map(|linux| &linux.namespaces);
@@ -179,6 +199,7 @@ impl Exec {
         child.open_gate()?;
         child.read_report()?;
         launch::write_pid_file(self.pid_file.as_deref(), child.pid())?;
+        pidfd_socket.map_or(Ok(()), |socket| launch::send_pidfd(&socket, &child))?;
         let terminal = ours.map(|hatch| socket::receive_fd(&hatch, "terminal's master")).transpose()?;
         if self.detach {
             child.leave();

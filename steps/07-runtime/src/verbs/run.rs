@@ -1,5 +1,6 @@
 //! `run`: create and start in one, and, unless detached, wait for the end and delete.
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -84,12 +85,17 @@ impl RunRootfs {
 
 impl WhileItRuns {
     fn launch(&self, context: &Context, request: Request, limits: Option<&Limits>) -> Result<ExitCode> {
-        let Launched { container, child, terminal, spec, network, .. } = launch::launch(&context.store, request)?;
+        let Launched { container, child, terminal, spec, network, notify, .. } =
+            launch::launch(&context.store, request)?;
         if let Some(asked) = &spec.hooks {
             hooks::run("poststart", &asked.poststart, &container.state(Status::Running)).or_else(|error| {
                 log::warn(&format!("{error:#}"));
                 anyhow::Ok(())
             })?;
+        }
+        if let Some(notify) = notify.filter(|_| terminal.is_none()) {
+            let (process, signals) = child.watch();
+            notify.pass_on(child.pid(), &[process.descriptor().as_fd(), signals.as_fd()])?;
         }
         if self.detach {
             child.leave();

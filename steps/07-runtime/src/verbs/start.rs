@@ -1,5 +1,6 @@
 //! `start`: the command of a created container begins.
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,7 +10,7 @@ use kernel::{Failure, purpose};
 use super::Context;
 use crate::spec::Status;
 use crate::store::START;
-use crate::{hooks, log};
+use crate::{hooks, log, notify};
 
 /// Let a created container's command begin
 #[derive(clap::Args, Debug)]
@@ -22,13 +23,14 @@ impl Start {
     // ANCHOR: start
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let container = context.store.open(&self.id)?;
-        let _lock = container.lock()?;
+        let lock = container.lock()?;
         let refuse = |why: &str| Failure::new(format!("container {:?}: {why}", self.id));
         match container.status() {
             Status::Created | Status::Creating => {}
             Status::Stopped => return Err(refuse("cannot start a container that has stopped").into()),
             _ => return Err(refuse("cannot start an already running container").into()),
         }
+        let notify = notify::listen(container.place())?;
         purpose("say start, and hear what comes of it; nothing means that the command runs");
         let caller = socket::connect(&container.directory()?, START)
             .map_err(|_| refuse("cannot start a container that has stopped"))?;
@@ -42,6 +44,10 @@ impl Start {
             if let Err(error) = hooks::run("poststart", &asked.poststart, &container.state(Status::Running)) {
                 log::warn(&format!("{error:#}"));
             }
+        }
+        drop(lock); // others may have to stop it, if it is never ready
+        if let Some(notify) = notify {
+            notify.pass_on(container.record.pid.unwrap_or_default(), &[container.process()?.as_fd()])?;
         }
         Ok(ExitCode::SUCCESS)
     }

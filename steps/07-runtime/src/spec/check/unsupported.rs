@@ -18,7 +18,7 @@ struct Row<Part> {
     why: &'static str,
 }
 
-const CONFIGURATION: [Row<Spec>; 6] = [
+const CONFIGURATION: [Row<Spec>; 4] = [
     Row {
         path: "process.apparmorProfile",
         asked: |spec| spec.process.as_ref().is_some_and(|process| needs_apparmor(process.apparmor_profile.as_deref())),
@@ -35,19 +35,9 @@ const CONFIGURATION: [Row<Spec>; 6] = [
         why: "not supported: cellblock gives no SELinux labels",
     },
     Row {
-        path: "linux.netDevices",
-        asked: |spec| spec.linux.as_ref().is_some_and(|linux| !linux.net_devices.is_empty()),
-        why: "not supported: cellblock moves no network devices",
-    },
-    Row {
         path: "linux.intelRdt",
         asked: |spec| spec.linux.as_ref().is_some_and(|linux| linux.intel_rdt.is_some()),
         why: "not supported: cellblock does not use resctrl",
-    },
-    Row {
-        path: "linux.memoryPolicy",
-        asked: |spec| spec.linux.as_ref().is_some_and(|linux| linux.memory_policy.is_some()),
-        why: "not supported: cellblock does not set memory policies",
     },
 ];
 

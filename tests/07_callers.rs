@@ -1,0 +1,269 @@
+//! Step 7, the runtime and its callers: hooks, terminals, descriptors and files that pass between them.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::process::{Command, Stdio};
+
+use classroom::desk::reap;
+use classroom::lab::binary;
+use classroom::run::code;
+use classroom::{Desk, World, lab};
+use kernel::Fd;
+use kernel::sys::socket::receive_fd;
+use nix::unistd::{read, write};
+use serde_json::{Value, json};
+
+/// Six moments, in this order, each with the container's state on standard input.
+#[test]
+fn hooks() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "hooks");
+        let folder = lab.folder.join("log");
+        fs::create_dir(&folder).unwrap();
+        let hook = |moment: &str, place: &str| {
+            let script = format!("{{ echo {moment}; cat; echo; }} >> {place}/told");
+            json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}])
+        };
+        let outside = folder.display().to_string();
+        desk.configure(|config| {
+            config["hooks"] = json!({
+                "prestart": hook("prestart", &outside),
+                "createRuntime": hook("createRuntime", &outside),
+                "createContainer": hook("createContainer", &outside),
+                "startContainer": hook("startContainer", "/mnt"),
+                "poststart": hook("poststart", &outside),
+                "poststop": hook("poststop", &outside),
+            });
+            config["annotations"] = json!({"who": "me"});
+            let mounts = config["mounts"].as_array_mut().unwrap();
+            mounts.push(json!({"destination": "/mnt", "type": "bind", "source": outside, "options": ["bind"]}));
+        });
+        let told = || fs::read_to_string(folder.join("told")).unwrap();
+        let moments = |text: &str| text.lines().step_by(2).collect::<Vec<_>>().join(" ");
+        desk.create();
+        assert_eq!(moments(&told()), "prestart createRuntime createContainer");
+        let pid = desk.state()["pid"].clone();
+        desk.succeed(&["start", "one"]);
+        desk.kill();
+        desk.succeed(&["delete", "one"]);
+        let text = told();
+        let all = "prestart createRuntime createContainer startContainer poststart poststop";
+        assert_eq!(moments(&text), all);
+        for (moment, state) in text.lines().step_by(2).zip(text.lines().skip(1).step_by(2)) {
+            let state: Value = serde_json::from_str(state).unwrap();
+            assert_eq!((&state["id"], &state["annotations"]["who"]), (&json!("one"), &json!("me")), "{moment}");
+            assert_eq!(state["bundle"], json!(desk.bundle), "{moment}");
+            let expected = match moment {
+                "prestart" | "createRuntime" => Some((json!("creating"), pid.clone())),
+                "poststart" => Some((json!("running"), pid.clone())),
+                "poststop" => Some((json!("stopped"), Value::Null)),
+                _ => None,
+            };
+            if let Some((status, pid)) = expected {
+                assert_eq!((&state["status"], &state["pid"]), (&status, &pid), "{moment}");
+            }
+        }
+        // One that fails before the command runs takes everything back, and says what it said.
+        for moment in ["prestart", "createRuntime", "createContainer"] {
+            desk.configure(|config| {
+                config["hooks"] =
+                    json!({moment: [{"path": "/bin/sh", "args": ["sh", "-c", "echo sorry >&2; exit 1"]}]});
+            });
+            desk.fail(&["create", "--bundle", "target/bundle", "one"], "sorry");
+            desk.nothing_is_left();
+        }
+        desk.configure(|config| {
+            config["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]});
+        });
+        desk.fail(&["create", "--bundle", "target/bundle", "one"], "longer than 1 s");
+        desk.nothing_is_left();
+        // One that fails at start ends the container, and start says why.
+        desk.configure(|config| config["hooks"] = json!({"startContainer": [{"path": "/bin/false"}]}));
+        desk.create();
+        desk.fail(&["start", "one"], "startContainer");
+        desk.wait_for("stopped");
+        desk.succeed(&["delete", "one"]);
+        fs::remove_dir_all(&folder).unwrap();
+    });
+}
+
+/// The terminal that comes out of a console socket.
+fn receive(socket: &UnixListener) -> Fd {
+    let (connection, _) = socket.accept().expect("somebody connects");
+    receive_fd(&Fd::new(connection.into(), "connection"), "master").expect("it comes")
+}
+
+/// Reads until this has come; a terminal whose other end is gone says EIO.
+fn read_until(terminal: &Fd, what: &str) -> String {
+    let (mut text, mut buffer) = (String::new(), [0; 256]);
+    while !text.contains(what) {
+        match read(terminal, &mut buffer) {
+            Ok(count) if count > 0 => text += &String::from_utf8_lossy(&buffer[..count]),
+            _ => panic!("it has ended without {what:?}: {text:?}"),
+        }
+    }
+    text
+}
+
+#[test]
+fn a_terminal_by_its_socket() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "console");
+        let path = lab.folder.join("console");
+        let socket = UnixListener::bind(&path).unwrap();
+        let place = path.display().to_string();
+        desk.configure(|config| {
+            config["process"]["terminal"] = json!(true);
+            config["process"]["consoleSize"] = json!({"height": 40, "width": 100});
+            config["process"]["args"] =
+                json!(["sh", "-c", "tty; stty size; ls -l /dev/console; read line; echo got $line"]);
+        });
+        desk.succeed(&["create", "--bundle", "target/bundle", "--console-socket", &place, "one"]);
+        let master = receive(&socket);
+        desk.succeed(&["start", "one"]);
+        let said = read_until(&master, "/dev/console\r\n");
+        for part in ["/dev/pts/0", "40 100", "136,"] {
+            assert!(said.contains(part), "{part}: {said:?}");
+        }
+        assert_eq!(write(&master, b"letter\n"), Ok(7));
+        read_until(&master, "got letter");
+        desk.wait_for("stopped");
+        desk.succeed(&["delete", "one"]);
+        // A visitor's.
+        desk.configure(|config| config["process"]["terminal"] = json!(false));
+        desk.start("sleep 60");
+        let (number, script) = (lab.folder.join("pid").display().to_string(), "tty; read line");
+        let options = ["--tty", "--detach", "--console-socket", &place, "--pid-file", &number];
+        desk.succeed(&[&["exec"], &options[..], &["one", "sh", "-c", script]].concat());
+        let master = receive(&socket);
+        read_until(&master, "/dev/pts/");
+        reap(fs::read_to_string(&number).unwrap().parse().unwrap());
+        fs::remove_file(number).unwrap();
+        desk.succeed(&["delete", "--force", "one"]);
+        // Who asks for one must say where it goes, and the reverse.
+        desk.fail(&["exec", "--tty", "--detach", "one", "true"], "container does not exist");
+        desk.fail(&["create", "--bundle", "target/bundle", "--console-socket", &place, "one"], "has no terminal");
+        fs::remove_file(path).unwrap();
+    });
+}
+
+/// At a terminal of our own (man 1 script).
+#[test]
+fn a_terminal_in_the_foreground() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "foreground");
+        desk.configure(|config| {
+            config["process"]["terminal"] = json!(true);
+            config["process"]["args"] = json!(["sh", "-c", "tty; stty size; read line; echo got $line; exit 3"]);
+        });
+        let root = desk.root.display();
+        let line = format!(
+            "stty rows 40 cols 100; {} --root {root} run --bundle {} one",
+            binary("cellblock").display(),
+            desk.bundle.display()
+        );
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("script is there");
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(b"letter\n").unwrap();
+        let mut text = String::new();
+        child.stdout.as_mut().unwrap().read_to_string(&mut text).unwrap();
+        drop(input);
+        assert_eq!(code(child.wait().unwrap()), 3, "{text}");
+        for part in ["/dev/pts/0", "40 100", "got letter"] {
+            assert!(text.contains(part), "{part}: {text:?}");
+        }
+    });
+}
+
+#[test]
+fn pid_file_and_descriptors() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "pid-file");
+        let file = lab.folder.join("pid");
+        let place = file.display().to_string();
+        desk.succeed(&["create", "--bundle", "target/bundle", "--pid-file", &place, "one"]);
+        let pid = fs::read_to_string(&file).unwrap();
+        assert_eq!(desk.state()["pid"].to_string(), pid);
+        // It waits as a copy that nobody can change, and has nothing of ours open but what it needs.
+        let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
+        assert!(exe.starts_with("/memfd:cellblock (deleted)"), "{}", exe.display());
+        desk.succeed(&["delete", "--force", "one"]);
+        fs::remove_file(&file).unwrap();
+        // Handed on when asked for, and only then.
+        fs::write(&file, "letter\n").unwrap();
+        desk.set_command("cat <&3");
+        let run = |options: &str| {
+            let script = format!("exec 3<{place}; exec \"$0\" --root \"$1\" run {options} --bundle \"$2\" one");
+            let mut command = Command::new("sh");
+            command.args(["-c", &script]).arg(binary("cellblock")).arg(&desk.root).arg(&desk.bundle);
+            lab.output(String::new(), command)
+        };
+        assert_eq!(run("--preserve-fds 1").text, "letter\n");
+        assert_ne!(run("").code, 0);
+        fs::remove_file(&file).unwrap();
+    });
+}
+
+#[test]
+fn a_descriptor_of_the_first_process() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "pidfd");
+        let path = lab.folder.join("pidfd.sock");
+        let (place, socket) = (path.display().to_string(), UnixListener::bind(&path).unwrap());
+        let pid_of = |fd: &Fd| {
+            let fdinfo = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).unwrap();
+            let line = fdinfo.lines().find_map(|line| line.strip_prefix("Pid:"));
+            line.expect("it is of a process").trim().to_owned()
+        };
+        desk.succeed(&["create", "--bundle", "target/bundle", "--pidfd-socket", &place, "one"]);
+        assert_eq!(pid_of(&receive(&socket)), desk.state()["pid"].to_string());
+        desk.succeed(&["start", "one"]);
+        desk.succeed(&["exec", "--pidfd-socket", &place, "one", "true"]);
+        assert_eq!(pid_of(&receive(&socket)), "-1", "it has ended");
+        desk.succeed(&["delete", "--force", "one"]);
+        fs::remove_file(&path).unwrap();
+        desk.fail(&["create", "--bundle", "target/bundle", "--pidfd-socket", &place, "one"], "nobody takes it there");
+    });
+}
+
+/// As systemd waits for a service of `Type=notify`, and is told by one in a container.
+#[test]
+fn readiness_is_passed_on() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "ready");
+        desk.configure(|config| {
+            let tmpfs = json!({"destination": "/run", "type": "tmpfs", "source": "tmpfs"});
+            config["mounts"].as_array_mut().unwrap().push(tmpfs);
+        });
+        desk.set_command("inmate ready && exec sleep 1000");
+        let path = lab.folder.join("manager.sock");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let heard = || {
+            let mut buffer = [0; 256];
+            manager.recv(&mut buffer).map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned()).ok()
+        };
+        let verb = |words: &[&str]| {
+            let mut command = desk.command(words);
+            command.env("NOTIFY_SOCKET", &path).stdout(Stdio::null()).stderr(Stdio::null());
+            assert!(command.status().unwrap().success(), "{words:?}");
+        };
+        let ready = || Some(format!("MAINPID={}\nREADY=1\n", desk.state()["pid"]));
+        verb(&["create", "--bundle", "target/bundle", "one"]);
+        assert_eq!(heard(), None);
+        verb(&["start", "one"]); // it comes back when the container is ready
+        assert_eq!(heard(), ready());
+        verb(&["delete", "--force", "one"]);
+        verb(&["run", "--detach", "--bundle", "target/bundle", "one"]);
+        assert_eq!(heard(), ready());
+        verb(&["delete", "--force", "one"]);
+        desk.set_command("true"); // never ready: its end is what there is to hear
+        verb(&["run", "--bundle", "target/bundle", "one"]);
+        assert_eq!(heard(), None);
+        fs::remove_file(&path).unwrap();
+    });
+}

@@ -1,0 +1,97 @@
+//! Step 7, the runtime: what a configuration can ask for, and where it shows.
+
+use std::process::Command;
+
+use classroom::{Desk, Lab, World, lab};
+use serde_json::json;
+
+/// On the host: its words must succeed.
+fn ip(lab: &Lab, words: &str) -> String {
+    let mut command = Command::new("ip");
+    command.args(words.split(' '));
+    let output = lab.output(format!("# ip {words}"), command);
+    assert_eq!(output.code, 0, "{output}");
+    output.text
+}
+
+#[test]
+fn a_network_device_moves_in() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "device");
+        let make = || {
+            ip(lab, "link add card type veth peer name plug");
+            ip(lab, "address add 192.0.2.5/24 dev card");
+            ip(lab, "address add 2001:db8::5/64 dev card nodad");
+            ip(lab, "link set card up");
+        };
+        make();
+        desk.configure(|config| config["linux"]["netDevices"] = json!({"card": {"name": "eth7"}}));
+        desk.set_command("ip -o address show dev eth7; ip -o link show eth7");
+        let shown = desk.succeed(&["run", "--bundle", "target/bundle", "one"]);
+        for part in ["192.0.2.5/24", "2001:db8::5/64", "UP"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        // A virtual device ends with the namespace that it moved into, and its peer with it.
+        assert!(!ip(lab, "link").contains("plug"));
+        // A launch that fails gives it back.
+        make();
+        desk.configure(|config| config["process"]["args"] = json!(["nosuch"]));
+        let before = ip(lab, "-o address show dev card");
+        let refused = desk.run(&["run", "--bundle", "target/bundle", "one"]);
+        assert_eq!(refused.code, 127, "{refused}");
+        let link = ip(lab, "-o link show card");
+        assert!(link.contains("UP") && ip(lab, "-o address show dev card").contains("192.0.2.5/24"), "{before}{link}");
+        ip(lab, "link delete card");
+        desk.fail(&["run", "--bundle", "target/bundle", "one"], "there is no network device card");
+    });
+}
+
+#[test]
+fn memory_comes_from_these_nodes() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "nodes");
+        let policy = |mode: &str, nodes: &str, flags: &[&str]| {
+            let policy = json!({"mode": mode, "nodes": nodes, "flags": flags});
+            desk.configure(|config| config["linux"]["memoryPolicy"] = policy);
+        };
+        desk.set_command("head -1 /proc/self/numa_maps");
+        let first = || desk.succeed(&["run", "--bundle", "target/bundle", "one"]);
+        policy("MPOL_BIND", "0", &["MPOL_F_STATIC_NODES"]);
+        assert!(first().contains(" bind=static:0 "), "{}", first());
+        policy("MPOL_DEFAULT", "", &[]);
+        assert!(first().contains(" default "), "{}", first());
+        policy("MPOL_BIND", "1000", &[]);
+        desk.fail(&["run", "--bundle", "target/bundle", "one"], "linux.memoryPolicy: set_mempolicy(");
+        policy("MPOL_NOSUCH", "0", &[]);
+        desk.fail(
+            &["run", "--bundle", "target/bundle", "one"],
+            "linux.memoryPolicy.mode: \"MPOL_NOSUCH\" is not known",
+        );
+        policy("MPOL_BIND", "zero", &[]);
+        desk.fail(&["run", "--bundle", "target/bundle", "one"], "linux.memoryPolicy.nodes: \"zero\" is no list");
+    });
+}
+
+/// systemd in a container does this: its own processes go into a group below, so that others can get limits beside them.
+#[test]
+fn exec_when_the_first_process_has_moved() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "moved");
+        desk.configure(|config| {
+            for mount in config["mounts"].as_array_mut().unwrap() {
+                if mount["destination"] == "/sys/fs/cgroup" {
+                    mount["options"] = json!(["nosuid", "noexec", "nodev", "rw"]);
+                }
+            }
+        });
+        desk.start(
+            "cd /sys/fs/cgroup && [ ! -e cgroup.subtree_control ] || \
+                { mkdir init && echo 1 >init/cgroup.procs && echo +pids >cgroup.subtree_control; }
+            exec sleep 1000",
+        );
+        let group = desk.succeed(&["exec", "one", "cat", "/proc/self/cgroup"]);
+        let is_v2_alone = group.lines().count() == 1;
+        assert!(!is_v2_alone || group.trim().ends_with("/init"), "{group}");
+        desk.succeed(&["delete", "--force", "one"]);
+    });
+}
