@@ -225,7 +225,7 @@ fn exit_codes() {
 fn failures() {
     lab!(World::Root, |lab| {
         let prison = Prison::new(lab);
-        let of_run: [&[&str]; 11] = [
+        let of_run: [&[&str]; 10] = [
             &["--net", "none", "nosuch"],
             &["--nosuch", "ls"],
             &["--bundle", "/tmp", "ls"],
@@ -234,7 +234,6 @@ fn failures() {
             &["--net", "none", "--name", "a/b", "ls"],
             &["--net", "none", "--workdir", "/etc/passwd", "ls"],
             &["--net", "host", "--publish", "80:80", "ls"],
-            &["--detach", "--net", "bridge", "ls"],
             &["--tty", "--no-tty", "ls"],
             &["--net", "none", "--volume", "/nosuch:/mnt", "ls"],
         ];
@@ -374,6 +373,43 @@ fn a_bridge() {
         let people = prison.run(&["--ip", "10.76.0.9", "sh", "-c", "ip -o address; ip route; cat /etc/hosts"]);
         assert_eq!(people.text.lines().count(), lesson.text.lines().count(), "{people}\n{lesson}");
         assert!(people.text.contains("10.76.0.9"), "{people}");
+    });
+}
+
+/// A container that goes on alone keeps its place on the bridge, until it is deleted or somebody prunes.
+#[test]
+fn a_bridge_without_its_launcher() {
+    lab!(World::Root, |lab| {
+        let prison = Prison::new(lab);
+        let script = "echo hello > /tmp/page; exec httpd -f -p 80 -h /tmp";
+        let options = ["-d", "-p", "8080:80", "--tmpfs", "/tmp", "--name", &prison.id, "sh", "-c", script];
+        assert_eq!(prison.first_line(&options).trim(), prison.id);
+        let answers = || {
+            (0..100).any(|_| {
+                std::thread::sleep(Duration::from_millis(20)); // its server is still starting
+                fetch("127.0.0.1:8080") == "hello\n"
+            })
+        };
+        assert!(answers(), "{}", fetch("127.0.0.1:8080"));
+        let neighbour = prison.run(&["wget", "-qO-", "http://10.76.0.2/page"]);
+        assert_eq!(neighbour.text, "hello\n", "a neighbour that comes and goes takes nothing down");
+        let same_port = prison.run(&["-p", "8080:80", "true"]);
+        assert!(same_port.text.contains("cannot publish 8080:80/tcp: another cell does"), "{same_port}");
+        assert!(answers(), "the port is still the first one's");
+        assert_eq!(prison.verb(&["delete", "--force", &prison.id]).code, 0);
+        assert!(fetch("127.0.0.1:8080").contains("refused"), "nothing answers any more");
+        // One that has ended by itself, and one whose launcher was killed.
+        prison.first_line(&["-d", "--name", &prison.id, "true"]);
+        let mut killed = prison.start(&["--name", "killed", "sh", "-c", "echo up; exec sleep 20"]);
+        every_step::wait_for_a_line(&mut killed);
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        assert!(orphans_end_within(Duration::from_secs(2)));
+        let pruned = prison.verb(&["prune"]).text;
+        for id in ["killed", &prison.id] {
+            assert!(pruned.contains(&format!("removed the container {id}\n")), "{pruned}");
+        }
+        assert_eq!(prison.verb(&["prune"]).text, "", "there is nothing left");
     });
 }
 

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use kernel::sys::clone::write_file;
 use kernel::sys::netlink::Netlink;
 use kernel::{Errno, Failure, Remedy, purpose};
+use serde::{Deserialize, Serialize};
 
 use crate::firewall;
 use crate::lease::{self, Lease, Lock, OURS};
@@ -17,7 +18,14 @@ use crate::subnet::Subnet;
 /// How the addresses of our network cards begin: a bridge without a note that has one was left half-made.
 const OUR_MAC: [u8; 2] = [0x02, 0xcb];
 
-/// A cell's place on a bridge. Dropped, it is given back; the last one takes the bridge down.
+/// Which cable is a cell's: what has to be known to give its place back, by another process than the one that laid it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cable {
+    bridge: String,
+    veth: String,
+}
+
+/// A cell's place on a bridge. Dropped, it is given back, unless it stays; the last one takes the bridge down.
 #[derive(Debug)]
 pub struct Plugged {
     netlink: Netlink,
@@ -31,6 +39,8 @@ pub struct Plugged {
     pub mac: Mac,
     lease: Lease,
     veth: String,
+    /// Somebody else gives it back (step 7).
+    pub stays: bool,
     _reserved: Vec<OwnedFd>,
 }
 
@@ -56,8 +66,10 @@ impl Plugged {
             mac: [0; 6],
             lease: Lease { number: 0, ports: plan.ports.clone() },
             veth: format!("cb{:08x}", kernel::sys::process::random()?),
+            stays: false,
             _reserved: reserved.into_iter().flatten().collect(),
         };
+        lease::refuse_taken(&plugged.netlink, &plan.ports)?;
         let wanted = plan.ip.map(|ip| plugged.number_of(ip)).transpose()?;
         plugged.number = lease::choose(&plugged.netlink, &plugged.bridge, plugged.subnets[0], wanted)?;
         plugged.lease.number = plugged.number;
@@ -74,43 +86,16 @@ impl Plugged {
         link::add_veth(&self.netlink, &self.veth, pid, self.mac).context("cannot make a virtual cable")?;
         purpose("our end into the bridge; the note on it says whose address that is");
         link::plug_in(&self.netlink, &self.veth, &self.bridge, &self.lease.note(self.subnets[0])?)?;
-        self.update_rules()?;
+        update_rules(&self.netlink, &self.bridge.name)?;
         self.lock = None;
         Ok(())
     }
     // ANCHOR_END: plug
 
-    /// Gives the address and the ports back; takes the bridge down if nobody else is plugged in.
-    fn unplug(&mut self) -> Result<()> {
-        if self.lock.is_none() {
-            self.lock = Some(Lock::take()?);
-        }
-        purpose("give the address back; the kernel removes the cable with the cell");
-        link::take_note_off(&self.netlink, &self.veth)?;
-        self.update_rules()
+    /// Which cable is the cell's.
+    pub fn cable(&self) -> Cable {
+        Cable { bridge: self.bridge.name.clone(), veth: self.veth.clone() }
     }
-
-    // ANCHOR: update_rules
-    /// Writes the rules anew if what is plugged in asks for others than those that stand (the bridge's own note remembers
-    /// which these are), or if somebody has thrown them away. With nobody plugged in any more, takes the bridge down.
-    fn update_rules(&self) -> Result<()> {
-        let links = link::links(&self.netlink)?;
-        let Some(bridge) = links.iter().find(|link| link.index == self.bridge.index) else { return Ok(()) };
-        let leases: Vec<Lease> =
-            lease::leases(&links, bridge, self.subnets[0]).into_iter().map(|(_, lease)| lease).collect();
-        if leases.is_empty() {
-            return take_down(&self.netlink, &bridge.name);
-        }
-        let rules = firewall::rules(&bridge.name, &self.subnets, &leases);
-        let note = bridge_note(&self.subnets, &firewall::fingerprint(&rules));
-        if bridge.note != note || !firewall::is_there(&bridge.name)? {
-            purpose("the firewall's rules, made anew from what is plugged in");
-            firewall::replace(&bridge.name, &rules)?;
-            link::write_note(&self.netlink, &bridge.name, &note)?;
-        }
-        Ok(())
-    }
-    // ANCHOR_END: update_rules
 
     fn number_of(&self, address: std::net::IpAddr) -> Result<u32> {
         let number = self.subnets.iter().find_map(|subnet| subnet.number_of(address));
@@ -132,11 +117,44 @@ impl Plugged {
 
 impl Drop for Plugged {
     fn drop(&mut self) {
-        if let Err(error) = self.unplug() {
+        self.lock = None;
+        let unplugged = if self.stays { Ok(()) } else { unplug(&self.cable()) };
+        if let Err(error) = unplugged {
             eprint!("{}", Failure::from_error(&error).hint("network prune removes what is left").lines("network"));
         }
     }
 }
+
+/// Gives a cell's address and ports back; takes the bridge down if nobody else is plugged in.
+pub fn unplug(cable: &Cable) -> Result<()> {
+    let netlink = Netlink::route()?;
+    let _lock = Lock::take()?;
+    purpose("give the address back; the kernel removes the cable with the cell");
+    link::take_note_off(&netlink, &cable.veth)?;
+    update_rules(&netlink, &cable.bridge)
+}
+
+// ANCHOR: update_rules
+/// Writes the rules anew if what is plugged in asks for others than those that stand (the bridge's own note remembers
+/// which these are), or if somebody has thrown them away. With nobody plugged in any more, takes the bridge down.
+fn update_rules(netlink: &Netlink, name: &str) -> Result<()> {
+    let links = link::links(netlink)?;
+    let bridge = links.iter().find(|link| link.name == name);
+    let Some((bridge, subnets)) = bridge.and_then(|bridge| Some((bridge, subnets_of(bridge)?))) else { return Ok(()) };
+    let leases: Vec<Lease> = lease::leases(&links, bridge, subnets[0]).into_iter().map(|(_, lease)| lease).collect();
+    if leases.is_empty() {
+        return take_down(netlink, name);
+    }
+    let rules = firewall::rules(name, &subnets, &leases);
+    let note = bridge_note(&subnets, &firewall::fingerprint(&rules));
+    if bridge.note != note || !firewall::is_there(name)? {
+        purpose("the firewall's rules, made anew from what is plugged in");
+        firewall::replace(name, &rules)?;
+        link::write_note(netlink, name, &note)?;
+    }
+    Ok(())
+}
+// ANCHOR_END: update_rules
 
 /// The subnets of the bridge that is there, or of one that is made now.
 fn find_or_make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {

@@ -12,6 +12,7 @@ use kernel::sys::netlink::Netlink;
 use kernel::{Failure, purpose};
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::bridge::subnets_of;
 use crate::link::{self, Link};
 use crate::publish::Port;
 use crate::subnet::Subnet;
@@ -91,7 +92,11 @@ pub fn choose(netlink: &Netlink, bridge: &Link, v4: Subnet, wanted: Option<u32>)
             Failure::new(text).hint("end some cells, or take a larger --subnet with another --bridge").into()
         });
     };
-    match wait_until_free(netlink, bridge, v4, wanted)? {
+    let owner = |links: &[Link]| {
+        let leases = leases(links, bridge, v4);
+        leases.into_iter().find(|(_, lease)| lease.number == wanted).map(|(name, _)| name)
+    };
+    match wait_until_free(netlink, owner)? {
         None => Ok(wanted),
         Some(owner) => {
             let text = format!("the address {} is taken, by the link {owner}", v4.host(wanted));
@@ -101,14 +106,31 @@ pub fn choose(netlink: &Netlink, bridge: &Link, v4: Subnet, wanted: Option<u32>)
 }
 // ANCHOR_END: choose
 
-/// Waits until nobody has that number, or for a second at most: a cell that was killed just now loses its cable a few
+/// Refuses a port that another cell publishes. While its launcher lives, the port is bound as well; a container that goes
+/// on alone (step 7) has nobody who could.
+pub fn refuse_taken(netlink: &Netlink, ports: &[Port]) -> Result<()> {
+    for port in ports {
+        purpose("does another cell publish this port?");
+        let owner = |links: &[Link]| {
+            let bridges = links.iter().filter_map(|link| Some((link, *subnets_of(link)?.first()?)));
+            let mut leases = bridges.flat_map(|(bridge, v4)| leases(links, bridge, v4));
+            leases.find(|(_, lease)| lease.ports.iter().any(|other| other.overlaps(port))).map(|(name, _)| name)
+        };
+        if let Some(owner) = wait_until_free(netlink, owner)? {
+            let text = format!("cannot publish {port}: another cell does, at the link {owner}");
+            return Err(Failure::new(text).hint("take another port of the host's").into());
+        }
+    }
+    Ok(())
+}
+
+/// Waits until there is no owner any more, or for a second at most: a cell that was killed just now loses its cable a few
 /// milliseconds later, and the kernel tells those who listen.
-fn wait_until_free(netlink: &Netlink, bridge: &Link, v4: Subnet, number: u32) -> Result<Option<String>> {
+fn wait_until_free(netlink: &Netlink, owner: impl Fn(&[Link]) -> Option<String>) -> Result<Option<String>> {
     const PATIENCE: Duration = Duration::from_secs(1);
     let news = Netlink::link_news()?;
     loop {
-        let leases = leases(&link::links(netlink)?, bridge, v4);
-        let owner = leases.into_iter().find(|(_, lease)| lease.number == number).map(|(name, _)| name);
+        let owner = owner(&link::links(netlink)?);
         if owner.is_none() || !news.wait(PATIENCE)? {
             return Ok(owner);
         }

@@ -34,6 +34,7 @@ mod publish;
 mod subnet;
 
 use bridge::Plugged;
+pub use bridge::{Cable, unplug};
 pub use options::{Mode, NetworkOptions, Plan};
 pub use prune::prune;
 
@@ -100,6 +101,16 @@ impl Network {
         Ok(())
     }
     // ANCHOR_END: settle_in
+
+    /// Which cable is the cell's, once it is laid: to be written down (step 7).
+    pub fn cable(&self) -> Option<Cable> {
+        self.plugged.as_ref().map(Plugged::cable)
+    }
+
+    /// The cell keeps its place when this is dropped: [`unplug`] gives it back.
+    pub fn stay(&mut self) {
+        self.plugged.iter_mut().for_each(|plugged| plugged.stays = true);
+    }
 
     /// The cell's addresses.
     fn addresses(&self) -> Vec<IpAddr> {

@@ -27,6 +27,12 @@ impl Port {
         if self.tcp { "tcp" } else { "udp" }
     }
 
+    /// Whether packets could be meant for either.
+    pub fn overlaps(&self, other: &Port) -> bool {
+        let same_address = self.address.is_none() || other.address.is_none() || self.address == other.address;
+        self.host == other.host && self.tcp == other.tcp && same_address
+    }
+
     /// Keeps the host's port for as long as the result lives, so that no other program takes it meanwhile: packets to it
     /// go to the cell, and a server on the host would wait for them in vain.
     ///

@@ -77,7 +77,7 @@ pub struct Launched {
     pub terminal: Option<Fd>,
     /// Its configuration.
     pub spec: Spec,
-    /// Its network; dropped, what was made for it is removed.
+    /// Its network: as long as we hold it, nobody else takes the ports that are published.
     pub network: Option<Network>,
     /// Somebody waits for it to be ready.
     pub notify: Option<Notify>,
@@ -112,6 +112,7 @@ pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     let notify = if request.waits { None } else { notify::listen(container.place())? };
     let (child, terminal) = make(container, &mut plan, &spec, &mut request, outlet)?;
     let container = undo.keep();
+    request.network.iter_mut().for_each(Network::stay); // from here on `remove` gives its place back
     Ok(Launched { container, child, terminal, spec, network: request.network, notify, _lock: lock })
 }
 
@@ -145,6 +146,7 @@ fn record(request: &Request, spec: &Spec, plan: &Plan) -> Record {
         annotations: spec.annotations.clone(),
         group_path: (!request.no_group).then(|| resources::path(spec, request.id)),
         group: None,
+        cable: request.network.as_ref().and_then(Network::cable),
     }
 }
 
@@ -163,15 +165,16 @@ impl Undo<'_> {
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
-        if let Some(container) = &self.container {
+        if let Some(container) = &mut self.container {
             purpose("the launch has failed: remove what was made");
+            container.record.cable = None; // its network is still ours, and gives that back by itself
             let _ = remove(container, self.spec);
         }
     }
 }
 
-/// Removes all that is left of a container whose processes need not have ended: the group, with everybody in it, what is
-/// remembered, and last of all the caller's own things, by the poststop hooks.
+/// Removes all that is left of a container whose processes need not have ended: the group, with everybody in it, its place
+/// in the network, what is remembered, and last of all the caller's own things, by the poststop hooks.
 ///
 /// # Errors
 /// The first thing that cannot be removed; the rest is tried all the same.
@@ -186,6 +189,7 @@ pub fn remove(container: &Container, spec: &Spec) -> Result<()> {
         (None, Some(path)) => Kept::make(path, &[]).and_then(|group| group.remove()).or(Ok(())),
         (None, None) => Ok(()),
     };
+    let unplugged = container.record.cable.as_ref().map_or(Ok(()), network::unplug);
     let forgotten = container.remove();
     let state = container.state(Status::Stopped);
     if let Some(hooks) = &spec.hooks {
@@ -196,7 +200,7 @@ pub fn remove(container: &Container, spec: &Spec) -> Result<()> {
             }
         }
     }
-    group.and(forgotten)
+    group.and(unplugged).and(forgotten)
 }
 
 // ANCHOR: make

@@ -20,6 +20,7 @@ use cgroups::Kept;
 pub use kernel::sys::lock::Lock;
 use kernel::sys::{namespace, socket};
 use kernel::{Failure, Fd};
+use network::Cable;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{self, Spec, State, Status};
@@ -53,6 +54,8 @@ pub struct Record {
     pub group_path: Option<String>,
     /// Its group, once it is made.
     pub group: Option<Kept>,
+    /// Its cable, if it is plugged into a bridge of step 4's.
+    pub cable: Option<Cable>,
 }
 // ANCHOR_END: record
 
@@ -98,7 +101,8 @@ impl Store {
             }
             made => made.with_context(|| format!("cannot make {}", directory.display()))?,
         }
-        Ok(Claim { directory: Some(directory) })
+        let lock = lock(&directory, id)?; // whoever finds an empty name without a lock may remove it
+        Ok(Claim { directory: Some(directory), lock: Some(lock) })
     }
     // ANCHOR_END: reserve
 
@@ -114,10 +118,12 @@ impl Store {
         Ok(Container { directory, record })
     }
 
-    /// What a launch has left that was killed before it could remember anything: an empty name. True if there was one.
+    /// What a launch has left that was killed before it could remember anything: an empty name. True if there was one. Whoever
+    /// still has it locked is waited for.
     pub fn remove_nameless(&self, id: &str) -> Result<bool> {
         spec::check_id(id)?;
         let directory = self.root.join(id);
+        let Ok(_lock) = lock(&directory, id) else { return Ok(false) };
         if !directory.is_dir() || directory.join(STATE).exists() {
             return Ok(false);
         }
@@ -125,12 +131,17 @@ impl Store {
         Ok(true)
     }
 
-    /// All that are remembered, by id.
-    pub fn all(&self) -> Vec<Container> {
+    /// All names that are taken, in order.
+    pub fn ids(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
         let mut ids: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         ids.sort();
-        ids.iter().filter_map(|id| self.open(id).ok()).collect()
+        ids
+    }
+
+    /// All that are remembered, by id.
+    pub fn all(&self) -> Vec<Container> {
+        self.ids().iter().filter_map(|id| self.open(id).ok()).collect()
     }
 }
 
@@ -138,6 +149,7 @@ impl Store {
 #[derive(Debug)]
 pub struct Claim {
     directory: Option<PathBuf>,
+    lock: Option<Lock>,
 }
 
 impl Claim {
@@ -149,10 +161,9 @@ impl Claim {
     /// Remembers what is known so far.
     pub fn remember(mut self, record: Record, config: &[u8]) -> Result<(Container, Lock)> {
         let container = Container { directory: self.directory().to_owned(), record };
-        let lock = container.lock()?;
         write_whole(&container.directory.join(CONFIG), config).and_then(|()| container.save())?;
         self.directory = None;
-        Ok((container, lock))
+        Ok((container, self.lock.take().expect("it is there until it is remembered")))
     }
 }
 
@@ -167,8 +178,7 @@ impl Drop for Claim {
 impl Container {
     /// Waits until nobody else changes it.
     pub fn lock(&self) -> Result<Lock> {
-        let file = File::open(&self.directory).map_err(|_| does_not_exist(&self.record.id))?;
-        Ok(Lock::wait(file)?)
+        lock(&self.directory, &self.record.id)
     }
 
     /// Remembers what is known now.
@@ -261,6 +271,11 @@ impl Container {
             annotations: self.record.annotations.clone(),
         }
     }
+}
+
+fn lock(directory: &Path, id: &str) -> Result<Lock> {
+    let file = File::open(directory).map_err(|_| does_not_exist(id))?;
+    Ok(Lock::wait(file)?)
 }
 
 /// When a process began; `None` if it has ended, or is a zombie (man 5 proc, /proc/PID/stat).

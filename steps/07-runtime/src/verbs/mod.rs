@@ -19,6 +19,7 @@ mod features;
 mod kill;
 mod list;
 mod pause;
+mod prune;
 mod ps;
 mod run;
 mod spec;
@@ -87,6 +88,7 @@ enum Verb {
     Exec(exec::Exec),
     Kill(kill::Kill),
     Delete(delete::Delete),
+    Prune(prune::Prune),
     State(state::State),
     List(list::List),
     Ps(ps::Ps),
@@ -159,6 +161,7 @@ impl Options {
             Some(Verb::Exec(verb)) => verb.run(&context),
             Some(Verb::Kill(verb)) => verb.run(&context),
             Some(Verb::Delete(verb)) => verb.run(&context),
+            Some(Verb::Prune(verb)) => verb.run(&context),
             Some(Verb::State(verb)) => verb.run(&context),
             Some(Verb::List(verb)) => verb.run(&context),
             Some(Verb::Ps(verb)) => verb.run(&context),

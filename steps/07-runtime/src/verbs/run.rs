@@ -66,10 +66,6 @@ impl RunRootfs {
         super::close_inherited(self.options.preserve_fds)?;
         let mut wishes = self.people.check()?;
         let detached = self.while_it_runs.detach;
-        if detached {
-            const WHY: &str = "who goes on without the container cannot take it down when that has ended";
-            wishes.without_bridge(WHY)?;
-        }
         wishes.seat_somebody(self.options.console_socket.is_some(), detached);
         let (id, limits, no_new_keyring) = (wishes.name.clone(), wishes.limits.clone(), !wishes.privileges.new_keyring);
         let (bundle, network) = wishes.prepare()?;
@@ -114,7 +110,7 @@ impl WhileItRuns {
             let _lock = container.lock();
             launch::remove(&container, &spec)?;
         }
-        drop(network);
+        drop(network); // until now its ports were ours
         Ok(ExitCode::from(exit?.code()))
     }
 }
