@@ -95,3 +95,13 @@ fn exec_when_the_first_process_has_moved() {
         desk.succeed(&["delete", "--force", "one"]);
     });
 }
+
+/// No machine that this runs on has such a card, and few have the controller: the failure names either.
+#[test]
+fn a_limit_that_the_machine_cannot_set() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "rdma");
+        desk.configure(|config| config["linux"]["resources"]["rdma"] = json!({"nosuch0": {"hcaHandles": 3}}));
+        desk.fail(&["run", "--bundle", "target/bundle", "one"], "rdma");
+    });
+}

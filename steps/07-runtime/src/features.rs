@@ -192,7 +192,7 @@ mod tests {
             ("/hooks/5", r#""poststop""#),
             ("/mountOptions", r#"["bind","ro"]"#),
             ("/linux/namespaces/0", r#""cgroup""#),
-            ("/linux/cgroup", r#"{"rdma":false,"systemd":false,"systemdUser":false,"v1":true,"v2":true}"#),
+            ("/linux/cgroup", r#"{"rdma":true,"systemd":false,"systemdUser":false,"v1":true,"v2":true}"#),
             ("/linux/seccomp/knownFlags/0", r#""SECCOMP_FILTER_FLAG_LOG""#),
             ("/linux/seccomp/supportedFlags", "[]"),
             ("/linux/mountExtensions/idmap/enabled", "true"),

@@ -242,14 +242,9 @@ fn what_is_not_supported_is_refused_by_name() {
         ("/process/selinuxLabel", "process.selinuxLabel: not supported"),
         ("/linux/mountLabel", "linux.mountLabel: not supported"),
         ("/linux/intelRdt", "linux.intelRdt: not supported"),
-        ("/linux/resources/network", "linux.resources.network: not supported"),
-        ("/linux/resources/rdma", "linux.resources.rdma: not supported"),
         ("/linux/resources/memory/kernel", "linux.resources.memory.kernel: not supported"),
         ("/linux/resources/memory/kernelTCP", "linux.resources.memory.kernelTCP: not supported"),
         ("/linux/resources/memory/useHierarchy", "linux.resources.memory.useHierarchy: not supported"),
-        ("/linux/resources/cpu/realtimeRuntime", "linux.resources.cpu.realtimeRuntime: not supported"),
-        ("/linux/resources/cpu/realtimePeriod", "linux.resources.cpu.realtimePeriod: not supported"),
-        ("/linux/resources/blockIO/leafWeight", "linux.resources.blockIO.leafWeight: not supported"),
     ] {
         let mut config = full();
         put(&mut config, pointer, unsupported.pointer(pointer).cloned());

@@ -41,20 +41,7 @@ const CONFIGURATION: [Row<Spec>; 4] = [
     },
 ];
 
-const LIMITS: [Row<Resources>; 8] = [
-    Row {
-        path: "rdma",
-        asked: |limits| !limits.rdma.is_empty(),
-        why: "not supported: cellblock has no rdma controller",
-    },
-    Row {
-        path: "network",
-        asked: |limits| {
-            let network = limits.network.as_ref();
-            network.is_some_and(|network| network.class_id.unwrap_or(0) != 0 || !network.priorities.is_empty())
-        },
-        why: "not supported: net_cls and net_prio have gone with cgroup v1; mark packets in the container's firewall",
-    },
+const LIMITS: [Row<Resources>; 3] = [
     Row {
         path: "memory.kernel",
         asked: |limits| limits.memory.as_ref().is_some_and(|memory| memory.kernel.unwrap_or(0) > 0),
@@ -69,27 +56,6 @@ const LIMITS: [Row<Resources>; 8] = [
         path: "memory.useHierarchy",
         asked: |limits| limits.memory.as_ref().is_some_and(|memory| memory.use_hierarchy == Some(false)),
         why: "not supported: groups below have always counted since 5.11",
-    },
-    Row {
-        path: "cpu.realtimeRuntime",
-        asked: |limits| limits.cpu.as_ref().is_some_and(|cpu| cpu.realtime_runtime.unwrap_or(0) > 0),
-        why: "not supported: distributions' kernels have no real-time groups",
-    },
-    Row {
-        path: "cpu.realtimePeriod",
-        asked: |limits| limits.cpu.as_ref().is_some_and(|cpu| cpu.realtime_period.unwrap_or(0) > 0),
-        why: "not supported: distributions' kernels have no real-time groups",
-    },
-    Row {
-        path: "blockIO.leafWeight",
-        asked: |limits| {
-            limits.block_io.as_ref().is_some_and(|block_io| {
-                let mut devices = block_io.weight_device.iter();
-                let given = |weight: Option<u16>| weight.unwrap_or(0) != 0;
-                given(block_io.leaf_weight) || devices.any(|device| given(device.leaf_weight))
-            })
-        },
-        why: "not supported: the disk scheduler that knew it went with 5.0",
     },
 ];
 
