@@ -6,6 +6,12 @@ use std::time::Duration;
 use classroom::{Desk, Lab, World, lab};
 use serde_json::json;
 
+fn sh(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    command
+}
+
 /// On the host: its words must succeed.
 fn ip(lab: &Lab, words: &str) -> String {
     let mut command = Command::new("ip");
@@ -108,5 +114,41 @@ fn a_limit_that_the_machine_cannot_set() {
         let desk = Desk::new(lab, "rdma");
         desk.configure(|config| config["linux"]["resources"]["rdma"] = json!({"nosuch0": {"hcaHandles": 3}}));
         desk.fail(&["run", "--bundle", "target/bundle", "one"], "rdma");
+    });
+}
+
+/// Debian's kernel has AppArmor, so scripts/test runs this in the virtual machine.
+#[test]
+#[ignore = "it needs a kernel with AppArmor: scripts/test --all"]
+fn an_apparmor_profile() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "apparmor");
+        let parser = |option: &str| {
+            let script = format!(
+                "mountpoint -q /sys/kernel/security || mount -t securityfs securityfs /sys/kernel/security
+                echo 'profile cell-lab flags=(attach_disconnected) {{ file, capability, signal, deny /tmp/forbidden w, }}' |
+                apparmor_parser {option} --skip-cache"
+            );
+            let output = lab.output(option.to_owned(), sh(&script));
+            assert_eq!(output.code, 0, "{output}");
+        };
+        parser("--replace");
+        desk.configure(|config| {
+            config["process"]["apparmorProfile"] = json!("cell-lab");
+            let tmpfs = json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"});
+            config["mounts"].as_array_mut().unwrap().push(tmpfs);
+        });
+        desk.set_command("cat /proc/self/attr/current; echo >/tmp/allowed && ! echo >/tmp/forbidden");
+        let said = desk.succeed(&["run", "--bundle", "target/bundle", "one"]);
+        assert!(said.contains("cell-lab (enforce)") && said.contains("Permission denied"), "{said}");
+        desk.start("exec sleep 1000");
+        let visitor = desk.succeed(&["exec", "one", "cat", "/proc/self/attr/current"]);
+        assert!(visitor.contains("cell-lab (enforce)"), "{visitor}");
+        let free = desk.succeed(&["exec", "--apparmor", "unconfined", "one", "cat", "/proc/self/attr/current"]);
+        assert!(free.contains("unconfined"), "{free}");
+        desk.succeed(&["delete", "--force", "one"]);
+        desk.configure(|config| config["process"]["apparmorProfile"] = json!("nosuch"));
+        desk.fail(&["run", "--bundle", "target/bundle", "one"], "process.apparmorProfile: nosuch: ");
+        parser("--remove");
     });
 }
