@@ -278,6 +278,29 @@ fn pause_and_resume() {
     });
 }
 
+/// Numbers are used again: the one that is remembered may be a stranger's by now.
+#[test]
+fn another_process_with_its_number() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "number");
+        desk.create();
+        desk.succeed(&["start", "one"]);
+        desk.kill();
+        let file = desk.root.join("one/state.json");
+        let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        let mut stranger = Command::new("sleep").arg("100").spawn().unwrap();
+        record["pid"] = json!(stranger.id());
+        fs::write(&file, record.to_string()).unwrap();
+        assert_eq!(desk.state()["status"], "stopped");
+        desk.fail(&["kill", "one", "KILL"], "container not running");
+        desk.fail(&["exec", "one", "true"], "container not running");
+        desk.succeed(&["delete", "--force", "one"]);
+        assert_eq!(stranger.try_wait().unwrap(), None, "nobody has touched it");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    });
+}
+
 /// 32 launches want the same name at the same time: one gets it, the others say that it is taken.
 #[test]
 fn one_of_many_wins() {
