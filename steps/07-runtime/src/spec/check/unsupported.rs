@@ -27,12 +27,12 @@ const CONFIGURATION: [Row<Spec>; 4] = [
     Row {
         path: "process.selinuxLabel",
         asked: |spec| spec.process.as_ref().is_some_and(|process| process.selinux_label.is_some()),
-        why: "not supported: cellblock gives no SELinux labels",
+        why: "not supported: cellblock gives no SELinux labels; engines leave them out with --security-opt label=disable",
     },
     Row {
         path: "linux.mountLabel",
         asked: |spec| spec.linux.as_ref().is_some_and(|linux| linux.mount_label.is_some()),
-        why: "not supported: cellblock gives no SELinux labels",
+        why: "not supported: cellblock gives no SELinux labels; engines leave them out with --security-opt label=disable",
     },
     Row {
         path: "linux.intelRdt",
