@@ -5,7 +5,7 @@ use super::{Engine, Step, step};
 pub const ENGINE: Engine = Engine {
     name: "containerd",
     needs: &["containerd", "ctr", "containerd-shim-runc-v2", "script"],
-    steps: STEPS,
+    steps: &[STEPS],
     cell: "$RUN --rm --seccomp --memory-limit 67108864 box attack",
     // ctr knows no limit on processes.
     lets_through: &["fork-bomb"],

@@ -12,6 +12,7 @@ use classroom::lab::{FIGURES, not_run, workspace};
 use classroom::run::code;
 use classroom::runtimes::{Runtime, installed, ours, peers};
 
+mod common;
 pub mod containerd;
 pub mod docker;
 pub mod podman;
@@ -25,7 +26,7 @@ pub struct Engine {
     /// The programs that it consists of.
     pub needs: &'static [&'static str],
     /// What one types, and what must come of it.
-    pub steps: &'static [Step],
+    pub steps: &'static [&'static [Step]],
     /// How it starts the inmate: a command line, up to the inmate's own words.
     pub cell: &'static str,
     /// Attacks that the engine, not the runtime, lets through.
@@ -123,9 +124,10 @@ impl Drop for Running<'_> {
 
 /// Takes an engine through its list, with each runtime that is there.
 pub fn goes_through_its_list(lab: &Lab, engine: &Engine) {
-    let rows = engine.steps.iter().map(|step| step.name.to_owned()).collect();
+    let steps = || engine.steps.iter().copied().flatten();
+    let rows = steps().map(|step| step.name.to_owned()).collect();
     with_each_runtime(lab, engine, Table::new(engine.name, rows), |running| {
-        engine.steps.iter().map(|step| running.does(step)).collect()
+        steps().map(|step| running.does(step)).collect()
     });
 }
 
