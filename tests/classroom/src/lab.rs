@@ -80,6 +80,7 @@ pub fn enter(world: World, test: &str, body: impl FnOnce(&Lab)) {
     let said = String::from_utf8_lossy(&said);
     said.lines().filter(|line| [LOUD, FIGURES].iter().any(|word| line.contains(word))).for_each(loudly);
     assert!(inside.status.success(), "{test} failed in its lab ({}):\n{said}", inside.status);
+    assert!(said.contains("1 passed"), "{test} was not found in its lab:\n{said}");
 }
 
 /// Says loudly that a test cannot run on this machine, and counts it. In CI that is a failure.

@@ -20,6 +20,7 @@ pub mod init;
 pub mod lab;
 pub mod run;
 pub mod runtimes;
+pub mod systemd;
 pub mod trace;
 pub mod world;
 
@@ -35,6 +36,7 @@ macro_rules! lab {
         fn here() {}
         let path = std::any::type_name_of_val(&here).trim_end_matches("::here");
         let test = path.split_once("::").map_or(path, |(_, test)| test);
+        let test = test.split("::{{closure}}").next().unwrap_or(test); // the test may be within a condition
         $crate::lab::enter($world, test, $body)
     }};
 }
