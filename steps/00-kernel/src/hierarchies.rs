@@ -51,7 +51,7 @@ impl Hierarchy {
     }
 
     /// The path of a group; the mount point where the group lies outside of it.
-    fn path_of(&self, group: &str) -> String {
+    pub fn path_of(&self, group: &str) -> String {
         let below = if self.root == "/" { Some(group) } else { group.strip_prefix(&self.root) };
         let below = below.filter(|path| !path.contains("/..")).unwrap_or_default();
         format!("{}{below}", self.point).trim_end_matches('/').to_owned()
@@ -64,8 +64,16 @@ impl Hierarchies {
     /// # Errors
     /// There is no /proc.
     pub fn read() -> std::io::Result<Hierarchies> {
-        let read = std::fs::read_to_string;
-        Ok(Hierarchies::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?))
+        Hierarchies::read_of("self")
+    }
+
+    /// The same, with the groups of another process; `self` is this one.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn read_of(process: &str) -> std::io::Result<Hierarchies> {
+        let read = |file: &str| std::fs::read_to_string(file);
+        Ok(Hierarchies::parse(&read("/proc/self/mountinfo")?, &read(&format!("/proc/{process}/cgroup"))?))
     }
 
     /// From the text of /proc/self/mountinfo and of /proc/self/cgroup.
@@ -77,6 +85,15 @@ impl Hierarchies {
     /// The v1 hierarchy that has this controller.
     pub fn legacy_with(&self, controller: &str) -> Option<&Hierarchy> {
         self.legacy.iter().find(|hierarchy| has(&hierarchy.options, controller))
+    }
+
+    /// The groups that we are in, as paths from the top of their trees, with the controllers of each tree; none on v2.
+    pub fn our_groups(&self) -> impl Iterator<Item = (&str, &str)> {
+        let parts = |line| {
+            let mut parts = str::splitn(line, 3, ':').skip(1);
+            Some((parts.next()?, parts.next()?))
+        };
+        self.ours.lines().filter_map(parts)
     }
 
     /// The directory of the group that we are in; a v1 hierarchy is told by one of its controllers, v2
@@ -140,6 +157,11 @@ mod tests {
     fn hybrid_has_both() {
         let all = Hierarchies::parse(&format!("{V1}{UNIFIED_BESIDE}"), "");
         assert_eq!(all.unified.unwrap().point, "/sys/fs/cgroup/unified");
+        let ours = Hierarchies::parse(V1, "7:cpu,cpuacct:/a\n1:name=systemd:/b:c\n0::/d\n");
+        assert_eq!(
+            ours.our_groups().collect::<Vec<_>>(),
+            [("cpu,cpuacct", "/a"), ("name=systemd", "/b:c"), ("", "/d")]
+        );
         assert_eq!(all.legacy.len(), 3);
     }
 

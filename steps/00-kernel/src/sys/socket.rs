@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
+use std::time::Instant;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
-    socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recv, recvmsg, send,
+    sendmsg, socketpair,
 };
 
 use super::Fd;
@@ -90,6 +91,70 @@ pub fn connect(directory: &Fd, name: &str) -> Result<Fd, Failure> {
         Ok(Fd::new(socket, "start"))
     });
     call(format_args!("connect({directory}/{name:?})"), result)
+}
+
+/// Where a service waits for those who want something of it (man 7 unix).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A file.
+    Path(String),
+    /// A name that no file system knows, and that every process in the network namespace can reach.
+    Abstract(String),
+}
+
+/// Knocks at a service's door (man 2 connect).
+pub fn connect_to(address: &Address, label: &'static str) -> Result<Fd, Failure> {
+    let (name, text) = match address {
+        Address::Path(path) => (UnixAddr::new(path.as_str()), format!("{path:?}")),
+        Address::Abstract(name) => (UnixAddr::new_abstract(name.as_bytes()), format!("\"@{name}\"")),
+    };
+    let result = name.and_then(|name| {
+        let socket = new_stream()?;
+        nix::sys::socket::connect(socket.as_raw_fd(), &name)?;
+        Ok(Fd::new(socket, label))
+    });
+    call(format_args!("connect({text})"), result)
+}
+
+/// Says something to a service, all of it (man 2 send). EPIPE if that has closed its end.
+pub fn say(socket: &Fd, bytes: &[u8]) -> Result<(), Failure> {
+    let mut left = bytes;
+    let result = loop {
+        match send(socket.raw(), left, MsgFlags::MSG_NOSIGNAL) {
+            Ok(count) if count == left.len() => break Ok(()),
+            Ok(count) => left = &left[count..],
+            Err(Errno::EINTR) => {}
+            Err(errno) => break Err(errno),
+        }
+    };
+    call(format_args!("send({socket}, {} bytes)", bytes.len()), result)
+}
+
+/// Waits for what a service says, and adds it to `heard`: how many bytes came, none when the service has closed its end
+/// (man 2 poll, man 2 recv).
+///
+/// # Errors
+/// ETIMEDOUT at the deadline.
+pub fn hear(socket: &Fd, deadline: Instant, heard: &mut Vec<u8>) -> Result<usize, Failure> {
+    let mut bytes = [0; 4096];
+    let result = loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], left) {
+            Ok(0) => break Err(Errno::ETIMEDOUT),
+            Err(Errno::EINTR) => continue,
+            Err(errno) => break Err(errno),
+            Ok(_) => {}
+        }
+        match recv(socket.raw(), &mut bytes, MsgFlags::MSG_DONTWAIT) {
+            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            other => break other,
+        }
+    };
+    if let Ok(count) = result {
+        heard.extend_from_slice(&bytes[..count]);
+    }
+    call(format_args!("recv({socket})"), result)
 }
 
 /// The same for a whole path, as a caller gives it. It may be longer than a socket's address, so we go by its directory.
