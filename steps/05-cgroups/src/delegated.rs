@@ -20,6 +20,12 @@ pub fn is_delegated(tree: &Hierarchy) -> bool {
     !cgroup::may_write(Path::new(&tree.point))
 }
 
+/// Whether we may write at the top of the tree, whichever there is. Who may not has to ask the owner of his own part.
+pub fn is_tree_ours() -> bool {
+    let Ok(trees) = Hierarchies::read() else { return true };
+    trees.unified.iter().chain(&trees.legacy).next().is_none_or(|tree| !is_delegated(tree))
+}
+
 /// The group in which we are; the one above, where we are in its leaf.
 pub fn base(hierarchies: &Hierarchies, tree: &Hierarchy) -> PathBuf {
     let ours = PathBuf::from(hierarchies.our_directory(tree, ""));

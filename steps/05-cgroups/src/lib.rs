@@ -14,7 +14,8 @@
 //!
 //! v2 ([`v2`]) is the lesson; v1 ([`v1`]) stands beside it, for machines that still have it. What an ordinary user can
 //! have is in [`delegated`], and what a cell sees of its groups in [`view`]. The runtime of step 7 needs more: groups that
-//! outlive their maker ([`Kept`]), and all the limits that a configuration can name ([`Resources`]).
+//! outlive their maker ([`Kept`]), all the limits that a configuration can name ([`Resources`]), and groups that systemd
+//! makes ([`systemd`]).
 
 use anyhow::Result;
 
@@ -28,6 +29,7 @@ mod members;
 pub mod resources;
 mod statistics;
 mod stats;
+pub mod systemd;
 pub mod v1;
 pub mod v2;
 pub mod view;

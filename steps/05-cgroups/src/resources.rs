@@ -199,12 +199,12 @@ fn set<T: Default + PartialEq>(number: Option<T>) -> bool {
 }
 
 /// A number that asks for something.
-fn asked<T: Default + PartialEq + Copy>(number: Option<T>) -> Option<T> {
+pub(crate) fn asked<T: Default + PartialEq + Copy>(number: Option<T>) -> Option<T> {
     number.filter(|number| *number != T::default())
 }
 
 /// A list that asks for something.
-fn named(list: &Option<String>) -> Option<&str> {
+pub(crate) fn named(list: &Option<String>) -> Option<&str> {
     list.as_deref().filter(|list| !list.is_empty())
 }
 
@@ -231,7 +231,7 @@ impl Kept {
     }
 
     /// On v2 a limit below what is in use would have somebody killed at once; v1 refuses it itself (EBUSY).
-    fn check_usage(&self, memory: &Memory) -> Result<(), Failure> {
+    pub(crate) fn check_usage(&self, memory: &Memory) -> Result<(), Failure> {
         if memory.check_before_update != Some(true) {
             return Ok(());
         }

@@ -70,7 +70,7 @@ fn memory(memory: &Memory, is_there: &dyn Fn(&str) -> bool) -> Result<Vec<Settin
 }
 
 /// v2 counts swap apart from memory, the specification counts both together.
-fn swap(memory: &Memory) -> Result<Option<i64>, Failure> {
+pub(crate) fn swap(memory: &Memory) -> Result<Option<i64>, Failure> {
     match (asked(memory.limit), asked(memory.swap)) {
         (Some(-1), None) => Ok(Some(-1)), // as on v1, who lifts the one limit lifts both
         (_, None) => Ok(None),
@@ -108,7 +108,7 @@ fn cpu(cpu: &Cpu) -> Vec<Setting> {
 
 /// Shares of 2, 1024 and 262144 are weights of 1, 100 and 10000. The curve through these three points, on logarithmic
 /// scales, is the one that runc 1.3.2 and crun 1.23 took for it; the straight line before gave the usual 1024 a 39.
-fn weight_of_shares(shares: u64) -> u64 {
+pub(crate) fn weight_of_shares(shares: u64) -> u64 {
     match shares {
         ..=2 => 1,
         262_144.. => 10_000,
@@ -134,7 +134,7 @@ fn block_io(io: &BlockIo, is_there: &dyn Fn(&str) -> bool) -> Vec<Setting> {
     // BFQ's weights have the specification's range; the general ones have 1 to 10000.
     let (file, weight): (&str, fn(u16) -> u64) = match is_there("io.bfq.weight") {
         true => ("io.bfq.weight", u64::from),
-        false => ("io.weight", |weight| 1 + (u64::from(weight.max(10)) - 10) * 9_999 / 990),
+        false => ("io.weight", weight_of_io),
     };
     let mut all: Vec<Setting> =
         asked(io.weight).map(|own| Setting::new(file, weight(own).to_string())).into_iter().collect();
@@ -149,6 +149,11 @@ fn block_io(io: &BlockIo, is_there: &dyn Fn(&str) -> bool) -> Vec<Setting> {
         }
     }
     all
+}
+
+/// 10 to 1000 becomes 1 to 10000.
+pub(crate) fn weight_of_io(weight: u16) -> u64 {
+    1 + (u64::from(weight.max(10)) - 10) * 9_999 / 990
 }
 
 /// Admin-guide/cgroup-v1/rdma.rst; v2 has the same file.
