@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use cgroups::Kept;
+use cgroups::systemd::Scope;
 use kernel::sys::clone::{self, CloneFlags};
 use kernel::sys::mount::{self, Depth, Propagation};
 use kernel::sys::{namespace, netlink, privilege, schedule, socket, terminal};
@@ -24,9 +25,11 @@ use crate::{hooks, label, listener};
 #[derive(Debug)]
 pub struct Cell<'a> {
     /// What it will be.
-    pub plan: &'a Plan,
+    pub plan: &'a mut Plan,
     /// Its group.
-    pub group: Option<&'a Kept>,
+    pub group: Option<Kept>,
+    /// The scope that systemd makes while we wait at the gate: then the group is found in there.
+    pub scope: Option<&'a Scope>,
     /// The caller's programs.
     pub hooks: &'a Hooks,
     /// What those read.
@@ -52,8 +55,10 @@ pub fn is_handed_in(plan: &Plan) -> bool {
 
 // ANCHOR: run
 /// The list of calls. Each line is a lesson.
-pub fn run(cell: &Cell) -> Result<Infallible> {
-    let (plan, task) = (cell.plan, &cell.plan.task);
+pub fn run(cell: &mut Cell) -> Result<Infallible> {
+    find_group(cell)?;
+    let cell = &*cell;
+    let (plan, task) = (&*cell.plan, &cell.plan.task);
     enter_group(cell)?;
     join_namespaces(plan)?;
     take_on_root(plan)?;
@@ -84,9 +89,18 @@ pub fn run(cell: &Cell) -> Result<Infallible> {
 }
 // ANCHOR_END: run
 
+/// Where systemd has moved us while we waited, if it was to make the group.
+fn find_group(cell: &mut Cell) -> Result<()> {
+    if let Some(scope) = cell.scope {
+        cell.group = Some(scope.group_of("self")?);
+        cell.plan.show_group(cell.group.as_ref())?;
+    }
+    Ok(())
+}
+
 /// Into the trees that one is not born into, and whom the kernel kills first: while /proc is still the host's.
 fn enter_group(cell: &Cell) -> Result<()> {
-    if let Some(group) = cell.group {
+    if let Some(group) = &cell.group {
         group.join()?;
     }
     write_oom_score(&cell.plan.task)?;
@@ -138,7 +152,7 @@ fn set_names(plan: &Plan) -> Result<()> {
 
 /// All that is mounted; and the programs of the caller's that want to see it before the host goes.
 fn furnish<'a>(cell: &'a Cell) -> Result<Custom<'a>> {
-    let plan = cell.plan;
+    let plan = &*cell.plan;
     purpose("what is mounted in here does not appear on the host");
     match plan.furniture.propagation {
         Some((propagation, depth)) => mount::propagate("/", depth, propagation)?,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cgroups::Kept;
+use cgroups::systemd::Scope;
 use kernel::sys::clone::{self, CloneFlags};
 use kernel::sys::{namespace, privilege, socket};
 use kernel::{Failure, Fd, purpose};
@@ -96,16 +97,11 @@ pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     spec::check(&spec, &known())?;
     let mut plan = Plan::new(&spec, &request.bundle)?;
     plan.task.new_keyring = !request.no_new_keyring;
-    if request.systemd {
-        let is_there = Path::new("/run/systemd/system").is_dir();
-        let why = if is_there { "is not supported: no scope is made" } else { "systemd does not run on this machine" };
-        let hint = "leave it out; with docker: --exec-opt native.cgroupdriver=cgroupfs";
-        return Err(Failure::new(format!("--systemd-cgroup: {why}")).hint(hint).into());
-    }
+    let scope = if request.systemd { Some(resources::scope(&spec, request.id)?) } else { None };
     terminal::check(plan.task.terminal.is_some(), request.console_socket, request.detached)?;
     let outlet = request.console_socket.map(Outlet::connect).transpose()?;
     let claim = claim.map_or_else(|| store.claim(request.id), Ok)?;
-    let (container, lock) = claim.remember(record(&request, &spec, &plan), &text)?;
+    let (container, lock) = claim.remember(record(&request, &spec, &plan, scope), &text)?;
     let mut undo = Undo { container: Some(container), spec: &spec };
     let container = undo.container.as_mut().expect("it is not kept yet");
     notify::show(&mut plan, container.place())?;
@@ -134,7 +130,7 @@ fn read_config(bundle: &Path) -> Result<Vec<u8>> {
     Ok(text?)
 }
 
-fn record(request: &Request, spec: &Spec, plan: &Plan) -> Record {
+fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>) -> Record {
     Record {
         id: request.id.to_owned(),
         oci_version: spec.oci_version.clone(),
@@ -144,7 +140,8 @@ fn record(request: &Request, spec: &Spec, plan: &Plan) -> Record {
         begun: 0,
         created: clock::now(),
         annotations: spec.annotations.clone(),
-        group_path: (!request.no_group).then(|| resources::path(spec, request.id)),
+        group_path: (!request.no_group && scope.is_none()).then(|| resources::path(spec, request.id)),
+        scope,
         group: None,
         cable: request.network.as_ref().and_then(Network::cable),
     }
@@ -179,16 +176,7 @@ impl Drop for Undo<'_> {
 /// # Errors
 /// The first thing that cannot be removed; the rest is tried all the same.
 pub fn remove(container: &Container, spec: &Spec) -> Result<()> {
-    let group = match (&container.record.group, &container.record.group_path) {
-        (Some(group), _) => {
-            // If either fails, the removal will tell.
-            let _ = group.kill_all().and_then(|()| group.wait_until_empty());
-            group.remove()
-        }
-        // The launch was killed when it had made the group and not yet said so: it is empty, and ours to take.
-        (None, Some(path)) => Kept::make(path, &[]).and_then(|group| group.remove()).or(Ok(())),
-        (None, None) => Ok(()),
-    };
+    let group = remove_group(&container.record);
     let unplugged = container.record.cable.as_ref().map_or(Ok(()), network::unplug);
     let forgotten = container.remove();
     let state = container.state(Status::Stopped);
@@ -203,6 +191,20 @@ pub fn remove(container: &Container, spec: &Spec) -> Result<()> {
     group.and(unplugged).and(forgotten)
 }
 
+fn remove_group(record: &Record) -> Result<()> {
+    if let Some(group) = &record.group {
+        let _ = group.kill_all().and_then(|()| group.wait_until_empty()); // if either fails, the removal will tell
+    }
+    let scope = record.scope.as_ref().map_or(Ok(()), Scope::stop);
+    let group = match (&record.group, &record.group_path) {
+        (Some(group), _) => group.remove(),
+        // The launch was killed when it had made the group and not yet said so: it is empty, and ours to take.
+        (None, Some(path)) => Kept::make(path, &[]).and_then(|group| group.remove()).or(Ok(())),
+        (None, None) => Ok(()),
+    };
+    scope.and(group)
+}
+
 // ANCHOR: make
 /// The list of calls.
 fn make(
@@ -215,18 +217,24 @@ fn make(
     let group = container.record.group_path.as_deref().map(|path| resources::make(path, spec)).transpose()?.flatten();
     container.record.group.clone_from(&group);
     container.save()?;
-    plan.show_group(group.as_ref())?;
-    let plan = &*plan;
+    let scope = container.record.scope.clone();
+    if scope.is_none() {
+        plan.show_group(group.as_ref())?;
+    }
     let start = if request.waits { Some(socket::listen(&container.directory()?, START)?) } else { None };
     let hatch = Hatch::new()?;
     let (ours, outlet) = seat(&plan.task, outlet)?;
     let nothing = spec::Hooks::default();
     let asked_hooks = spec.hooks.as_ref().unwrap_or(&nothing);
     let state = container.state(Status::Creating);
-    let group = group.as_ref();
-    let cell = Cell {
+    let devices = find_devices(plan)?;
+    set_clocks(plan)?;
+    join_pid_namespace(plan)?;
+    let entrance = group.as_ref().map(Kept::entrance).transpose()?.flatten();
+    let mut cell = Cell {
         plan,
         group,
+        scope: scope.as_ref(),
         hooks: asked_hooks,
         state,
         hatch: &hatch,
@@ -236,16 +244,16 @@ fn make(
         start,
         network: request.network.as_ref(),
     };
-    let devices = find_devices(plan)?;
-    set_clocks(plan)?;
-    join_pid_namespace(plan)?;
-    let entrance = group.map(Kept::entrance).transpose()?.flatten();
-    if !plan.new.contains(CloneFlags::CLONE_NEWPID) && privilege::user() == 0 {
+    let new = cell.plan.new;
+    if !new.contains(CloneFlags::CLONE_NEWPID) && privilege::user() == 0 {
         purpose("others are in the child's pid namespace already: they may not look into it (CVE-2016-9962)");
         privilege::not_dumpable()?;
     }
-    let child = namespaces::spawn_into(plan.new - plan_time(), entrance.as_ref(), || init::run(&cell))?;
+    let child = namespaces::spawn_into(new - plan_time(), entrance.as_ref(), || init::run(&mut cell))?;
     remember(container, &child)?;
+    if let Some(scope) = &scope {
+        move_into_scope(container, plan, scope, spec)?;
+    }
     if let Some(id_maps) = &plan.id_maps {
         id_maps.write(child.pid())?;
     }
@@ -270,6 +278,18 @@ fn make(
     Ok((child, terminal))
 }
 // ANCHOR_END: make
+
+/// The child waits at the gate, and systemd makes a scope around it. In the child's copy of the plan its group is still to
+/// be shown: it does so itself, in there.
+fn move_into_scope(container: &mut Container, plan: &mut Plan, scope: &Scope, spec: &Spec) -> Result<()> {
+    let record = &mut container.record;
+    let child = record.pid.expect("it was born");
+    let group = resources::start(scope, child, spec, &record.id)?;
+    plan.show_group(Some(&group))?;
+    record.group = Some(group.clone());
+    container.save()?;
+    resources::complete(scope, &group, child, spec)
+}
 
 /// Time namespaces are made by `set_clocks`: one is entered with the next child, whatever clone says.
 fn plan_time() -> CloneFlags {

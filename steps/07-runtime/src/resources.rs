@@ -1,9 +1,11 @@
-//! The container's group and its limits, as the configuration has them: from its words to step 5's.
+//! The container's group and its limits, as the configuration has them: from its words to step 5's. Where `--systemd-cgroup`
+//! asks for it, the group is a scope of systemd's.
 
 use anyhow::{Context, Result};
 use cgroups::Kept;
 use cgroups::device_rules::{Access, Kind, Rule};
 use cgroups::resources as step5;
+use cgroups::systemd::{self, Scope};
 use kernel::{Errno, Failure};
 
 use crate::spec::{self, DeviceRuleKind, Spec};
@@ -12,6 +14,51 @@ use crate::spec::{self, DeviceRuleKind, Spec};
 pub fn path(spec: &Spec, id: &str) -> String {
     let asked = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.clone());
     asked.unwrap_or_else(|| id.to_owned())
+}
+
+/// The scope that systemd shall make, where it makes the groups.
+///
+/// # Errors
+/// It does not run here; a path that names no scope; an annotation that is no property.
+pub fn scope(spec: &Spec, id: &str) -> Result<Scope> {
+    if !std::path::Path::new("/run/systemd/system").is_dir() {
+        let hint = "leave it out; with docker: --exec-opt native.cgroupdriver=cgroupfs";
+        return Err(Failure::new("--systemd-cgroup: systemd does not run on this machine").hint(hint).into());
+    }
+    more_properties(spec)?;
+    let path = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
+    Scope::parse(path, id).context("--systemd-cgroup: linux.cgroupsPath")
+}
+
+/// What the configuration's annotations ask of the unit besides.
+fn more_properties(spec: &Spec) -> Result<Vec<systemd::Property>> {
+    let all = spec.annotations.iter().filter_map(|(key, value)| systemd::of_annotation(key, value).transpose());
+    Ok(all.collect::<Result<_, Failure>>()?)
+}
+
+/// Has systemd make the scope, with the child in it: its group.
+///
+/// # Errors
+/// As [`Scope::start`].
+pub fn start(scope: &Scope, child: i32, spec: &Spec, id: &str) -> Result<Kept> {
+    let resources = resources(&asked_of(spec));
+    scope.start(child, &format!("cellblock's container {id}"), &resources, &more_properties(spec)?)?;
+    scope.group_of(&child.to_string())
+}
+
+/// Makes what is missing of a scope's group, with the child in it, and limits it.
+///
+/// # Errors
+/// As [`make`].
+pub fn complete(scope: &Scope, group: &Kept, child: i32, spec: &Spec) -> Result<()> {
+    let asked = asked_of(spec);
+    let resources = resources(&asked);
+    scope.complete(group, child, &resources.controllers())?;
+    limit(group, &resources, &asked)
+}
+
+fn asked_of(spec: &Spec) -> spec::Resources {
+    spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default()
 }
 
 /// Makes it, with its limits. None for an ordinary user who may make no group, and asks for no limit.
@@ -36,20 +83,35 @@ pub fn make(path: &str, spec: &Spec) -> Result<Option<Kept>> {
 
 fn limit(group: &Kept, resources: &step5::Resources, asked: &spec::Resources) -> Result<()> {
     group.limit(resources).context("linux.resources")?;
-    let rules = device_rules(&asked.devices)?;
-    match kernel::sys::privilege::user() {
-        0 => group.guard_devices(&rules).context("linux.resources.devices"),
-        _ => Ok(()), // in an ordinary user's namespace no node can be made, and none opened but those that are bound
+    guard_devices(group, &asked.devices).context("linux.resources.devices")
+}
+
+/// In an ordinary user's namespace no node can be made, and none opened but those that are bound: so nothing is to be guarded
+/// there. Its root may be us, as where podman starts us for such a user.
+fn guard_devices(group: &Kept, asked: &[spec::DeviceRule]) -> Result<()> {
+    if kernel::sys::privilege::user() != 0 {
+        return Ok(());
+    }
+    let is_refused = |error: &anyhow::Error| {
+        let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
+        errno == Some(Errno::EPERM) && !cgroups::delegated::is_tree_ours()
+    };
+    match group.guard_devices(&device_rules(asked)?) {
+        Err(error) if is_refused(&error) => Ok(()),
+        guarded => guarded,
     }
 }
 
 /// Changes the limits of a group that is in use.
-pub fn update(group: &Kept, asked: &spec::Resources) -> Result<()> {
-    group.limit(&resources(asked))?;
+pub fn update(group: &Kept, scope: Option<&Scope>, asked: &spec::Resources) -> Result<()> {
+    match scope {
+        Some(scope) => scope.limit(group, &resources(asked))?,
+        None => group.limit(&resources(asked))?,
+    }
     if asked.devices.is_empty() {
         return Ok(());
     }
-    group.guard_devices(&device_rules(&asked.devices)?)
+    guard_devices(group, &asked.devices)
 }
 
 /// The rules, and after them the devices that every container may use, as every runtime adds them.

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cgroups::Kept;
+use cgroups::systemd::Scope;
 pub use kernel::sys::lock::Lock;
 use kernel::sys::{namespace, socket};
 use kernel::{Failure, Fd};
@@ -52,6 +53,8 @@ pub struct Record {
     pub annotations: BTreeMap<String, String>,
     /// Where its group is to be; none: it gets none.
     pub group_path: Option<String>,
+    /// The scope that systemd is to make for it; none: we make the group.
+    pub scope: Option<Scope>,
     /// Its group, once it is made.
     pub group: Option<Kept>,
     /// Its cable, if it is plugged into a bridge of step 4's.

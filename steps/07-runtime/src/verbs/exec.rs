@@ -190,11 +190,15 @@ impl Exec {
         let (detached, state) = (self.detach, container.state(Status::Running));
         let doors = group.map(Kept::doors).transpose()?.unwrap_or_default();
         let visit = Visit { task, doors, init, namespaces, outlet, detached, state };
-        let entrance = group.map(Kept::entrance).transpose()?.flatten();
+        let closed = container.record.scope.as_ref().filter(|scope| scope.is_closed());
+        let entrance = group.filter(|_| closed.is_none()).map(Kept::entrance).transpose()?.flatten();
         let inside = Inside::enter(init, namespaces)?;
         let child = namespaces::spawn_into(CloneFlags::empty(), entrance.as_ref(), || enter(&visit));
         inside.map_or(Ok(()), Inside::leave)?; // also when there is no child: the log is the host's
         let child = child?;
+        if let (Some(scope), Some(whole), Some(group)) = (closed, &container.record.group, group) {
+            scope.attach(child.pid(), whole, group)?;
+        }
         task.raise_limits(child.pid())?;
         child.open_gate()?;
         child.read_report()?;

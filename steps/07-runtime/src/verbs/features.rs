@@ -27,15 +27,15 @@ impl Features {
                 known_flags: known.flags.to_vec(),
                 supported_flags: known.flags.to_vec(),
             },
-            systemd: false,
-            systemd_user: false,
+            systemd: true,
+            systemd_user: true,
             apparmor: true,
             selinux: false,
             idmap: true,
             net_devices: true,
             memory_modes: MEMORY_MODES.map(|(name, _)| name).to_vec(),
             memory_flags: MEMORY_FLAGS.map(|(name, _)| name).to_vec(),
-            unsafe_annotations: vec![IDMAPPED_ROOT, SMALL_INIT],
+            unsafe_annotations: vec![IDMAPPED_ROOT, SMALL_INIT, cgroups::systemd::ANNOTATION],
             version: env!("CARGO_PKG_VERSION"),
         };
         super::print(&format!("{}\n", serde_json::to_string_pretty(&features(tables))?))?;

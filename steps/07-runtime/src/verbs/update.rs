@@ -69,7 +69,8 @@ impl Update {
         let asked = self.resources()?;
         spec::check_resources(&asked, "")?;
         let no_group = || Failure::new(format!("container {:?}: it has no group", self.id));
-        resources::update(container.record.group.as_ref().ok_or_else(no_group)?, &asked)?;
+        let record = &container.record;
+        resources::update(record.group.as_ref().ok_or_else(no_group)?, record.scope.as_ref(), &asked)?;
         Ok(ExitCode::SUCCESS)
     }
 
