@@ -4,6 +4,8 @@
 
 use std::path::Path;
 
+use crate::Failure;
+
 /// A hierarchy of groups, as it is mounted.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Hierarchy {
@@ -63,7 +65,7 @@ impl Hierarchies {
     ///
     /// # Errors
     /// There is no /proc.
-    pub fn read() -> std::io::Result<Hierarchies> {
+    pub fn read() -> Result<Hierarchies, Failure> {
         Hierarchies::read_of("self")
     }
 
@@ -71,8 +73,11 @@ impl Hierarchies {
     ///
     /// # Errors
     /// It has ended.
-    pub fn read_of(process: &str) -> std::io::Result<Hierarchies> {
-        let read = |file: &str| std::fs::read_to_string(file);
+    pub fn read_of(process: &str) -> Result<Hierarchies, Failure> {
+        let read = |file: &str| {
+            let cannot = |error| Failure::new(format!("cannot read which cgroups there are: {file}: {error}"));
+            std::fs::read_to_string(file).map_err(|error| cannot(error).hint("is /proc mounted?"))
+        };
         Ok(Hierarchies::parse(&read("/proc/self/mountinfo")?, &read(&format!("/proc/{process}/cgroup"))?))
     }
 

@@ -127,8 +127,9 @@ impl Kept {
         let (default, exception) =
             if wanted.allow_others { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
         let mut now = Lists::parse(&cgroup::read(group, "devices.list"));
-        // A list of what is denied cannot be read back, so one like that begins anew.
-        if wanted.allow_others || now.allow_others {
+        // A list of what is denied cannot be read back, so one like that begins anew. So does an empty one: it may be one that
+        // could not be read at all, and allow everything.
+        if wanted.allow_others || now.allow_others || now.exceptions.is_empty() {
             cgroup::write(group, default, "a")?;
             now.exceptions.clear();
         }

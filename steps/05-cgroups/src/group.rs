@@ -66,7 +66,7 @@ impl Group {
 
     // ANCHOR: make
     fn try_to_make(limits: &Limits) -> Result<Group> {
-        let hierarchies = Hierarchies::read().context("cannot read which cgroups there are: is /proc mounted?")?;
+        let hierarchies = Hierarchies::read()?;
         let is_v2 = is_v2(&hierarchies);
         let parents = if is_v2 { v2_parents(&hierarchies, limits)? } else { v1_parents(&hierarchies, limits)? };
         remove_abandoned(parents.unified.iter().chain(&parents.legacy))?;
@@ -356,7 +356,7 @@ fn is_drawn(name: &str) -> bool {
 
 /// Removes what killed launchers have left below a parent, and the parent if nobody else is in it.
 pub fn prune(limits: &Limits) -> Result<Vec<String>> {
-    let hierarchies = Hierarchies::read().context("cannot read which cgroups there are")?;
+    let hierarchies = Hierarchies::read()?;
     let there: Vec<PathBuf> = places(&hierarchies, limits).into_iter().filter(|parent| parent.is_dir()).collect();
     let removed = remove_abandoned(there.iter())?;
     let Some(first) = there.first() else { return Ok(removed) };

@@ -239,7 +239,7 @@ struct Making {
 
 impl Making {
     fn make(mut self, path: &Wanted, needed: &[&str]) -> Result<Kept> {
-        let hierarchies = Hierarchies::read().context("cannot read which cgroups there are: is /proc mounted?")?;
+        let hierarchies = Hierarchies::read()?;
         purpose("a group that stays until it is removed");
         let group = match is_v2(&hierarchies) {
             true => self.in_v2(&hierarchies, path, needed)?,

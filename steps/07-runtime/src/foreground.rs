@@ -4,10 +4,10 @@
 use std::os::fd::AsFd;
 
 use anyhow::Result;
-use kernel::Fd;
 use kernel::sys::clone::{Exit, Process};
 use kernel::sys::signal::{SIGCHLD, SIGWINCH, Signals};
 use kernel::sys::terminal::{self, Mode};
+use kernel::{Failure, Fd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -58,7 +58,7 @@ impl Relay {
         }
         match poll(&mut polled, PollTimeout::NONE) {
             Err(Errno::EINTR) => return Ok(()),
-            other => other?,
+            other => other.map_err(|errno| Failure::call(format_args!("poll(<signals>, <terminal>)"), errno))?,
         };
         let ready: Vec<bool> = polled.iter().map(|fd| fd.any().unwrap_or(false)).collect();
         if ready.get(1) == Some(&true) && !self.show() {

@@ -268,9 +268,7 @@ fn make(
     child.read_report()?;
     let terminal = ours.map(|hatch| socket::receive_fd(&hatch, "terminal's master")).transpose()?;
     if request.waits && begin_of(child.pid()).is_none() {
-        return Err(Failure::new("the container's first process was killed")
-            .hint("too little memory? --memory")
-            .into());
+        return Err(was_killed().into());
     }
     write_pid_file(request.pid_file, child.pid())?;
     request.pidfd_socket.as_ref().map_or(Ok(()), |socket| send_pidfd(socket, &child))?;
@@ -355,9 +353,13 @@ pub fn send_pidfd(socket: &Fd, child: &Child) -> Result<()> {
     Ok(socket::send_fd(socket, b"pidfd", child.watch().0.descriptor())?)
 }
 
+fn was_killed() -> Failure {
+    Failure::new("the container's first process was killed").hint("too little memory? --memory")
+}
+
 fn remember(container: &mut Container, child: &Child) -> Result<()> {
     container.record.pid = Some(child.pid());
-    container.record.begun = begin_of(child.pid()).unwrap_or_default();
+    container.record.begun = begin_of(child.pid()).ok_or_else(was_killed)?;
     container.save()
 }
 

@@ -99,7 +99,7 @@ impl Scope {
         all.extend(
             ["CPUAccounting", "MemoryAccounting", "IOAccounting", "TasksAccounting"].map(|name| yes(name, true)),
         );
-        let trees = Hierarchies::read().context("cannot read which cgroups there are: is /proc mounted?")?;
+        let trees = Hierarchies::read()?;
         all.extend(properties::of(resources, is_v2(&trees))?);
         all.extend_from_slice(more);
         self.start_with(&all).with_context(|| format!("cannot make the scope {} in {}", self.unit, self.slice))

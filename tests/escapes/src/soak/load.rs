@@ -38,7 +38,9 @@ pub fn run(sandbox: &Sandbox, options: &Options) -> Result<()> {
     for (count, stage) in stages.into_iter().filter(|(count, _)| *count > 0) {
         let case = Case::new(sandbox);
         let before = case.trace();
+        let begin = Instant::now();
         let result = stage(&case, count, options.at_most);
+        println!("    took {:.0} s", begin.elapsed().as_secs_f64());
         let left = case.left_since(&before);
         case.clear();
         result?;
@@ -75,9 +77,12 @@ fn alive(case: &Case, count: usize, at_most: f64) -> Result<()> {
         times.push(begin.elapsed().as_secs_f64() * 1000.0);
         ensure!(output.code == 0, "number {} does not start: {}", times.len(), output.line());
     }
-    let tenth = (count / 10).max(1);
-    let (first, last) = (median(times[..tenth].to_vec()), median(times[count - tenth..].to_vec()));
-    println!("{count} alive: a start costs {first:.1} ms at first, {last:.1} ms at last, {:.2} times", last / first);
+    let some = (count / 10).clamp(1, 50);
+    let (first, last) = (median(times[..some].to_vec()), median(times[count - some..].to_vec()));
+    println!(
+        "{count} alive: a start costs {first:.1} ms at first, {last:.1} ms at last, {:.2} times (medians of {some})",
+        last / first
+    );
     for (id, _) in &bundles {
         let output = case.call(&["delete", "--force", id]);
         ensure!(output.code == 0, "{id} cannot be deleted: {}", output.line());
