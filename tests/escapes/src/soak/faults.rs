@@ -149,9 +149,6 @@ fn of_kind(sandbox: &Sandbox, options: &Options, kind: Kind) -> Result<()> {
         ensure!(whole.output.code == 0, "it does not run: {}", whole.output.line());
         ensure!(report.is_empty() || report == whole.output.text, "its report differs from run to run");
         all.extend(calls(whose, &whole.trace));
-        if std::env::var_os("SHOWREPORT").is_some() {
-            println!("{}", whole.output.text);
-        }
         report = whole.output.text;
     }
     let chosen = sample(&all, options.sample);
@@ -183,7 +180,9 @@ fn one(sandbox: &Sandbox, kind: Kind, (whose, call, at): &Call, error: &str, rep
         () if *code >= 128 && *code != 255 => fault(format!("it crashes ({code}): {}", run.output.line())),
         () if text.contains("panicked at") => fault(format!("it panics: {}", run.output.line())),
         () if !run.left.is_empty() => fault(format!("{} things are left: {}", run.left.len(), run.left[0])),
-        () if !run.trace.contains("(INJECTED)") => ("not reached", String::new()),
+        () if !run.trace.contains("(INJECTED)") => {
+            ("not reached", run.trace.lines().last().unwrap_or_default().to_owned())
+        }
         () if *whose == Whose::Child && in_inmate(&run.trace) => ("hit the inmate itself", String::new()),
         () if *code != 0 && said.trim().is_empty() => fault("it fails without a word".to_owned()),
         () if *code != 0 && !is_clear(said) => fault(format!("it says too much: {}", said.replace('\n', "; "))),
