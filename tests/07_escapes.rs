@@ -78,3 +78,26 @@ fn beside_its_peers() {
         eprintln!("{FIGURES}: {}: {words:?}", runtime.name);
     }
 }
+
+/// Of what `scripts/test --soak` does at length, a sample.
+#[test]
+#[ignore = "takes a minute: scripts/test --all"]
+fn soak_in_small() {
+    if !nix::unistd::geteuid().is_root() {
+        return not_run("soak_in_small", "it needs root");
+    }
+    build_once();
+    let Some(runtime) = ours() else { panic!("there is no cellblock: cargo build") };
+    // On a busy machine a few starts say little about growth: with so few a generous bound.
+    const RUNS: [&str; 3] =
+        ["load --alive 50 --at-once 64 --gone 100 --at-most 3", "faults --sample 80", "kills --until 60 --step 6"];
+    let failed = RUNS.iter().filter(|run| {
+        let mut escapes = Command::new(binary("escapes"));
+        escapes.args(run.split(' ')).arg("--runtime").arg(&runtime.path).current_dir(workspace());
+        let output = escapes.output().expect("it was built");
+        let said = [output.stdout, output.stderr].concat();
+        eprintln!("{FIGURES}: {run}\n{}", String::from_utf8_lossy(&said));
+        !output.status.success()
+    });
+    assert_eq!(failed.count(), 0);
+}

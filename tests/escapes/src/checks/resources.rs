@@ -71,12 +71,34 @@ fn runs(case: &Case, odd: &str) -> Verdict {
     safe_if(ran, "it runs", format!("{odd}: {} ({})", output.line(), output.code))
 }
 
+/// The same for the verbs of a whole life, one after the other.
+fn lives(case: &Case, odd: &str) -> Verdict {
+    const LIFE: &str = "
+        r() { \"$R\" --root \"$1\" \"${@:4}\" || { echo \"$4 ends with $?\" >\"$3.failed\"; exit; }; }
+        r \"$@\" create --bundle \"$2\" one; r \"$@\" start one; r \"$@\" exec one touch /told
+        r \"$@\" kill one KILL; r \"$@\" delete --force one";
+    let mut bundle = case.bundle();
+    case.place(bundle.args(&["sleep", "60"]));
+    let note = case.folder.join(case.name("life"));
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &format!("{odd}; {LIFE}"), "caller"]).arg(&case.root).arg(&bundle.folder).arg(&note);
+    let output = case.output({
+        shell.env("R", &case.sandbox.runtime.path).current_dir(&case.folder);
+        shell
+    });
+    case.call(&["delete", "--force", "one"]);
+    let failed = fs::read_to_string(note.with_extension("failed")).unwrap_or_default();
+    let lived = failed.is_empty() && bundle.rootfs("/told").exists();
+    safe_if(lived, "it lives", format!("{odd}: {} {}", failed.trim(), output.line()))
+}
+
 fn standard_descriptors_closed(case: &Case) -> Verdict {
-    worst(["exec 0<&-", "exec 1>&-", "exec 2>&-", "exec 0<&- 1>&- 2>&-"].map(|odd| runs(case, odd)))
+    let odd = ["exec 0<&-", "exec 1>&-", "exec 2>&-", "exec 0<&- 1>&- 2>&-"];
+    worst(odd.iter().flat_map(|odd| [runs(case, odd), lives(case, odd)]))
 }
 
 fn few_descriptors(case: &Case) -> Verdict {
-    runs(case, "ulimit -n 32")
+    worst([runs(case, "ulimit -n 32"), lives(case, "ulimit -n 32")])
 }
 
 fn odd_callers(case: &Case) -> Verdict {
@@ -84,26 +106,49 @@ fn odd_callers(case: &Case) -> Verdict {
     worst(odd.map(|odd| runs(case, odd)))
 }
 
+/// How large a small disk is, in pages of so many bytes: memory is given out by the page.
+const PAGES: usize = 4;
+const PAGE: usize = 4096;
+
 /// Something small and full, mounted on this folder.
 fn fill(folder: &Path) {
-    fs::create_dir_all(folder).expect("the sandbox is ours");
-    mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("size=16k")).expect("these mounts are ours");
-    let _ = fs::write(folder.join("filler"), [b'x'; 16384]);
+    fill_but(folder, 0);
 }
 
+/// The same, with so many pages left.
+fn fill_but(folder: &Path, pages: usize) {
+    fs::create_dir_all(folder).expect("the sandbox is ours");
+    let size = format!("size={}", PAGES * PAGE);
+    mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some(&*size)).expect("these mounts are ours");
+    let _ = fs::write(folder.join("filler"), vec![b'x'; (PAGES - pages) * PAGE]);
+}
+
+/// With room for nothing, and for more and more: it fails and leaves nothing, or it lives to its end, on a disk that is full
+/// by then.
 fn state_disk_full(case: &Case) -> Verdict {
-    fill(&case.root);
-    let created = case.create(&mut case.bundle()).map(drop);
-    let left: Vec<_> =
-        fs::read_dir(&case.root).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
-    let _ = umount2(&case.root, MntFlags::MNT_DETACH);
-    let left: Vec<_> =
-        left.iter().filter(|name| *name != "filler" && !name.to_string_lossy().starts_with('.')).collect();
-    match created {
-        Ok(()) => Unsafe("it is created, though its state cannot be written".to_owned()),
-        Err(_) if !left.is_empty() => Unsafe(format!("half a state is left: {left:?}")),
+    worst((0..=PAGES).map(|pages| state_disk_full_but(case, pages)))
+}
+
+fn state_disk_full_but(case: &Case, pages: usize) -> Verdict {
+    fill_but(&case.root, pages);
+    let mut bundle = case.bundle();
+    let verdict = match case.create(bundle.args(&["sleep", "60"])) {
         Err(output) => judge(&output),
-    }
+        Ok(_) if pages == 0 => Unsafe("it is created, though its state cannot be written".to_owned()),
+        Ok(container) => {
+            let _ = fs::write(case.root.join("filler"), vec![b'x'; PAGES * PAGE]);
+            let failed = ["start", "delete"].into_iter().find(|verb| {
+                let options: &[&str] = if *verb == "delete" { &["--force"] } else { &[] };
+                container.call(verb, options).code != 0
+            });
+            safe_if(failed.is_none(), "it lives", format!("{failed:?} fails on a full disk"))
+        }
+    };
+    let entries = fs::read_dir(&case.root).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let left: Vec<_> = names.filter(|name| name != "filler" && !name.starts_with('.')).collect();
+    let _ = umount2(&case.root, MntFlags::MNT_DETACH);
+    worst([verdict, safe_if(left.is_empty(), "held", format!("with {pages} pages, half a state is left: {left:?}"))])
 }
 
 fn pid_file_disk_full(case: &Case) -> Verdict {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -39,13 +39,14 @@ pub fn run(sandbox: &Sandbox, options: &Options) -> Result<()> {
         .map(|moment| Duration::from_secs_f64(moment / 1000.0))
         .collect();
     let moments = sample(&moments, options.sample);
-    let mut failed = 0;
+    let (begin, mut failed) = (Instant::now(), 0);
     for verb in VERBS {
         let faults: Vec<String> = moments.iter().filter_map(|moment| one(sandbox, verb, *moment)).collect();
         println!("{verb:<8}{} kills, {} of them leave something", moments.len(), faults.len());
         faults.iter().take(5).for_each(|fault| println!("    {fault}"));
         failed += faults.len();
     }
+    println!("took {:.0} s", begin.elapsed().as_secs_f64());
     if failed > 0 { bail!("{failed} of {} kills leave something", moments.len() * VERBS.len()) } else { Ok(()) }
 }
 
