@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use crate::bundle::Bundle;
-use crate::case::{Case, text, wait};
+use crate::case::{Case, processes, text, wait};
 use crate::sandbox::Sandbox;
 
 /// How to do it.
@@ -74,6 +74,8 @@ fn alive(case: &Case, count: usize, at_most: f64) -> Result<()> {
     let bundles = bundles(case, count, &["sleep", "600"]);
     let some = (count / 10).clamp(1, 50);
     let times = start(case, &bundles)?;
+    let sleepers = processes().iter().filter(|(_, name)| name == "sleep").count();
+    ensure!(sleepers == count, "only {sleepers} of {count} live");
     let (first, last) = (median(times[..some].to_vec()), median(times[count - some..].to_vec()));
     delete(case, &bundles)?;
     let again = median(start(case, &bundles[..some])?);
