@@ -104,7 +104,8 @@ impl Store {
             }
             made => made.with_context(|| format!("cannot make {}", directory.display()))?,
         }
-        let lock = lock(&directory, id)?; // whoever finds an empty name without a lock may remove it
+        // Whoever finds an empty name without a lock may remove it.
+        let lock = lock(&directory, id).inspect_err(|_| drop(fs::remove_dir(&directory)))?;
         Ok(Claim { directory: Some(directory), lock: Some(lock) })
     }
     // ANCHOR_END: reserve
