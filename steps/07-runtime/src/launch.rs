@@ -12,18 +12,18 @@ use kernel::{Failure, Fd, purpose};
 use namespaces::Child;
 use network::Network;
 use network::device::{self, Device, Moved};
-use pivot_root::furniture;
 use privileges::Hatch;
 
 use crate::bundle::Bundle;
+use crate::gate::{self, Waiting};
 use crate::init::{self, Cell};
 use crate::notify::{self, Notify};
-use crate::plan::{Plan, Task};
-use crate::resources;
+use crate::plan::Plan;
+use crate::removal::Undo;
 use crate::spec::{self, Spec, Status};
 use crate::store::{Claim, Container, Lock, Record, START, Store, begin_of};
 use crate::terminal::{self, Outlet};
-use crate::{clock, hooks, log};
+use crate::{caller, clock, resources};
 
 /// What a caller asks for.
 #[derive(Debug, Default)]
@@ -102,8 +102,8 @@ pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     let outlet = request.console_socket.map(Outlet::connect).transpose()?;
     let claim = claim.map_or_else(|| store.claim(request.id), Ok)?;
     let (container, lock) = claim.remember(record(&request, &spec, &plan, scope), &text)?;
-    let mut undo = Undo { container: Some(container), spec: &spec };
-    let container = undo.container.as_mut().expect("it is not kept yet");
+    let mut undo = Undo::new(container, &spec);
+    let container = undo.container();
     notify::show(&mut plan, container.place())?;
     let notify = if request.waits { None } else { notify::listen(container.place())? };
     let (child, terminal) = make(container, &mut plan, &spec, &mut request, outlet)?;
@@ -147,64 +147,6 @@ fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>) -> 
     }
 }
 
-/// A container that is not whole yet. Dropped before it is, all that was made is removed.
-struct Undo<'a> {
-    container: Option<Container>,
-    spec: &'a Spec,
-}
-
-impl Undo<'_> {
-    /// It is whole.
-    fn keep(mut self) -> Container {
-        self.container.take().expect("it is kept once")
-    }
-}
-
-impl Drop for Undo<'_> {
-    fn drop(&mut self) {
-        if let Some(container) = &mut self.container {
-            purpose("the launch has failed: remove what was made");
-            container.record.cable = None; // its network is still ours, and gives that back by itself
-            let _ = remove(container, self.spec);
-        }
-    }
-}
-
-/// Removes all that is left of a container whose processes need not have ended: the group, with everybody in it, its place
-/// in the network, what is remembered, and last of all the caller's own things, by the poststop hooks.
-///
-/// # Errors
-/// The first thing that cannot be removed; the rest is tried all the same.
-pub fn remove(container: &Container, spec: &Spec) -> Result<()> {
-    let group = remove_group(&container.record);
-    let unplugged = container.record.cable.as_ref().map_or(Ok(()), network::unplug);
-    let forgotten = container.remove();
-    let state = container.state(Status::Stopped);
-    if let Some(hooks) = &spec.hooks {
-        // A hook that fails must not keep the others, nor the container, from going (runtime.md, Lifecycle).
-        for hook in &hooks.poststop {
-            if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), &state) {
-                log::warn(&format!("{error:#}"));
-            }
-        }
-    }
-    group.and(unplugged).and(forgotten)
-}
-
-fn remove_group(record: &Record) -> Result<()> {
-    if let Some(group) = &record.group {
-        let _ = group.kill_all().and_then(|()| group.wait_until_empty()); // if either fails, the removal will tell
-    }
-    let scope = record.scope.as_ref().map_or(Ok(()), Scope::stop);
-    let group = match (&record.group, &record.group_path) {
-        (Some(group), _) => group.remove(),
-        // The launch was killed when it had made the group and not yet said so: it is empty, and ours to take.
-        (None, Some(path)) => Kept::make(path, &[]).and_then(|group| group.remove()).or(Ok(())),
-        (None, None) => Ok(()),
-    };
-    scope.and(group)
-}
-
 // ANCHOR: make
 /// The list of calls.
 fn make(
@@ -223,9 +165,8 @@ fn make(
     }
     let start = if request.waits { Some(socket::listen(&container.directory()?, START)?) } else { None };
     let hatch = Hatch::new()?;
-    let (ours, outlet) = seat(&plan.task, outlet)?;
+    let (ours, outlet) = terminal::seat(&plan.task, outlet)?;
     let nothing = spec::Hooks::default();
-    let asked_hooks = spec.hooks.as_ref().unwrap_or(&nothing);
     let state = container.state(Status::Creating);
     let devices = find_devices(plan)?;
     set_clocks(plan)?;
@@ -235,7 +176,7 @@ fn make(
         plan,
         group,
         scope: scope.as_ref(),
-        hooks: asked_hooks,
+        hooks: spec.hooks.as_ref().unwrap_or(&nothing),
         state,
         hatch: &hatch,
         outlet,
@@ -250,57 +191,24 @@ fn make(
         privilege::not_dumpable()?;
     }
     let child = namespaces::spawn_into(new - plan_time(), entrance.as_ref(), || init::run(&mut cell))?;
-    remember(container, &child)?;
-    if let Some(scope) = &scope {
-        move_into_scope(container, plan, scope, spec)?;
-    }
-    if let Some(id_maps) = &plan.id_maps {
-        id_maps.write(child.pid())?;
-    }
-    plan.task.raise_limits(child.pid())?;
-    hand_in(plan, &hatch, &child)?;
-    request.network.as_mut().map_or(Ok(()), |network| network.plug(&child))?;
-    let moved = move_devices(plan, &devices, &child)?;
-    let state = container.state(Status::Creating);
-    hooks::run("prestart", &asked_hooks.prestart, &state)?;
-    hooks::run("createRuntime", &asked_hooks.create_runtime, &state)?;
+    let waiting = Waiting { child: &child, hatch: &hatch, devices: &devices };
+    let moved = waiting.attend(container, plan, spec, request.network.as_mut())?;
     child.open_gate()?;
     child.read_report()?;
     let terminal = ours.map(|hatch| socket::receive_fd(&hatch, "terminal's master")).transpose()?;
     if request.waits && begin_of(child.pid()).is_none() {
-        return Err(was_killed().into());
+        return Err(gate::was_killed().into());
     }
-    write_pid_file(request.pid_file, child.pid())?;
-    request.pidfd_socket.as_ref().map_or(Ok(()), |socket| send_pidfd(socket, &child))?;
+    caller::write_pid_file(request.pid_file, child.pid())?;
+    request.pidfd_socket.as_ref().map_or(Ok(()), |socket| caller::send_pidfd(socket, &child))?;
     moved.into_iter().for_each(Moved::stay);
     Ok((child, terminal))
 }
 // ANCHOR_END: make
 
-/// The child waits at the gate, and systemd makes a scope around it. In the child's copy of the plan its group is still to
-/// be shown: it does so itself, in there.
-fn move_into_scope(container: &mut Container, plan: &mut Plan, scope: &Scope, spec: &Spec) -> Result<()> {
-    let record = &mut container.record;
-    let child = record.pid.expect("it was born");
-    let group = resources::start(scope, child, spec, &record.id)?;
-    plan.show_group(Some(&group))?;
-    record.group = Some(group.clone());
-    container.save()?;
-    resources::complete(scope, &group, child, spec)
-}
-
 /// Time namespaces are made by `set_clocks`: one is entered with the next child, whatever clone says.
 fn plan_time() -> CloneFlags {
     CloneFlags::from_bits_retain(namespace::NEWTIME)
-}
-
-/// Where the terminal goes, and our end of it if that is us.
-pub fn seat(task: &Task, outlet: Option<Outlet>) -> Result<(Option<Fd>, Option<Outlet>)> {
-    if task.terminal.is_none() || outlet.is_some() {
-        return Ok((None, outlet));
-    }
-    let (ours, theirs) = socket::pair("hatch", "hatch")?;
-    Ok((Some(ours), Some(Outlet::Hatch(theirs))))
 }
 
 fn set_clocks(plan: &Plan) -> Result<()> {
@@ -331,53 +239,4 @@ fn find_devices(plan: &Plan) -> Result<Vec<Device>> {
         device::find(name, inside).with_context(|| format!("linux.netDevices.{name}"))
     };
     plan.net_devices.iter().map(find).collect()
-}
-
-/// Into the child's network namespace, which may be one that it will only join.
-fn move_devices<'a>(plan: &Plan, devices: &'a [Device], child: &Child) -> Result<Option<Moved<'a>>> {
-    if devices.is_empty() {
-        return Ok(None);
-    }
-    let joined = plan.joined.iter().find(|(kind, _)| *kind == CloneFlags::CLONE_NEWNET).map(|(_, path)| path.clone());
-    let path = joined.unwrap_or_else(|| format!("/proc/{}/ns/net", child.pid()).into());
-    device::move_in(devices, &namespace::open(&path)?).map(Some).context("linux.netDevices")
-}
-
-/// Connects to the caller's socket: before anything is made.
-pub fn connect_pidfd_socket(path: &Path) -> Result<Fd> {
-    socket::connect_path(path).with_context(|| format!("--pidfd-socket {}: nobody takes it there", path.display()))
-}
-
-/// Hands out what a signal can be sent by, and the end be waited for, without a number that another may have by then.
-pub fn send_pidfd(socket: &Fd, child: &Child) -> Result<()> {
-    Ok(socket::send_fd(socket, b"pidfd", child.watch().0.descriptor())?)
-}
-
-fn was_killed() -> Failure {
-    Failure::new("the container's first process was killed").hint("too little memory? --memory")
-}
-
-fn remember(container: &mut Container, child: &Child) -> Result<()> {
-    container.record.pid = Some(child.pid());
-    container.record.begun = begin_of(child.pid()).ok_or_else(was_killed)?;
-    container.save()
-}
-
-/// In a user namespace the child has no rights on the host: what belongs to the host is opened here, and handed in.
-fn hand_in(plan: &Plan, hatch: &Hatch, child: &Child) -> Result<()> {
-    if !init::is_handed_in(plan) {
-        return Ok(());
-    }
-    let sources = pivot_root::Sources::open_all(&plan.rootfs, furniture::binds(&plan.furniture))?;
-    sources.make_slaves()?;
-    plan.show_with_other_owners(&sources, child.pid())?;
-    hatch.hand_in(&sources)
-}
-
-/// As a whole, as the caller may look for it at any moment.
-pub fn write_pid_file(file: Option<&Path>, pid: i32) -> Result<()> {
-    let Some(file) = file else { return Ok(()) };
-    let new = file.with_extension("new");
-    let written = fs::write(&new, pid.to_string()).and_then(|()| fs::rename(&new, file));
-    written.with_context(|| format!("cannot write the pid file {}", file.display()))
 }

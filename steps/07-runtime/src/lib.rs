@@ -7,7 +7,7 @@
 //!
 //! - [`spec`]: the configuration, read and checked.
 //! - [`plan`]: from its words to the plans that the lessons' crates take.
-//! - [`launch`] and [`init`]: the parent's and the child's list of calls. They are the lessons' own, in the lessons' order.
+//! - [`launch`] (with [`gate`]) and [`init`]: the parent's and the child's list of calls. They are the lessons' own, in the lessons' order.
 //! - [`verbs`]: a file for each.
 //! - [`people`]: the options of all lessons, and the [`bundle`] that they would be.
 //!
@@ -15,9 +15,11 @@
 //! ([`own_program`]), a word to the service manager ([`notify`]), failures that callers can read ([`log`]).
 
 pub mod bundle;
+pub mod caller;
 pub mod clock;
 pub mod features;
 pub mod foreground;
+pub mod gate;
 pub mod hooks;
 pub mod init;
 pub mod label;
@@ -28,6 +30,7 @@ pub mod notify;
 pub mod own_program;
 pub mod people;
 pub mod plan;
+pub mod removal;
 pub mod resources;
 pub mod spec;
 pub mod store;

@@ -10,6 +10,8 @@ use kernel::sys::terminal::{self, Size};
 use kernel::{Failure, Fd, purpose};
 use pivot_root::Place;
 
+use crate::plan::Task;
+
 /// Where the terminal's other end goes.
 #[derive(Debug)]
 pub enum Outlet {
@@ -62,6 +64,15 @@ pub fn take(root: &Fd, outlet: &Outlet, size: Size, console: bool) -> Result<()>
     Ok(terminal::become_standard(&slave)?)
 }
 // ANCHOR_END: take
+
+/// Where the terminal goes, and our end of it if that is us.
+pub fn seat(task: &Task, outlet: Option<Outlet>) -> Result<(Option<Fd>, Option<Outlet>)> {
+    if task.terminal.is_none() || outlet.is_some() {
+        return Ok((None, outlet));
+    }
+    let (ours, theirs) = socket::pair("hatch", "hatch")?;
+    Ok((Some(ours), Some(Outlet::Hatch(theirs))))
+}
 
 /// Refuses a terminal without anybody to sit at it, and the reverse.
 pub fn check(wanted: bool, socket: Option<&Path>, detached: bool) -> Result<(), Failure> {

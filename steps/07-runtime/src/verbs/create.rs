@@ -77,7 +77,7 @@ impl Options {
             id,
             console_socket: self.console_socket.as_deref(),
             pid_file: self.pid_file.as_deref(),
-            pidfd_socket: self.pidfd_socket.as_deref().map(launch::connect_pidfd_socket).transpose()?,
+            pidfd_socket: self.pidfd_socket.as_deref().map(crate::caller::connect_pidfd_socket).transpose()?,
             systemd: context.systemd,
             no_group: context.no_groups,
             preserved: self.preserve_fds,

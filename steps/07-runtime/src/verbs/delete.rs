@@ -8,7 +8,7 @@ use kernel::sys::signal::SIGKILL;
 use kernel::{Failure, purpose};
 
 use super::Context;
-use crate::launch;
+use crate::removal;
 use crate::spec::Status;
 use crate::store::Container;
 
@@ -47,7 +47,7 @@ impl Delete {
                 return Err(Failure::new(text).hint("cellblock kill ends it; --force does both").into());
             }
         }
-        launch::remove(&container, &container.spec()?)?;
+        removal::remove(&container, &container.spec()?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -16,7 +16,7 @@ use crate::plan::{self, Task};
 use crate::spec::{self, Linux, Process, Spec, State, Status};
 use crate::store::Container;
 use crate::terminal::Outlet;
-use crate::{foreground, init, label, launch, listener};
+use crate::{caller, foreground, init, label, listener};
 
 /// Run one command more in a container
 #[derive(clap::Args, Debug)]
@@ -176,9 +176,9 @@ impl Exec {
         let init = &container.process()?;
         let group = container.record.group.as_ref().map(|group| self.group(group, container)).transpose()?;
         let group = group.as_ref();
-        let pidfd_socket = self.pidfd_socket.as_deref().map(launch::connect_pidfd_socket).transpose()?;
+        let pidfd_socket = self.pidfd_socket.as_deref().map(caller::connect_pidfd_socket).transpose()?;
         let outlet = self.console_socket.as_deref().map(Outlet::connect).transpose()?;
-        let (ours, outlet) = launch::seat(task, outlet)?;
+        let (ours, outlet) = crate::terminal::seat(task, outlet)?;
         let asked = spec.linux.iter().flat_map(|linux| &linux.namespaces);
         let namespaces = asked.fold(CloneFlags::empty(), |all, namespace| all | plan::flag(namespace.kind));
         if namespaces.contains(CloneFlags::CLONE_NEWPID) {
@@ -202,8 +202,8 @@ impl Exec {
         task.raise_limits(child.pid())?;
         child.open_gate()?;
         child.read_report()?;
-        launch::write_pid_file(self.pid_file.as_deref(), child.pid())?;
-        pidfd_socket.map_or(Ok(()), |socket| launch::send_pidfd(&socket, &child))?;
+        caller::write_pid_file(self.pid_file.as_deref(), child.pid())?;
+        pidfd_socket.map_or(Ok(()), |socket| caller::send_pidfd(&socket, &child))?;
         let terminal = ours.map(|hatch| socket::receive_fd(&hatch, "terminal's master")).transpose()?;
         if self.detach {
             child.leave();

@@ -6,7 +6,7 @@ use anyhow::Result;
 use kernel::sys::privilege;
 
 use super::Context;
-use crate::launch;
+use crate::removal;
 use crate::spec::Status;
 
 /// Remove all containers that have stopped, and what killed commands have left
@@ -43,7 +43,7 @@ fn remove(context: &Context, id: &str) -> Result<bool> {
     // Somebody may have removed it while we waited, and another taken its name.
     match context.store.open(id) {
         Ok(container) if container.status() == Status::Stopped => {
-            launch::remove(&container, &container.spec()?).map(|()| true)
+            removal::remove(&container, &container.spec()?).map(|()| true)
         }
         _ => Ok(false),
     }

@@ -11,7 +11,7 @@ use super::create::{OfBundle, Options};
 use crate::launch::{self, Launched, Request};
 use crate::people::PeopleOptions;
 use crate::spec::Status;
-use crate::{foreground, hooks, log};
+use crate::{foreground, hooks, log, removal};
 
 /// Make a container, run its command, and remove it when that has ended
 #[derive(clap::Args, Debug)]
@@ -108,7 +108,7 @@ impl WhileItRuns {
         }
         if !self.keep {
             let _lock = container.lock();
-            launch::remove(&container, &spec)?;
+            removal::remove(&container, &spec)?;
         }
         drop(network); // until now its ports were ours
         Ok(ExitCode::from(exit?.code()))

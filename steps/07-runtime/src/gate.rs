@@ -1,0 +1,105 @@
+//! What the parent does for the child that waits at the gate: all that only who stands outside can do.
+
+use anyhow::{Context, Result};
+use cgroups::systemd::Scope;
+use kernel::Failure;
+use kernel::sys::clone::CloneFlags;
+use kernel::sys::namespace;
+use namespaces::Child;
+use network::Network;
+use network::device::{self, Device, Moved};
+use pivot_root::furniture;
+use privileges::Hatch;
+
+use crate::plan::Plan;
+use crate::spec::{Spec, Status};
+use crate::store::{Container, begin_of};
+use crate::{hooks, init, resources};
+
+/// A child that waits, and what it waits for.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    /// The child.
+    pub child: &'a Child,
+    /// Through it comes what belongs to the host.
+    pub hatch: &'a Hatch,
+    /// Devices of the host's network that will be its own.
+    pub devices: &'a [Device],
+}
+
+impl<'a> Waiting<'a> {
+    // ANCHOR: attend
+    /// The list of calls.
+    pub fn attend(
+        &self,
+        container: &mut Container,
+        plan: &mut Plan,
+        spec: &Spec,
+        network: Option<&mut Network>,
+    ) -> Result<Option<Moved<'a>>> {
+        let child = self.child;
+        remember(container, child)?;
+        if let Some(scope) = container.record.scope.clone() {
+            move_into_scope(container, plan, &scope, spec)?;
+        }
+        if let Some(id_maps) = &plan.id_maps {
+            id_maps.write(child.pid())?;
+        }
+        plan.task.raise_limits(child.pid())?;
+        self.hand_in(plan)?;
+        network.map_or(Ok(()), |network| network.plug(child))?;
+        let moved = self.move_devices(plan)?;
+        if let Some(asked) = &spec.hooks {
+            let state = container.state(Status::Creating);
+            hooks::run("prestart", &asked.prestart, &state)?;
+            hooks::run("createRuntime", &asked.create_runtime, &state)?;
+        }
+        Ok(moved)
+    }
+    // ANCHOR_END: attend
+
+    /// In a user namespace the child has no rights on the host: what belongs to the host is opened here, and handed in.
+    fn hand_in(&self, plan: &Plan) -> Result<()> {
+        if !init::is_handed_in(plan) {
+            return Ok(());
+        }
+        let sources = pivot_root::Sources::open_all(&plan.rootfs, furniture::binds(&plan.furniture))?;
+        sources.make_slaves()?;
+        plan.show_with_other_owners(&sources, self.child.pid())?;
+        self.hatch.hand_in(&sources)
+    }
+
+    /// Into the child's network namespace, which may be one that it will only join.
+    fn move_devices(&self, plan: &Plan) -> Result<Option<Moved<'a>>> {
+        if self.devices.is_empty() {
+            return Ok(None);
+        }
+        let joined =
+            plan.joined.iter().find(|(kind, _)| *kind == CloneFlags::CLONE_NEWNET).map(|(_, path)| path.clone());
+        let path = joined.unwrap_or_else(|| format!("/proc/{}/ns/net", self.child.pid()).into());
+        device::move_in(self.devices, &namespace::open(&path)?).map(Some).context("linux.netDevices")
+    }
+}
+
+/// The child waits at the gate, and systemd makes a scope around it. In the child's copy of the plan its group is still to
+/// be shown: it does so itself, in there.
+fn move_into_scope(container: &mut Container, plan: &mut Plan, scope: &Scope, spec: &Spec) -> Result<()> {
+    let record = &mut container.record;
+    let child = record.pid.expect("it was born");
+    let group = resources::start(scope, child, spec, &record.id)?;
+    plan.show_group(Some(&group))?;
+    record.group = Some(group.clone());
+    container.save()?;
+    resources::complete(scope, &group, child, spec)
+}
+
+fn remember(container: &mut Container, child: &Child) -> Result<()> {
+    container.record.pid = Some(child.pid());
+    container.record.begun = begin_of(child.pid()).ok_or_else(was_killed)?;
+    container.save()
+}
+
+/// It has ended before its time.
+pub fn was_killed() -> Failure {
+    Failure::new("the container's first process was killed").hint("too little memory? --memory")
+}
