@@ -83,6 +83,50 @@ fn memory_comes_from_these_nodes() {
     });
 }
 
+/// As in a pod: the second container lives in the first one's user namespace, and the namespaces that it makes belong to that;
+/// the third shares more of the first one's.
+#[test]
+fn the_user_namespace_of_another() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "users");
+        desk.configure(|config| {
+            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            for map in ["uidMappings", "gidMappings"] {
+                config["linux"][map] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+            }
+        });
+        desk.create();
+        desk.succeed(&["start", "one"]);
+        let pid = desk.state()["pid"].to_string();
+        let join = |kinds: &[&str]| {
+            desk.configure(|config| {
+                config["linux"]["cgroupsPath"] = json!(format!("{}/two", desk.parent));
+                for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+                    let kind = namespace["type"].as_str().unwrap().to_owned();
+                    let file = if kind == "network" { "net" } else { &kind };
+                    if kinds.contains(&kind.as_str()) {
+                        namespace["path"] = json!(format!("/proc/{pid}/ns/{file}"));
+                    }
+                }
+            });
+        };
+        join(&["user"]);
+        desk.set_command("cat /proc/self/uid_map; hostname; inmate report");
+        let alone = desk.succeed(&["run", "--bundle", "target/bundle", "two"]);
+        assert!(alone.contains("100000") && alone.contains("uid 0, gid 0"), "{alone}");
+        assert!(!alone.contains("sleep 1000"), "its pid namespace is its own: {alone}");
+        join(&["user", "pid", "ipc", "network", "uts"]);
+        desk.set_command("ps; readlink /proc/self/ns/user");
+        let together = desk.succeed(&["run", "--bundle", "target/bundle", "two"]);
+        assert!(together.contains("sleep 1000"), "{together}");
+        let users = std::fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
+        assert!(together.contains(users.to_str().unwrap()), "{together}");
+        desk.configure(|config| config["process"]["args"] = json!(["nosuch"]));
+        assert_eq!(desk.run(&["run", "--bundle", "target/bundle", "two"]).code, 127);
+        desk.succeed(&["delete", "--force", "one"]);
+    });
+}
+
 /// systemd in a container does this: its own processes go into a group below, so that others can get limits beside them.
 #[test]
 fn exec_when_the_first_process_has_moved() {

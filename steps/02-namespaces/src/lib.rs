@@ -18,11 +18,13 @@ use anyhow::{Context, Result};
 use kernel::sys::clone::{self, CloneFlags};
 use kernel::{Errno, Failure, Remedy, purpose, sys};
 
+mod envoy;
 mod init;
 mod report;
 mod spawn;
 mod wait;
 
+pub use envoy::spawn_within;
 pub use init::run as become_init;
 pub use report::{close_all_but, open as report_to};
 pub use spawn::{Child, die_with_parent, spawn, spawn_into};

@@ -16,12 +16,12 @@ use crate::{report, wait};
 /// The child, as its parent holds it. Dropped before its end was seen, it is killed and reaped.
 #[derive(Debug)]
 pub struct Child {
-    process: Process,
-    gate: Fd,
-    report: Fd,
-    signals: Signals,
-    foreground: Option<Foreground>,
-    ended: bool,
+    pub(crate) process: Process,
+    pub(crate) gate: Fd,
+    pub(crate) report: Fd,
+    pub(crate) signals: Signals,
+    pub(crate) foreground: Option<Foreground>,
+    pub(crate) ended: bool,
 }
 
 // ANCHOR: spawn
@@ -65,7 +65,7 @@ pub fn spawn_into(
 
 // ANCHOR: child
 /// All of the child's life before the command. It never returns into the parent's code.
-fn child(gate: &Fd, run: impl FnOnce() -> Result<Infallible>) -> ! {
+pub(crate) fn child(gate: &Fd, run: impl FnOnce() -> Result<Infallible>) -> ! {
     explain::speak_as("child");
     match wait_at(gate).and_then(|()| run()) {
         Ok(never) => match never {},

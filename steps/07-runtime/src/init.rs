@@ -30,6 +30,8 @@ pub struct Cell<'a> {
     pub group: Option<Kept>,
     /// The scope that systemd makes while we wait at the gate: then the group is found in there.
     pub scope: Option<&'a Scope>,
+    /// The namespaces that are there already.
+    pub joined: &'a [(Fd, CloneFlags)],
     /// The caller's programs.
     pub hooks: &'a Hooks,
     /// What those read.
@@ -50,7 +52,8 @@ pub struct Cell<'a> {
 
 /// Whether the parent opens what belongs to the host: only it has the rights to.
 pub fn is_handed_in(plan: &Plan) -> bool {
-    plan.id_maps.as_ref().is_some_and(|maps| maps.is_ours_to_choose()) || plan.has_idmapped_mounts()
+    let own_users = plan.id_maps.as_ref().is_some_and(|maps| maps.is_ours_to_choose());
+    own_users || plan.joined_users().is_some() || plan.has_idmapped_mounts()
 }
 
 // ANCHOR: run
@@ -60,7 +63,7 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     let cell = &*cell;
     let (plan, task) = (&*cell.plan, &cell.plan.task);
     enter_group(cell)?;
-    join_namespaces(plan)?;
+    join_namespaces(cell)?;
     take_on_root(plan)?;
     terminal::new_session()?;
     set_names(plan)?;
@@ -120,17 +123,18 @@ pub fn write_oom_score(task: &Task) -> Result<()> {
         .context("process.oomScoreAdj")
 }
 
-fn join_namespaces(plan: &Plan) -> Result<()> {
-    for (kind, path) in plan.joined.iter().filter(|(kind, _)| *kind != CloneFlags::CLONE_NEWPID) {
+/// All but those that we were born into: who joins a user namespace is born there.
+fn join_namespaces(cell: &Cell) -> Result<()> {
+    let at_birth = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWUSER;
+    for (namespace, kind) in cell.joined.iter().filter(|(_, kind)| !at_birth.contains(*kind)) {
         purpose("a namespace that is there already");
-        let file = namespace::open(path).with_context(|| format!("linux.namespaces: {}", path.display()))?;
-        namespace::join(&file, *kind).with_context(|| format!("cannot join the namespace {}", path.display()))?;
+        namespace::join(namespace, *kind).context("linux.namespaces: cannot join a namespace")?;
     }
     Ok(())
 }
 
 fn take_on_root(plan: &Plan) -> Result<()> {
-    if plan.id_maps.is_some() || plan.joined.iter().any(|(kind, _)| *kind == CloneFlags::CLONE_NEWUSER) {
+    if plan.id_maps.is_some() || plan.joined_users().is_some() {
         purpose("root of this user namespace; until now we were nobody in it");
         User::default().put_on()?;
     }

@@ -170,11 +170,12 @@ fn make(
     let state = container.state(Status::Creating);
     let devices = find_devices(plan)?;
     set_clocks(plan)?;
-    join_pid_namespace(plan)?;
+    let joined = open_namespaces(plan)?;
     let entrance = group.as_ref().map(Kept::entrance).transpose()?.flatten();
     let mut cell = Cell {
         plan,
         group,
+        joined: &joined,
         scope: scope.as_ref(),
         hooks: spec.hooks.as_ref().unwrap_or(&nothing),
         state,
@@ -185,12 +186,11 @@ fn make(
         start,
         network: request.network.as_ref(),
     };
-    let new = cell.plan.new;
-    if !new.contains(CloneFlags::CLONE_NEWPID) && privilege::user() == 0 {
+    if !cell.plan.new.contains(CloneFlags::CLONE_NEWPID) && privilege::user() == 0 {
         purpose("others are in the child's pid namespace already: they may not look into it (CVE-2016-9962)");
         privilege::not_dumpable()?;
     }
-    let child = namespaces::spawn_into(new - plan_time(), entrance.as_ref(), || init::run(&mut cell))?;
+    let child = spawn(&mut cell, entrance.as_ref())?;
     let waiting = Waiting { child: &child, hatch: &hatch, devices: &devices };
     let moved = waiting.attend(container, plan, spec, request.network.as_mut())?;
     child.open_gate()?;
@@ -224,14 +224,30 @@ fn set_clocks(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Nobody can move into a pid namespace, but one's children can be born into it.
-fn join_pid_namespace(plan: &Plan) -> Result<()> {
-    let Some((kind, path)) = plan.joined.iter().find(|(kind, _)| *kind == CloneFlags::CLONE_NEWPID) else {
-        return Ok(());
+/// Namespaces that are there already: opened here, for whoever is in one of them may not reach the others any more.
+fn open_namespaces(plan: &Plan) -> Result<Vec<(Fd, CloneFlags)>> {
+    let open = |(kind, path): &(CloneFlags, PathBuf)| {
+        let opened = namespace::open(path).with_context(|| format!("linux.namespaces: {}", path.display()));
+        opened.map(|namespace| (namespace, *kind))
     };
-    purpose("the child will be born into a pid namespace that is there already");
-    let file = namespace::open(path).with_context(|| format!("linux.namespaces: pid: {}", path.display()))?;
-    namespace::join(&file, *kind).with_context(|| format!("cannot join the pid namespace {}", path.display()))
+    plan.joined.iter().map(open).collect()
+}
+
+/// Nobody can move into a pid namespace, but one's children can be born into it: so whoever makes the child joins it first.
+/// That is we, unless there is a user namespace to join: then an envoy does both.
+fn spawn(cell: &mut Cell, entrance: Option<&Fd>) -> Result<Child> {
+    let (new, joined) = (cell.plan.new - plan_time(), cell.joined);
+    let of = |kind| joined.iter().find(|(_, joined)| *joined == kind).map(|(namespace, kind)| (namespace, *kind));
+    let (pid, users) = (of(CloneFlags::CLONE_NEWPID), of(CloneFlags::CLONE_NEWUSER));
+    if users.is_some() {
+        let at_birth: Vec<(&Fd, CloneFlags)> = pid.into_iter().chain(users).collect();
+        return namespaces::spawn_within(&at_birth, new, entrance, || init::run(cell));
+    }
+    if let Some((pid, kind)) = pid {
+        purpose("the child will be born into a pid namespace that is there already");
+        namespace::join(pid, kind).context("linux.namespaces: cannot join the pid namespace")?;
+    }
+    namespaces::spawn_into(new, entrance, || init::run(cell))
 }
 
 fn find_devices(plan: &Plan) -> Result<Vec<Device>> {

@@ -39,6 +39,11 @@ pub fn clone3(flags: CloneFlags, label: &'static str) -> Result<Clone, Failure> 
     clone3_into(flags, None, label)
 }
 
+/// The same, but the new process is our parent's child, and not ours (CLONE_PARENT).
+pub fn clone3_sibling(flags: CloneFlags, label: &'static str) -> Result<Clone, Failure> {
+    clone3_into(flags | CloneFlags::CLONE_PARENT, None, label)
+}
+
 /// The same, but born into a cgroup of v2 (CLONE_INTO_CGROUP): it never was in another, so nothing has to be moved.
 pub fn clone3_into(flags: CloneFlags, cgroup: Option<&Fd>, label: &'static str) -> Result<Clone, Failure> {
     // A thread cannot be unshared: the kernel refuses it to a process of several, and does nothing for a single one.
@@ -52,7 +57,8 @@ pub fn clone3_into(flags: CloneFlags, cgroup: Option<&Fd>, label: &'static str) 
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = flags.bits() as u64 | libc::CLONE_PIDFD as u64;
     arguments.pidfd = &raw mut pidfd as u64;
-    arguments.exit_signal = libc::SIGCHLD as u64;
+    let is_sibling = flags.contains(CloneFlags::CLONE_PARENT); // its end is told as ours would be
+    arguments.exit_signal = if is_sibling { 0 } else { libc::SIGCHLD as u64 };
     // ANCHOR: into_cgroup
     if let Some(cgroup) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
@@ -94,6 +100,13 @@ pub fn fork(label: &'static str) -> Result<Clone, Failure> {
 }
 
 impl Process {
+    /// A child that another child has made for us ([`clone3_sibling`]), by its pid (man 2 pidfd_open).
+    pub fn adopt(pid: i32, label: &'static str) -> Result<Process, Failure> {
+        let mut pidfd = super::namespace::open_process(pid)?;
+        pidfd.label = label;
+        Ok(Process { pid, pidfd })
+    }
+
     /// The pid, as this process sees it.
     pub fn pid(&self) -> i32 {
         self.pid

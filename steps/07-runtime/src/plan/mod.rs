@@ -91,7 +91,7 @@ impl Plan {
         let id_maps = new.contains(CloneFlags::CLONE_NEWUSER).then(|| id_maps(linux));
         let process = spec.process.as_ref().context("config.json: process: missing")?;
         Ok(Plan {
-            furniture: furniture(spec, linux, bundle, id_maps.is_some())?,
+            furniture: furniture(spec, linux, bundle, linux.namespace(NamespaceKind::User).is_some())?,
             rootfs: bundle.join(&root.path),
             hostname: spec.hostname.clone(),
             domainname: spec.domainname.clone(),
@@ -107,6 +107,11 @@ impl Plan {
             joined,
             id_maps,
         })
+    }
+
+    /// The user namespace that it joins, if it does: the new ones are to belong to that.
+    pub fn joined_users(&self) -> Option<&Path> {
+        self.joined.iter().find(|(kind, _)| *kind == CloneFlags::CLONE_NEWUSER).map(|(_, path)| path.as_path())
     }
 
     /// The group is made: what of it is seen in the container is known now.
