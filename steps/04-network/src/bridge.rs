@@ -130,7 +130,7 @@ pub fn unplug(cable: &Cable) -> Result<()> {
     let netlink = Netlink::route()?;
     let _lock = Lock::take()?;
     purpose("give the address back; the kernel removes the cable with the cell");
-    link::take_note_off(&netlink, &cable.veth)?;
+    link::unplug(&netlink, &cable.veth)?;
     update_rules(&netlink, &cable.bridge)
 }
 

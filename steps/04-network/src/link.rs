@@ -106,14 +106,15 @@ pub fn write_note(netlink: &Netlink, name: &str, note: &str) -> Result<(), Failu
     netlink.ask(format_args!("RTM_SETLINK name={name} alias={note:?}"), order).map(drop)
 }
 
-/// Takes the note off a cable. The kernel may be removing it just now: then that is done as well.
+/// Takes the note off a cable and switches it off: whoever gets the address next must not share it with a cell that is still
+/// on its way out. The kernel may be removing it just now: then that is done as well.
 ///
-/// # Shell: `ip link set NAME alias ''`
-pub fn take_note_off(netlink: &Netlink, name: &str) -> Result<(), Failure> {
-    let order = Message::order(libc::RTM_SETLINK, 0, &link_head(0, 0))
-        .text(libc::IFLA_IFNAME, name)
-        .attribute(libc::IFLA_IFALIAS, &[]);
-    match netlink.tell(format_args!("RTM_SETLINK name=<veth> alias=\"\""), order) {
+/// # Shell: `ip link set NAME alias '' down`
+pub fn unplug(netlink: &Netlink, name: &str) -> Result<(), Failure> {
+    let head = [[0; 4], [0; 4], [0; 4], UP.to_ne_bytes()].concat(); // of the flags, this one changes, to nothing
+    let order =
+        Message::order(libc::RTM_SETLINK, 0, &head).text(libc::IFLA_IFNAME, name).attribute(libc::IFLA_IFALIAS, &[]);
+    match netlink.tell(format_args!("RTM_SETLINK name=<veth> alias=\"\" down"), order) {
         Err(refused) if refused.errno() != Some(Errno::ENODEV) => Err(refused),
         _ => Ok(()),
     }

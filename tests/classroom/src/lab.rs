@@ -207,7 +207,7 @@ fn start_inside(world: World, test: &str) -> Command {
     };
     let exe = std::env::current_exe().expect("/proc is there");
     let mut command = Command::new("timeout");
-    command.args(["--kill-after=5", PATIENCE, "sh", "-ec", &script, "lab"]).arg(exe);
+    command.args(["--signal=KILL", PATIENCE, "sh", "-ec", &script, "lab"]).arg(exe);
     command.args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"]);
     command
         .env("RUST_BACKTRACE", "0")
