@@ -1,10 +1,11 @@
 //! The escape matrix: attacks down, steps across. Every lesson turns rows from ESCAPED to HELD.
 
 use std::fs;
+use std::process::Command;
 
 use classroom::attacks::COLUMNS;
-use classroom::lab::{LOUD, workspace};
-use classroom::{Lab, World, check, lab};
+use classroom::lab::{LOUD, binary, workspace};
+use classroom::{Lab, World, check, every_step, lab};
 
 fn matrix(lab: &Lab, name: &str) {
     let recorded = workspace().join(format!("tests/snapshots/{name}.snap"));
@@ -34,4 +35,39 @@ fn rations_hold() {
             assert_eq!(lab.attack(column, attack).word, "HELD", "{attack}");
         }
     });
+}
+
+/// Where an attack escapes in the sandbox, it does so as an ordinary user: the one whose sandbox root's is.
+fn no_more_than_an_ordinary_user(lab: &Lab) {
+    let recorded = workspace().join("tests/snapshots/matrix@rootless.snap");
+    let recorded = fs::read_to_string(recorded).expect("it is in the repository");
+    let heads = ["chroot", "namespaces", "pivot-root"];
+    // Root's sandbox has many ids, and the recorded one has a single id: so only there a user of the cell can become the
+    // cell's root, which is not the host's.
+    for attack in classroom::attacks::names().into_iter().filter(|name| name != "setuid") {
+        let row = recorded.lines().find(|row| row.split_whitespace().next() == Some(&attack));
+        let row: Vec<&str> = row.unwrap_or_else(|| panic!("{attack} is in no row")).split_whitespace().collect();
+        for (launcher, ordinary) in heads.iter().zip(&row[2..]) {
+            let mut command = Command::new(workspace().join("scripts/as-root"));
+            command.arg(binary(launcher)).args(["inmate", "attack", &attack]);
+            command.env("CELLBLOCK_AS_ROOT", "sandbox").env("CELLBLOCK_ROOTFS", &lab.rootfs);
+            let verdict = lab.attack_by(command, &attack);
+            assert!(verdict.word != "ESCAPED" || *ordinary == "ESCAPED", "{launcher}: {attack}: {}", verdict.why);
+        }
+    }
+    let output = every_step::as_root(lab, "pivot-root", &["cat", "/proc/self/uid_map"]);
+    let outside = output.text.split_whitespace().nth(1).unwrap_or("0");
+    assert!(output.code == 0 && outside != "0", "root is still the host's: {output}");
+    let write = "mount -o remount,bind,rw /proc/sys; echo x >/proc/sys/kernel/core_pattern";
+    assert_ne!(every_step::as_root(lab, "namespaces", &["sh", "-c", write]).code, 0, "core_pattern");
+}
+
+#[test]
+fn the_sandbox_of_root() {
+    lab!(World::Root, |lab| no_more_than_an_ordinary_user(lab));
+}
+
+#[test]
+fn the_sandbox_of_a_user() {
+    lab!(World::User, |lab| no_more_than_an_ordinary_user(lab));
 }
