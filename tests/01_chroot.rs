@@ -70,9 +70,9 @@ fn nothing_open_comes_along() {
             let line = output.text.lines().find_map(|line| line.strip_prefix("descriptors")).map(str::trim);
             line.unwrap_or_else(|| panic!("{output}")).to_owned()
         };
-        let outside = descriptors(&format!("{inmate} report"));
+        let outside = descriptors(&format!("'{inmate}' report"));
         assert!(outside.split(' ').any(|descriptor| descriptor == "7"), "{outside}");
-        assert_eq!(descriptors(&format!("{} inmate report", binary(STEP).display())), "0 1 2");
+        assert_eq!(descriptors(&format!("'{}' inmate report", binary(STEP).display())), "0 1 2");
     });
 }
 
@@ -96,7 +96,7 @@ fn a_variable_can_be_replaced() {
 fn signals_are_reset() {
     lab!(World::Root, |lab| {
         let chroot = binary(STEP);
-        let script = format!("trap '' TERM PIPE; exec {} sh -c 'kill -TERM $$; echo still alive'", chroot.display());
+        let script = format!("trap '' TERM PIPE; exec '{}' sh -c 'kill -TERM $$; echo still alive'", chroot.display());
         let mut command = Command::new("sh");
         command.args(["-c", &script]).env("CELLBLOCK_ROOTFS", &lab.rootfs);
         let output = lab.output(String::new(), command);

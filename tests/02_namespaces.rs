@@ -211,7 +211,9 @@ fn init_reaps_strangers() {
 fn type_into_bash(lab: &Lab, keys: &[&str]) -> String {
     let mut terminal = Command::new("script");
     terminal.args(["-qec", "bash --norc --noprofile -i", "/dev/null"]).env("CELLBLOCK_ROOTFS", &lab.rootfs);
-    terminal.env("PS1", "$ ").env("L", binary(STEP)).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let folder = binary(STEP).parent().expect("a folder").display().to_string(); // $L is one word, with a space in the path too
+    terminal.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap_or_default()));
+    terminal.env("PS1", "$ ").env("L", STEP).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut terminal = terminal.spawn().unwrap();
     let mut keyboard = terminal.stdin.take().unwrap();
     for key in keys {

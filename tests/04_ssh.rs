@@ -73,7 +73,7 @@ fn logging_into_a_cell() {
         let folder = lab.folder.join("ssh");
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join("init"), INIT).unwrap();
-        sh(&format!("chmod 755 {0}/init; ssh-keygen -q -t ed25519 -N '' -f {0}/key", folder.display()));
+        sh(&format!("chmod 755 '{0}/init'; ssh-keygen -q -t ed25519 -N '' -f '{0}/key'", folder.display()));
         // The host's port comes last: a connection that has just ended keeps its port for a while.
         for options in [&["-p", "23322:23322"][..], &["--net", "host"]] {
             let mut server = start_server(lab, options);

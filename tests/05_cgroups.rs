@@ -46,7 +46,7 @@ fn the_third_bomb() {
     lab!(World::Root, |lab| {
         let program = lab.rootfs.join("bin/bomb");
         fs::write(lab.folder.join("bomb.c"), SOURCE).unwrap();
-        sh(&format!("cc -static -o {} {}/bomb.c", program.display(), lab.folder.display()));
+        sh(&format!("cc -static -o '{}' '{}/bomb.c'", program.display(), lab.folder.display()));
         let outer = Outer::new(lab, "third");
         let limits = ["--pids", "64", "--cpus", "0.5", "--init", "timeout", "20", "bomb"];
         let mut launcher = outer.launcher(lab, &limits).spawn().unwrap();
@@ -101,7 +101,7 @@ fn devices() {
         let script = "mknod /tmp/disk b 7 0; mknod /tmp/null c 1 3 && echo x > /tmp/null && echo null works; rm -f /tmp/null; \
                       cat /dev/nosuch; echo x > /dev/null && head -c 1 /dev/zero | wc -c";
         check!("cgroups_devices", run(lab, &["sh", "-c", script]));
-        sh(&format!("mknod {}/tmp/disk b 7 0", lab.rootfs.display()));
+        sh(&format!("mknod '{}/tmp/disk' b 7 0", lab.rootfs.display()));
         let output = run(lab, &["head", "-c", "1", "/tmp/disk"]);
         assert!(output.text.contains("Operation not permitted"), "a node that was there before: {output}");
         fs::remove_file(lab.rootfs.join("tmp/disk")).unwrap();
@@ -317,7 +317,7 @@ fn the_delegated_group_must_have_no_processes() {
         let ours = group.join("ours");
         fs::create_dir(&ours).unwrap();
         let launch = lab.launcher(STEP, &["--net", "none", "--pids", "64", "echo", "hello"]);
-        let launch = format!("{} {}", launch.get_program().display(), "--net none --pids 64 echo hello");
+        let launch = format!("'{}' {}", launch.get_program().display(), "--net none --pids 64 echo hello");
         let run_in = |script: &str| {
             let mut command = Command::new("sh");
             command.args(["-c", &format!("echo 0 >{}/cgroup.procs; {script}", ours.display())]);

@@ -247,9 +247,9 @@ fn allow(kind: Kind, major: u32, minor: Option<u32>, access: &str) -> Rule {
 fn devices_of(group: &Kept, folder: &Path) -> String {
     let (disk, said) = (folder.join("disk"), folder.join("said"));
     let script = format!(
-        "set +e; exec 1>{said}; for d in null zero full; do \
+        "set +e; exec 1>'{said}'; for d in null zero full; do \
          (: </dev/$d) && echo -n \"read $d, \"; (: >/dev/$d) && echo -n \"write $d, \"; done; \
-         mknod {disk} b 7 0 && rm {disk} && echo -n made",
+         mknod '{disk}' b 7 0 && rm '{disk}' && echo -n made",
         said = said.display(),
         disk = disk.display()
     );

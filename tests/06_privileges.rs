@@ -252,7 +252,7 @@ fn files_have_the_owners_that_one_expects() {
 fn typed(lab: &Lab, line: &str) -> Output {
     let mut command = Command::new("sh");
     let launcher = binary(STEP);
-    command.args(["-c", &line.replace("cargo run -q -p privileges --", &launcher.display().to_string())]);
+    command.args(["-c", &line.replace("cargo run -q -p privileges --", &format!("'{}'", launcher.display()))]);
     command.current_dir(&lab.folder).env("CELLBLOCK_ROOTFS", &lab.rootfs).stdin(std::process::Stdio::null());
     lab.output(format!("$ {line}"), command)
 }
@@ -338,11 +338,11 @@ impl Account {
             if !Path::new(place).exists() {
                 fs::write(place, "").unwrap();
             }
-            sh(&format!("mount --bind {} {place}", file.display()));
+            sh(&format!("mount --bind '{}' {place}", file.display()));
             PathBuf::from(place)
         });
         let account = Account { files: places.collect() };
-        sh(&format!("chown -R 4242:4242 {}", lab.rootfs.display()));
+        sh(&format!("chown -R 4242:4242 '{}'", lab.rootfs.display()));
         account
     }
 

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use classroom::desk::reap;
 use classroom::lab::binary;
 use classroom::run::code;
+use classroom::short::ShortPath;
 use classroom::{Desk, World, lab};
 use kernel::Fd;
 use kernel::sys::socket::receive_fd;
@@ -23,7 +24,7 @@ fn hooks() {
         let folder = lab.folder.join("log");
         fs::create_dir(&folder).unwrap();
         let hook = |moment: &str, place: &str| {
-            let script = format!("{{ echo {moment}; cat; echo; }} >> {place}/told");
+            let script = format!("{{ echo {moment}; cat; echo; }} >> '{place}'/told");
             json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}])
         };
         let outside = folder.display().to_string();
@@ -111,7 +112,8 @@ fn read_until(terminal: &Fd, what: &str) -> String {
 fn a_terminal_by_its_socket() {
     lab!(World::Root, |lab| {
         let desk = Desk::new(lab, "console");
-        let path = lab.folder.join("console");
+        let short = ShortPath::new(lab);
+        let path = short.join("console");
         let socket = UnixListener::bind(&path).unwrap();
         let place = path.display().to_string();
         desk.configure(|config| {
@@ -160,7 +162,7 @@ fn a_terminal_in_the_foreground() {
         });
         let root = desk.root.display();
         let line = format!(
-            "stty rows 40 cols 100; {} --root {root} run --bundle {} one",
+            "stty rows 40 cols 100; '{}' --root '{root}' run --bundle '{}' one",
             binary("cellblock").display(),
             desk.bundle.display()
         );
@@ -197,7 +199,7 @@ fn pid_file_and_descriptors() {
         fs::write(&file, "letter\n").unwrap();
         desk.set_command("cat <&3");
         let run = |options: &str| {
-            let script = format!("exec 3<{place}; exec \"$0\" --root \"$1\" run {options} --bundle \"$2\" one");
+            let script = format!("exec 3<'{place}'; exec \"$0\" --root \"$1\" run {options} --bundle \"$2\" one");
             let mut command = Command::new("sh");
             command.args(["-c", &script]).arg(binary("cellblock")).arg(&desk.root).arg(&desk.bundle);
             lab.output(String::new(), command)
@@ -212,7 +214,8 @@ fn pid_file_and_descriptors() {
 fn a_descriptor_of_the_first_process() {
     lab!(World::Root, |lab| {
         let desk = Desk::new(lab, "pidfd");
-        let path = lab.folder.join("pidfd.sock");
+        let short = ShortPath::new(lab);
+        let path = short.join("pidfd.sock");
         let (place, socket) = (path.display().to_string(), UnixListener::bind(&path).unwrap());
         let pid_of = |fd: &Fd| {
             let fdinfo = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).unwrap();
@@ -240,7 +243,8 @@ fn readiness_is_passed_on() {
             config["mounts"].as_array_mut().unwrap().push(tmpfs);
         });
         desk.set_command("inmate ready && exec sleep 1000");
-        let path = lab.folder.join("manager.sock");
+        let short = ShortPath::new(lab);
+        let path = short.join("manager.sock");
         let manager = UnixDatagram::bind(&path).unwrap();
         manager.set_nonblocking(true).unwrap();
         let heard = || {

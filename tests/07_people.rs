@@ -336,9 +336,10 @@ fn a_terminal() {
     lab!(World::Root, |lab| {
         let prison = Prison::new(lab);
         let line = |options: &[&str]| {
-            let words = prison.words("run", &[&["--net", "none"], options].concat()).join(" ");
+            let words = prison.words("run", &[&["--net", "none"], options].concat());
+            let words: String = words.iter().map(|word| format!(" '{word}'")).collect();
             let mut command = Command::new("script");
-            let script = format!("{} --root {} {words}", binary(RUNTIME).display(), prison.state.display());
+            let script = format!("'{}' --root '{}'{words}", binary(RUNTIME).display(), prison.state.display());
             command.args(["-qec", &script, "/dev/null"]).stdin(Stdio::null());
             lab.output(String::new(), command).text
         };

@@ -20,6 +20,7 @@ pub mod init;
 pub mod lab;
 pub mod run;
 pub mod runtimes;
+pub mod short;
 pub mod systemd;
 pub mod trace;
 pub mod world;
