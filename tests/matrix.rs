@@ -64,10 +64,10 @@ fn no_more_than_an_ordinary_user(lab: &Lab) {
 
 #[test]
 fn the_sandbox_of_root() {
-    lab!(World::Root, |lab| no_more_than_an_ordinary_user(lab));
+    lab!(World::Root, no_more_than_an_ordinary_user);
 }
 
 #[test]
 fn the_sandbox_of_a_user() {
-    lab!(World::User, |lab| no_more_than_an_ordinary_user(lab));
+    lab!(World::User, no_more_than_an_ordinary_user);
 }
