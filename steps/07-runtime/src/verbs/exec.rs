@@ -13,7 +13,7 @@ use privileges::User;
 
 use super::Context;
 use crate::plan::{self, Task};
-use crate::spec::{self, Linux, Process, Spec, State, Status};
+use crate::spec::{self, Linux, Process, Spec, Status};
 use crate::store::Container;
 use crate::terminal::Outlet;
 use crate::{caller, foreground, init, label, listener};
@@ -103,7 +103,10 @@ struct Visit<'a> {
     namespaces: CloneFlags,
     outlet: Option<Outlet>,
     detached: bool,
-    state: State,
+    /// The descriptors of the caller that go on to the command, from 3 on.
+    preserved: u32,
+    /// The way of the filter's listener to the parent.
+    listener: Option<listener::Relay>,
 }
 
 impl Exec {
@@ -187,9 +190,10 @@ impl Exec {
         }
         let namespaces = namespaces - CloneFlags::CLONE_NEWPID;
         shut(task)?;
-        let (detached, state) = (self.detach, container.state(Status::Running));
+        let (detached, preserved) = (self.detach, self.preserve_fds);
+        let listener = listener::Relay::connect(task)?;
         let doors = group.map(Kept::doors).transpose()?.unwrap_or_default();
-        let visit = Visit { task, doors, init, namespaces, outlet, detached, state };
+        let mut visit = Visit { task, doors, init, namespaces, outlet, detached, preserved, listener };
         let closed = container.record.scope.as_ref().filter(|scope| scope.is_closed());
         let entrance = group.filter(|_| closed.is_none()).map(Kept::entrance).transpose()?.flatten();
         let inside = Inside::enter(init, namespaces)?;
@@ -201,6 +205,9 @@ impl Exec {
         }
         task.raise_limits(child.pid())?;
         child.open_gate()?;
+        if let Some(listener) = visit.listener.take() {
+            listener.pass_on(child.pid(), container.state(Status::Running))?;
+        }
         child.read_report()?;
         caller::write_pid_file(self.pid_file.as_deref(), child.pid())?;
         pidfd_socket.map_or(Ok(()), |socket| caller::send_pidfd(&socket, &child))?;
@@ -271,7 +278,6 @@ fn shut(task: &Task) -> Result<()> {
 fn enter(visit: &Visit) -> Result<Infallible> {
     let task = visit.task;
     Kept::join_by(&visit.doors)?;
-    let listener = listener::prepare(task)?;
     purpose("into the container's namespaces, all at once");
     namespace::join(visit.init, visit.namespaces).context("cannot join the container's namespaces")?;
     if visit.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
@@ -285,6 +291,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     }
     drop(root);
     task.schedule()?;
+    namespaces::close_all_but(&visit.listener.iter().map(listener::Relay::inside).collect::<Vec<_>>(), 3 + visit.preserved)?;
     let command = init::at_home(task)?;
     label::confine(task.apparmor.as_deref())?;
     let handcuffs = task.handcuffs();
@@ -293,7 +300,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     if visit.detached {
         namespace::outlive_parent()?;
     }
-    listener::hand_over(listener, handcuffs.lock()?.or(early), &visit.state)?;
+    listener::Relay::hand_over(visit.listener.as_ref(), handcuffs.lock()?.or(early))?;
     chroot::exec(&command)
 }
 // ANCHOR_END: enter
