@@ -25,7 +25,7 @@ mod sealed;
 mod spawn;
 mod wait;
 
-pub use envoy::spawn_within;
+pub use envoy::{go_on_as_sibling, spawn_within};
 pub use init::run as become_init;
 pub use report::{close_all_but, finish as finish_report, open as report_to};
 pub use sealed::go_on_sealed;

@@ -71,7 +71,7 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     let listener = listener::prepare(task)?;
     let custom = furnish(cell)?;
     if let (Some(size), Some(outlet)) = (task.terminal, &cell.outlet) {
-        crate::terminal::take(custom.root(), outlet, size, true)?;
+        crate::terminal::take(&crate::terminal::open(custom.root(), outlet, size, true)?)?;
     }
     set_sysctls(plan)?;
     make_workdir(&custom, task)?;

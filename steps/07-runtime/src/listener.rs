@@ -78,9 +78,7 @@ fn send(connection: &Fd, listener: &Fd, pid: i32, state: &State) -> Result<()> {
 pub fn hand_over(connection: Option<Fd>, listener: Option<Fd>, state: &State) -> Result<()> {
     match (connection, listener) {
         (None, None) => Ok(()),
-        (Some(connection), Some(listener)) => {
-            send(&connection, &listener, std::process::id() as i32, state)
-        }
+        (Some(connection), Some(listener)) => send(&connection, &listener, std::process::id() as i32, state),
         _ => Err(Failure::new("linux.seccomp: a listener without a socket to send it to").into()),
     }
 }

@@ -99,6 +99,20 @@ pub fn fork(label: &'static str) -> Result<Clone, Failure> {
     Ok(Clone::Parent(Process { pid, pidfd: pidfd.map_err(|errno| Failure::call(text, errno))? }))
 }
 
+/// Makes a process like this one that is our parent's child, and not ours (man 2 clone, CLONE_PARENT): its pid as we see
+/// it, or none in the new process. Its end is told to the parent as ours would be.
+///
+/// The old call, not clone3, for the same reason as in [`fork`].
+pub fn fork_sibling() -> Result<Option<i32>, Failure> {
+    let text = format_args!("clone(PARENT)");
+    announce(text);
+    let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM the new process has a copy of this stack and memory; this process has one thread.
+    let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    let pid = Errno::result(result).map_err(|errno| Failure::call(text, errno))?;
+    Ok((pid != 0).then_some(pid as i32))
+}
+
 impl Process {
     /// A child that another child has made for us ([`clone3_sibling`]), by its pid (man 2 pidfd_open).
     pub fn adopt(pid: i32, label: &'static str) -> Result<Process, Failure> {

@@ -79,8 +79,14 @@ pub fn umask(mask: u32) {
 /// /proc/PID/cmdline and /proc/PID/environ (man 5 proc). Nothing may ask for them afterwards. Without /proc nothing is done.
 pub fn wipe_arguments() -> Result<(), Failure> {
     let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return Ok(()) };
-    let fields: Vec<usize> =
-        stat.rsplit(')').next().unwrap_or_default().split(' ').skip(1).map(|field| field.parse().unwrap_or(0)).collect();
+    let fields: Vec<usize> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .skip(1)
+        .map(|field| field.parse().unwrap_or(0))
+        .collect();
     const ARGUMENTS_BEGIN: usize = 48 - 3; // the fields after the name begin with the third
     for range in fields.get(ARGUMENTS_BEGIN..ARGUMENTS_BEGIN + 4).unwrap_or_default().chunks(2) {
         let (begin, end) = (range[0], range[1]);
@@ -101,8 +107,10 @@ pub fn refuse_directories() -> Result<(), Failure> {
         // SAFETY: `found` outlives the call; a number that is not open answers EBADF.
         let result = unsafe { libc::fstat(number as i32, &raw mut found) };
         if result == 0 && found.st_mode & libc::S_IFMT == libc::S_IFDIR {
-            return Err(Failure::new(format!("standard {name} is a directory: paths of the host could be reached by it"))
-                .hint("redirect it to a file, or to /dev/null"));
+            return Err(Failure::new(format!(
+                "standard {name} is a directory: paths of the host could be reached by it"
+            ))
+            .hint("redirect it to a file, or to /dev/null"));
         }
     }
     Ok(())
