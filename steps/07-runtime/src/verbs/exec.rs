@@ -278,12 +278,12 @@ fn enter(visit: &Visit) -> Result<Infallible> {
         be_born(visit, terminal.as_ref())?;
     }
     let command = init::at_home(task)?;
-    label::confine(task.apparmor.as_deref())?;
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
     if visit.traced {
         be_born(visit, terminal.as_ref())?;
     }
+    label::confine(task.apparmor.as_deref())?; // by a /proc in which this process is
     command.look_for_program()?;
     if visit.detached {
         namespace::outlive_parent()?;
