@@ -206,3 +206,35 @@ fn a_directory_as_standard_input() {
         }
     });
 }
+
+/// A container whose processes may trace sees what joins it, and can attach to it: that holds nothing of the host's, and has no
+/// capability that the container has not.
+#[test]
+fn what_joins_is_watched() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "watched");
+        let secret = lab.folder.join("secret");
+        fs::write(&secret, OUTSIDE).unwrap();
+        desk.configure(|config| {
+            for set in ["bounding", "effective", "permitted"] {
+                config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+            }
+        });
+        desk.configure(|config| config["root"]["readonly"] = json!(false));
+        let watched = lab.rootfs.join("watched");
+        let begin = std::time::Instant::now();
+        desk.start(&format!("inmate watch 3 {} >/watched; echo done >>/watched; sleep 1000", secret.display()));
+        let found = || fs::read_to_string(&watched).unwrap_or_default();
+        while !found().contains("done") {
+            assert!(begin.elapsed().as_secs() < 60, "the watcher does not end: {}", found());
+            desk.succeed(&["exec", "one", "true"]);
+        }
+        let found = found();
+        assert!(!found.contains("CLIMBED") && !found.contains("TOOK OVER"), "{found}");
+        assert!(!found.contains("attached 0 times"), "the watcher was too slow to prove anything: {found}");
+        desk.kill();
+        desk.succeed(&["delete", "one"]);
+        fs::remove_file(watched).unwrap();
+        fs::remove_file(secret).unwrap();
+    });
+}
