@@ -126,9 +126,29 @@ impl Store {
         let directory = self.root.join(id);
         refuse_if_open_to_others(&self.root)?;
         refuse_if_open_to_others(&directory)?;
-        let text = fs::read(directory.join(STATE)).map_err(|_| does_not_exist(id))?;
-        let record = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", directory.display()))?;
+        let text = match fs::read(directory.join(STATE)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(does_not_exist(id).into()),
+            read => read.map_err(|error| damaged(id, &error.to_string()))?,
+        };
+        let record = serde_json::from_slice(&text).map_err(|error| damaged(id, &error.to_string()))?;
         Ok(Container { directory, record })
+    }
+
+    /// What is left of a container whose record cannot be read: its directory, locked, and the configuration if that can be
+    /// read. None if its record is well, or if there is none.
+    ///
+    /// # Errors
+    /// It is not ours to read.
+    pub fn damaged(&self, id: &str) -> Result<Option<Damaged>> {
+        let directory = self.root.join(id);
+        if fs::symlink_metadata(directory.join(STATE)).is_err() || self.open(id).is_ok() {
+            return Ok(None);
+        }
+        refuse_if_open_to_others(&self.root)?;
+        refuse_if_open_to_others(&directory)?;
+        let lock = lock(&directory, id)?;
+        let spec = spec::read(&directory.join(CONFIG)).ok();
+        Ok(Some(Damaged { directory, spec, _lock: lock }))
     }
 
     /// What a launch has left that was killed before it could remember anything: an empty name. True if there was one. Whoever
@@ -155,6 +175,27 @@ impl Store {
     /// All that are remembered, by id.
     pub fn all(&self) -> Vec<Container> {
         self.ids().iter().filter_map(|id| self.open(id).ok()).collect()
+    }
+}
+
+fn damaged(id: &str, why: &str) -> Failure {
+    Failure::new(format!("container {id:?}: its {STATE} is damaged: {why}"))
+        .hint(format!("cellblock delete --force {id} ends its processes and removes what is left"))
+}
+
+/// A container whose record cannot be read.
+#[derive(Debug)]
+pub struct Damaged {
+    directory: PathBuf,
+    /// Its configuration, if that can be read.
+    pub spec: Option<Spec>,
+    _lock: Lock,
+}
+
+impl Damaged {
+    /// Forgets it.
+    pub fn remove(self) -> Result<()> {
+        fs::remove_dir_all(&self.directory).with_context(|| format!("cannot remove {}", self.directory.display()))
     }
 }
 
