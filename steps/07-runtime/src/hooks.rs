@@ -55,7 +55,7 @@ fn talk(mut child: Child, state: &[u8], seconds: Option<u64>) -> Result<(ExitSta
     let process = namespace::open_process(child.id() as i32)?;
     let deadline = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let (mut input, error) = (child.stdin.take(), child.stderr.take().context("it was piped")?);
-    input.as_ref().map_or(Ok(()), |input| dont_block(input))?;
+    input.as_ref().map_or(Ok(()), dont_block)?;
     dont_block(&error)?;
     let (mut left, mut said, mut error) = (state, Vec::new(), Some(error));
     loop {

@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
+
 use crate::delegate;
 use crate::trace::{Trace, orphans_end_within};
 
@@ -138,7 +140,7 @@ fn run_inside(world: World, test: &str, body: impl FnOnce(&Lab)) {
 
 /// Two runs in one checkout would use the same labs: a test binary holds a lock in `target` until it ends.
 fn wait_for_our_turn() {
-    static LOCK: OnceLock<Option<fs::File>> = OnceLock::new();
+    static LOCK: OnceLock<Option<Flock<fs::File>>> = OnceLock::new();
     LOCK.get_or_init(|| {
         if std::env::var_os("CELLBLOCK_PREBUILT").is_some() {
             return None; // in scripts/vm, whose labs lie on a disk of its own
@@ -147,11 +149,11 @@ fn wait_for_our_turn() {
         let create = || fs::OpenOptions::new().append(true).create(true).open(&path);
         // To lock it, reading suffices: it may be another user's.
         let file = fs::File::open(&path).or_else(|_| create()).expect("target is ours");
-        if file.try_lock().is_err() {
+        let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock).or_else(|(file, _)| {
             loudly("waiting for another test run in this checkout to end");
-            file.lock().expect("a file can be locked");
-        }
-        Some(file)
+            Flock::lock(file, FlockArg::LockExclusive)
+        });
+        Some(locked.map_err(|(_, errno)| errno).expect("a file can be locked"))
     });
 }
 
