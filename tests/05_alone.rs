@@ -118,7 +118,7 @@ fn half_a_cpu() {
         let free = [Cell::start(lab, PARENT, &SPIN)];
         let [cpus] = cpus_of(&free);
         assert!(cpus > 0.001 && free[0].throttled() == 0, "without a limit: {cpus:.3} of a CPU");
-        free.into_iter().for_each(|cell| drop(cell.end()));
+        drop(free.map(Cell::end));
         let cells = [Cell::start(lab, PARENT, &[&["--stats", "--cpus", "0.5"], &SPIN_TWICE[..]].concat())];
         let [cpus] = cpus_of(&cells);
         let end = Instant::now() + Duration::from_secs(30);

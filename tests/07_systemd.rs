@@ -426,7 +426,7 @@ fn podman() {
             podman("podman rm --force --time 0 one");
             assert_eq!(machine.properties(&unit, "LoadState"), "LoadState=not-found\n");
             assert_eq!(podman(&format!("find /sys/fs/cgroup -name {unit}; ls /run/cellblock")), "");
-            machine.succeed(&format!("rm {folder}/containers.conf {folder}/storage.conf"));
+            machine.succeed(&format!("rm '{folder}/containers.conf' '{folder}/storage.conf'"));
         });
     });
 }

@@ -186,7 +186,8 @@ fn name_and_value(variable: &OsStr) -> Option<(OsString, OsString)> {
 /// It comes first of all, while nothing of ours is open: `--workdir /proc/self/fd/7` finds no 7 (CVE-2024-21626).
 pub fn close_inherited() -> Result<()> {
     purpose("what our caller left open would lead out: close all but the standard three");
-    Ok(sys::process::close_from(3)?)
+    sys::process::close_from(3)?;
+    Ok(sys::process::refuse_directories()?)
 }
 // ANCHOR_END: close_inherited
 

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use kernel::sys::inside;
 use kernel::{Errno, Failure};
 
 const CANNOT_EXECUTE: u8 = 126;
@@ -78,20 +79,30 @@ pub fn explain(program: &CStr, refused: Failure) -> Failure {
 /// What the kernel starts instead of the file: a script's interpreter (man 2 execve), or a program's loader
 /// (man 5 elf, PT_INTERP).
 fn interpreter(path: &Path) -> Option<String> {
-    let file = fs::read(path).ok()?;
+    let file = inside::read(path, HEADERS)?;
     if let Some(script) = file.strip_prefix(b"#!") {
         let line = script.split(|&byte| byte == b'\n').next()?;
+        let line = &line[..line.len().min(SCRIPT_LINE)];
         let words = line.split(|byte| b" \t".contains(byte)).find(|word| !word.is_empty())?;
         return Some(words.escape_ascii().to_string()); // a Windows line end shows as \r
     }
     let (headers, size, count) = (number(&file, 32, 8)?, number(&file, 54, 2)?, number(&file, 56, 2)?);
-    let header = (0..count).map(|index| headers + index * size).find(|&at| number(&file, at, 4) == Some(PT_INTERP))?;
-    let (start, length) = (number(&file, header + 8, 8)?, number(&file, header + 32, 8)?);
-    let name = file.get(start..start.checked_add(length)?)?;
-    Some(String::from_utf8_lossy(name).trim_end_matches('\0').to_owned())
+    let header = (0..count)
+        .map_while(|index| headers.checked_add(index * size))
+        .find(|&at| number(&file, at, 4) == Some(PT_INTERP))?;
+    let (start, length) = (number(&file, header.checked_add(8)?, 8)?, number(&file, header.checked_add(32)?, 8)?);
+    let name = file.get(start..start.checked_add(length.min(LONGEST_PATH))?)?;
+    Some(name.split(|&byte| byte == 0).next()?.escape_ascii().to_string())
 }
 
 const PT_INTERP: usize = 3;
+
+/// So much of a program is looked at, in bytes: what says how it is started lies at its beginning.
+const HEADERS: u64 = 64 << 10;
+
+/// The kernel reads no more of a script's first line, and of a path (man 2 execve, PATH_MAX).
+const SCRIPT_LINE: usize = 254;
+const LONGEST_PATH: usize = 4096;
 
 /// A little-endian number in an ELF file; `None` beyond its end.
 fn number(file: &[u8], at: usize, bytes: usize) -> Option<usize> {
@@ -101,7 +112,7 @@ fn number(file: &[u8], at: usize, bytes: usize) -> Option<usize> {
 
 /// Why the kernel does not know the file's format.
 fn foreign(path: &Path) -> String {
-    let file = fs::read(path).unwrap_or_default();
+    let file = inside::read(path, HEADERS).unwrap_or_default();
     let machine = match number(&file, 18, 2).filter(|_| file.starts_with(b"\x7fELF")) {
         Some(62) => "x86_64",
         Some(183) => "aarch64",
@@ -117,7 +128,8 @@ mod tests {
 
     #[test]
     fn our_own_loader_is_found() {
-        let loader = interpreter(Path::new("/proc/self/exe"));
+        let program = std::env::current_exe().expect("it has a name");
+        let loader = interpreter(&program);
         assert!(
             loader.is_none_or(|path| path.contains("ld-")),
             "a dynamic program names its loader, a static one none"

@@ -75,3 +75,34 @@ fn why_none(report: &Fd) -> Result<Failure, Failure> {
     let said = Failure::from_bytes(&clone::read_to_end(report)?);
     Ok(said.unwrap_or_else(|| Failure::new("the envoy into the user namespace was killed")))
 }
+
+/// In the child: a process is made that goes on in its place, as a child of our parent, and in the pid namespace that was
+/// joined for children. Its number is written to the parent, and this process ends.
+///
+/// # Errors
+/// The kernel makes no process (man 2 clone).
+pub fn go_on_as_sibling(number: &Fd) -> Result<()> {
+    purpose("a process cannot move into a pid namespace, but is born into it: the one that goes on there");
+    let Some(pid) = clone::fork_sibling().context("cannot make a process in the pid namespace")? else {
+        return Ok(());
+    };
+    let told = clone::write_all(number, pid.to_string().as_bytes());
+    clone::exit_now(u8::from(told.is_err()))
+}
+
+impl Child {
+    /// In the parent: the child has ended, and the process whose number it has written takes its place.
+    ///
+    /// # Errors
+    /// What the child has reported instead; that it was killed.
+    pub fn follow(&mut self, number: &Fd) -> Result<()> {
+        let told = clone::read_to_end(number)?;
+        let Some(pid) = String::from_utf8(told).ok().and_then(|text| text.parse().ok()) else {
+            self.read_report()?;
+            return Err(Failure::new("the child was killed before its command began").into());
+        };
+        self.process.wait()?;
+        self.process = Process::adopt(pid, "child")?;
+        Ok(())
+    }
+}

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 
 use anyhow::{Context, Result};
 use kernel::sys::clone::{self, Clone, Exit, Process};
+use kernel::sys::process;
 use kernel::sys::signal::{Arrived, SIGCHLD, Signals};
 use kernel::{Failure, explain, purpose};
 
@@ -22,6 +23,8 @@ pub fn run(exec: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
     match clone::fork("command").context("cannot start the command")? {
         Clone::Parent(command) => {
             report::close(); // ours; the command's entry is the one that its exec closes
+            purpose("this process never execs: the launcher's words and variables go by hand");
+            process::wipe_arguments()?;
             let exit = reap_until_end(&command, &signals)?;
             clone::exit_now(exit.code())
         }

@@ -21,12 +21,14 @@ use kernel::{Errno, Failure, Remedy, purpose, sys};
 mod envoy;
 mod init;
 mod report;
+mod sealed;
 mod spawn;
 mod wait;
 
-pub use envoy::spawn_within;
+pub use envoy::{go_on_as_sibling, spawn_within};
 pub use init::run as become_init;
-pub use report::{close_all_but, open as report_to};
+pub use report::{close_all_but, finish as finish_report, open as report_to};
+pub use sealed::go_on_sealed;
 pub use spawn::{Child, die_with_parent, spawn, spawn_into};
 
 /// What the cell sees of the machine.
@@ -118,12 +120,26 @@ impl NamespaceOptions {
         clone::sethostname(name).with_context(|| format!("cannot name the cell {name}"))
     }
 
+    /// With `--init`, goes on as a sealed copy of the launcher: PID 1 stays in the cell, and /proc/1/exe leads to the file
+    /// that it runs.
+    ///
+    /// # Errors
+    /// There is no /proc; no memory for the copy.
+    pub fn seal_init(&self) -> Result<()> {
+        if self.init { go_on_sealed() } else { Ok(()) }
+    }
+
     // ANCHOR: become_command
     /// Becomes the command: as PID 1, or with `--init` as the child of a small PID 1.
     pub fn become_command(&self, exec: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
         if self.init { init::run(exec) } else { exec() }
     }
     // ANCHOR_END: become_command
+}
+
+/// Closes all that the launcher has open, but the standard three and the report: see [`close_all_but`].
+pub fn close_descriptors() -> Result<()> {
+    close_all_but(&[], 3)
 }
 
 // ANCHOR: private

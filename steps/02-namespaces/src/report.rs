@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use anyhow::Result;
 use kernel::sys::{clone, process};
-use kernel::{Failure, Fd, explain};
+use kernel::{Failure, Fd, explain, purpose};
 
 /// This process's entry to the report: a process has one parent, so there is one.
 static ENTRY: Mutex<Option<Fd>> = Mutex::new(None);
@@ -32,15 +32,29 @@ pub fn close() {
     *ENTRY.lock().expect("one thread") = None;
 }
 
-/// Closes every descriptor from `first` on but these, and, last of all, the entry: up to here the parent would hear of a
-/// failure, and now it goes on. For a child that waits before its exec (step 7).
+// ANCHOR: close_all_but
+/// Closes every descriptor from `first` on but these and the entry, then looks whether this process stands below its root.
+///
+/// Close-on-exec is too late. The kernel resolves the program, a symbolic link, the interpreter after a script's `#!` and
+/// a program's loader *before* it closes anything, and `#!/proc/self/fd/3/../../../bin/sh` climbs out by a directory of
+/// the host. So this comes before the first path of the container is resolved, and before a filter could refuse the call.
+///
+/// # Errors
+/// ENOENT: the working directory is not below the root (man 2 getcwd).
 pub fn close_all_but(kept: &[&Fd], first: u32) -> Result<()> {
-    let mut entry = ENTRY.lock().expect("one thread");
+    purpose("what is open is a way out, and the exec would close it too late: close it before a path is looked up");
+    let entry = ENTRY.lock().expect("one thread");
     let kept: Vec<&Fd> = kept.iter().copied().chain(entry.iter()).collect();
     process::close_all_but(&kept, first)?;
+    Ok(process::getcwd()?)
+}
+// ANCHOR_END: close_all_but
+
+/// Closes the entry, and tells of it: for a child that waits before its exec (step 7). The parent hears of no failure from
+/// here on, and may end.
+pub fn finish() {
     explain::announce(format_args!("close(<report>)")); // what is told afterwards, the parent may not live to see
-    *entry = None;
-    Ok(())
+    close();
 }
 
 /// Whether the parent has gone: it alone reads the report.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth, ResolveFlag};
-use kernel::{Errno, Fd, purpose};
+use kernel::{Errno, Failure, Fd, purpose};
 
 use crate::place::Place;
 use crate::{Planned, file_system};
@@ -83,7 +83,14 @@ fn bind_node(dev: &Fd, name: &str) -> Result<Planned> {
     let path = Path::new("/dev").join(name);
     let node = mount::open_path(&path, "node").with_context(|| format!("the host has no {}", path.display()))?;
     let mount = mount::open_tree(&node, Depth::One, "device")?;
+    protect(&mount)?;
     Ok(Planned { what: "place the host's device", mount, place: Place::system(&format!("dev/{name}")) })
+}
+
+/// A device can be written to through a read-only mount all the same. But the host's root, if it is root in here, could take the
+/// node's permissions away from the whole machine.
+pub(crate) fn protect(node: &Fd) -> Result<(), Failure> {
+    mount::mount_setattr(node, Depth::One, Attributes::RDONLY.and(Attributes::NOEXEC).and(Attributes::NOSUID))
 }
 // ANCHOR_END: make_nodes
 

@@ -165,7 +165,10 @@ impl Mount {
             // Only the network namespace's owner may make a new one: the host's shows the same, read-only.
             Err(refused) if refused.errno() == Some(Errno::EPERM) && kind.as_c_str() == c"sysfs" => {
                 let host = mount::open_path(Path::new("/sys"), "host's /sys")?;
-                self.adapt(mount::open_tree(&host, Depth::Recursive, "sys")?)
+                let tree = mount::open_tree(&host, Depth::Recursive, "sys")?;
+                // What is mounted below it, too: cgroups and securityfs could be written otherwise (as in CVE-2023-25809).
+                mount::mount_setattr(&tree, Depth::Recursive, Attributes::RDONLY.and(QUIET))?;
+                self.adapt(tree)
             }
             made => self.adapt(made?),
         }
@@ -216,12 +219,17 @@ impl Mount {
     }
 }
 
+/// What no mount of the host's in a container needs.
+const QUIET: Attributes = Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::NOEXEC);
+
 fn host_nodes(furniture: &Furniture) -> Result<Vec<Fd>> {
     purpose("devices are not ours to make here: the host's, to be bound");
     let open = |device: &Device| {
         let path = PathBuf::from(device.place.to_string());
         let node = mount::open_path(&path, "node").with_context(|| format!("the host has no {}", path.display()))?;
-        Ok(mount::open_tree(&node, Depth::One, "device")?)
+        let node = mount::open_tree(&node, Depth::One, "device")?;
+        dev::protect(&node)?;
+        Ok(node)
     };
     furniture.devices.iter().map(open).collect()
 }

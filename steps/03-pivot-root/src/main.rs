@@ -30,6 +30,7 @@ fn main() -> ExitCode {
 fn parent(options: Options) -> Result<ExitCode> {
     options.explain.begin("parent");
     chroot::close_inherited()?;
+    options.namespaces.seal_init()?;
     let command = options.command.check()?;
     let mounts = options.mounts.check()?;
     options.namespaces.check()?;
@@ -46,6 +47,7 @@ fn child(options: &Options, command: &Command, mounts: &Mounts) -> Result<Infall
     let root = pivot_root::prepare(&command.rootfs, mounts)?;
     root.pivot()?;
     root.furnish()?;
+    namespaces::close_descriptors()?;
     options.namespaces.become_command(|| chroot::exec(command))
 }
 // ANCHOR_END: launch

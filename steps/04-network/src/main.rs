@@ -33,6 +33,7 @@ fn main() -> ExitCode {
 fn parent(options: Options) -> Result<ExitCode> {
     options.explain.begin("parent");
     chroot::close_inherited()?;
+    options.namespaces.seal_init()?;
     if options.command.is("prune") {
         network::prune()?.iter().for_each(|line| println!("{line}"));
         return Ok(ExitCode::SUCCESS);
@@ -58,6 +59,7 @@ fn child(options: &Options, command: &Command, mounts: &Mounts, network: &Networ
     let root = pivot_root::prepare(&command.rootfs, mounts)?;
     root.pivot()?;
     root.furnish()?;
+    namespaces::close_descriptors()?;
     options.namespaces.become_command(|| chroot::exec(command))
 }
 // ANCHOR_END: launch

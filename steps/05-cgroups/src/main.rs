@@ -36,6 +36,7 @@ fn main() -> ExitCode {
 fn parent(options: Options) -> Result<ExitCode> {
     options.explain.begin("parent");
     chroot::close_inherited()?;
+    options.namespaces.seal_init()?;
     let limits = options.limits.check()?;
     if options.command.is("prune") {
         let removed = [cgroups::prune(&limits)?, network::prune()?].concat();
@@ -76,6 +77,7 @@ fn child(
     let root = pivot_root::prepare(&command.rootfs, mounts)?;
     root.pivot()?;
     root.furnish()?;
+    namespaces::close_descriptors()?;
     options.namespaces.become_command(|| chroot::exec(command))
 }
 // ANCHOR_END: launch

@@ -223,8 +223,9 @@ fn helpers_are_there() -> bool {
 
 /// The ids set aside for a user, by name or by number (man 5 subuid): `alice:100000:65536`.
 fn set_aside(file: &str, user: u32) -> Option<Range> {
-    let name = fs::read_to_string("/etc/passwd").ok().and_then(|text| crate::user::name_of(&text, user));
-    find_set_aside(&fs::read_to_string(file).ok()?, user, name.as_deref())
+    let read = |path: &str| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok();
+    let name = read("/etc/passwd").and_then(|text| crate::user::name_of(&text, user));
+    find_set_aside(&read(file)?, user, name.as_deref())
 }
 
 fn find_set_aside(text: &str, user: u32, name: Option<&str>) -> Option<Range> {

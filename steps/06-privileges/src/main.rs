@@ -50,6 +50,7 @@ struct Cell<'a> {
 fn parent(options: Options) -> Result<ExitCode> {
     options.explain.begin("parent");
     chroot::close_inherited()?;
+    options.namespaces.seal_init()?;
     let limits = options.limits.check()?;
     if options.command.is("prune") {
         let removed = [cgroups::prune(&limits)?, network::prune()?].concat();
@@ -90,6 +91,7 @@ fn child(cell: &Cell) -> Result<Infallible> {
     let root = pivot_root::prepare_from(sources, cell.mounts)?;
     root.pivot()?;
     root.furnish()?;
+    namespaces::close_descriptors()?;
     let handcuffs = cell.privileges.handcuffs()?;
     let command = cell.command.at_home(handcuffs.user.home.as_deref())?;
     handcuffs.put_on()?;

@@ -1,14 +1,10 @@
 //! Whom the command runs as: `--user`, looked up in the cell's own /etc/passwd and /etc/group (man 5 passwd, man 5 group).
 
-use std::fs::{self, File};
-use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use kernel::sys::mount::{self, ResolveFlag};
-use kernel::sys::privilege;
-use kernel::{Errno, Failure, Fd, Remedy};
+use kernel::sys::{inside, mount, privilege};
+use kernel::{Errno, Failure, Remedy};
 
 /// A user, as it was asked for: names or numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,18 +59,18 @@ impl Asked {
     /// # Errors
     /// A name that is not in the files.
     pub fn find(&self) -> Result<User> {
-        let read = |path| fs::read_to_string(path).unwrap_or_default();
+        let read = |path| text(inside::read(Path::new(path), inside::MOST));
         Ok(self.find_in(&read("/etc/passwd"), &read("/etc/group"))?)
     }
 
-    /// The same from outside, for a root filesystem that nobody has entered yet. No link in it leads out (CVE-2018-15664), and
-    /// what is no regular file is not read: a FIFO would make us wait for ever.
+    /// The same from outside, for a root filesystem that nobody has entered yet. No link in it leads out (CVE-2018-15664).
     ///
     /// # Errors
     /// A name that is not in the files; a root filesystem that cannot be opened.
     pub fn find_below(&self, rootfs: &Path) -> Result<User> {
         let root = mount::open_path(rootfs, "rootfs")?;
-        Ok(self.find_in(&read_below(&root, "etc/passwd"), &read_below(&root, "etc/group"))?)
+        let read = |path| text(inside::read_below(&root, Path::new(path), inside::MOST));
+        Ok(self.find_in(&read("etc/passwd"), &read("etc/group"))?)
     }
 
     // ANCHOR: find
@@ -92,30 +88,15 @@ impl Asked {
         let member = |entry: &Vec<&str>| entry.get(3)?.split(',').any(|member| Some(member) == name).then_some(());
         let groups = entries(group).filter(|entry| member(entry).is_some());
         let groups = groups.filter_map(|entry| entry.get(2)?.parse().ok()).filter(|id| *id != gid).collect();
-        let home = entry.as_ref().and_then(|entry| entry.get(5)).map(|home| (*home).to_owned());
+        let home = entry.as_ref().and_then(|entry| home_in(entry));
         Ok(User { uid, gid, groups, home })
     }
     // ANCHOR_END: find
 }
 
-fn read_below(root: &Fd, path: &str) -> String {
-    const REGULAR_FILE: u32 = 0o100_000;
-    const MOST: u64 = 1 << 20;
-    let inside = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let read = || {
-        let place = mount::openat2(root, Path::new(path), inside, "file").ok()?;
-        if mount::device_of(&place).ok()?.0 != REGULAR_FILE {
-            return None;
-        }
-        let mut text = String::new();
-        File::open(format!("/proc/self/fd/{}", place.as_fd().as_raw_fd()))
-            .ok()?
-            .take(MOST)
-            .read_to_string(&mut text)
-            .ok()?;
-        Some(text)
-    };
-    read().unwrap_or_default()
+/// A file of users or groups, in which a missing one has none. A byte that is not UTF-8 spoils its own line only.
+fn text(file: Option<Vec<u8>>) -> String {
+    String::from_utf8_lossy(&file.unwrap_or_default()).into_owned()
 }
 
 fn find_group(text: &str, wanted: &str) -> Result<u32, Failure> {
@@ -132,11 +113,17 @@ fn not_there(what: &str, name: &str, file: &str) -> Failure {
         .hint(format!("its {file} has the names; a number works always"))
 }
 
-/// The home directory of a user, as /etc/passwd has it.
+/// The home directory of a user, as /etc/passwd has it. Call it inside the new root.
 pub fn home_of(uid: u32) -> Option<String> {
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    let passwd = text(inside::read(Path::new("/etc/passwd"), inside::MOST));
     let found = entries(&passwd).find(|entry| entry.get(2).and_then(|id| id.parse().ok()) == Some(uid))?;
-    found.get(5).filter(|home| !home.is_empty()).map(|home| (*home).to_owned())
+    home_in(&found)
+}
+
+/// A home directory, if the line has one. The line is the image's: what would forge lines where HOME is printed is no home.
+fn home_in(entry: &[&str]) -> Option<String> {
+    let home = entry.get(5).filter(|home| !home.is_empty() && !home.contains(char::is_control))?;
+    Some((*home).to_owned())
 }
 
 /// The name of a user, in the text of an /etc/passwd.
@@ -168,9 +155,12 @@ impl User {
     // ANCHOR_END: put_on
 }
 
+/// Whether a refused setgroups means that this user namespace denies it (man 7 user_namespaces, "/proc/PID/setgroups"): a
+/// process with CAP_SETGID hears EPERM for no other reason. The file cannot be asked where /proc shows other processes.
 fn is_shut(result: &Result<(), Failure>) -> bool {
-    let denied = || fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny");
-    result.as_ref().is_err_and(|refused| refused.errno() == Some(Errno::EPERM)) && denied()
+    const SETGID: u64 = 1 << 6;
+    let may = || privilege::capabilities().is_ok_and(|sets| sets.effective & SETGID != 0);
+    result.as_ref().is_err_and(|refused| refused.errno() == Some(Errno::EPERM)) && may()
 }
 
 #[cfg(test)]
@@ -193,6 +183,20 @@ mod tests {
         assert_eq!(find("1000").unwrap(), User { uid: 1000, ..User::default() });
         assert_eq!(find("1000:50").unwrap(), User { uid: 1000, gid: 50, ..User::default() });
         assert_eq!(find("7").unwrap().uid, 70, "a name of digits is a name first");
+    }
+
+    #[test]
+    fn lines_are_bytes() {
+        let passwd = text(Some(b"ana:x:1001:1:Ana Mu\xf1oz:/home/ana:\nbob:x:1000:1::/home/bob:\n".to_vec()));
+        let home = |name: &str| Asked::parse(name).unwrap().find_in(&passwd, "").unwrap().home;
+        assert_eq!((home("ana").as_deref(), home("bob").as_deref()), (Some("/home/ana"), Some("/home/bob")));
+    }
+
+    #[test]
+    fn a_home_has_no_control_characters() {
+        for wrong in ["", "/a\x1b[2J", "/a\r", "/a\0b", "/a\u{9b}1m"] {
+            assert_eq!(home_in(&["a", "x", "1", "1", "", wrong, "/bin/sh"]), None, "{wrong:?}");
+        }
     }
 
     #[test]

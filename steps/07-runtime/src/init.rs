@@ -71,7 +71,7 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     let listener = listener::prepare(task)?;
     let custom = furnish(cell)?;
     if let (Some(size), Some(outlet)) = (task.terminal, &cell.outlet) {
-        crate::terminal::take(custom.root(), outlet, size, true)?;
+        crate::terminal::take(&crate::terminal::open(custom.root(), outlet, size, true)?)?;
     }
     set_sysctls(plan)?;
     make_workdir(&custom, task)?;
@@ -79,12 +79,13 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     drop(custom);
     task.schedule()?;
     schedule_personality(plan)?;
+    close_descriptors(cell, listener.as_ref())?;
     let command = at_home(task)?;
     label::confine(task.apparmor.as_deref())?;
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
     command.look_for_program()?;
-    wait_for_start(cell, listener.as_ref())?;
+    wait_for_start(cell)?;
     let state = State { status: Status::Created, pid: Some(std::process::id() as i32), ..cell.state.clone() };
     hooks::run("startContainer", &cell.hooks.start_container, &state)?;
     listener::hand_over(listener, handcuffs.lock()?.or(early), &cell.state)?;
@@ -217,6 +218,14 @@ fn schedule_personality(plan: &Plan) -> Result<()> {
     }
 }
 
+// ANCHOR: close
+/// From here on paths of the container's are resolved: nothing of the host's may be open, but what the caller hands on.
+fn close_descriptors(cell: &Cell, listener: Option<&Fd>) -> Result<()> {
+    let needed: Vec<&Fd> = cell.start.iter().chain(listener).collect();
+    namespaces::close_all_but(&needed, 3 + cell.preserved)
+}
+// ANCHOR_END: close
+
 /// The command, with a home: many programs cannot do without.
 pub fn at_home(task: &Task) -> Result<chroot::Command> {
     let home = privileges::home_of(task.user.uid).unwrap_or_else(|| "/".to_owned());
@@ -226,15 +235,14 @@ pub fn at_home(task: &Task) -> Result<chroot::Command> {
 // ANCHOR: wait
 /// Tells the parent that all is made, and waits at a socket until somebody says start. From then on whoever said so is told
 /// what fails; its end of the connection closes with the exec.
-fn wait_for_start(cell: &Cell, listener: Option<&Fd>) -> Result<()> {
+fn wait_for_start(cell: &Cell) -> Result<()> {
     if cell.detached {
         purpose("all is made: our parent may go, we stay");
         namespace::outlive_parent()?;
     }
     let Some(start) = &cell.start else { return Ok(()) };
-    purpose("wait for start, with nothing open that is not needed: the rest was the parent's");
-    let needed: Vec<&Fd> = std::iter::once(start).chain(listener).collect();
-    namespaces::close_all_but(&needed, 3 + cell.preserved)?;
+    purpose("wait for start");
+    namespaces::finish_report();
     loop {
         let caller = socket::accept(start)?;
         if clone::read_some(&caller)? > 0 {

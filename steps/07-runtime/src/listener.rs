@@ -27,16 +27,58 @@ struct ContainerProcessState<'a> {
     state: &'a State,
 }
 
+/// How the listener of a process that `exec` adds gets out: the parent holds the connection, made where the path is the
+/// host's. The child is in the container already, where a socket at the same path could be anything: it sends what it has to
+/// its parent.
+#[derive(Debug)]
+pub struct Relay {
+    outside: Fd,
+    inside: Fd,
+    connection: Fd,
+}
+
+impl Relay {
+    /// Connects to the listening socket, in the host's mounts. None if the filter leaves no call to another process.
+    pub fn connect(task: &Task) -> Result<Option<Relay>> {
+        let Some(connection) = prepare(task)? else { return Ok(None) };
+        let (outside, inside) = socket::pair("listener channel", "listener channel")?;
+        Ok(Some(Relay { outside, inside, connection }))
+    }
+
+    /// The child's end.
+    pub fn inside(&self) -> &Fd {
+        &self.inside
+    }
+
+    /// The child's part: sends the listener to the parent.
+    pub fn hand_over(relay: Option<&Relay>, listener: Option<Fd>) -> Result<()> {
+        match (relay, listener) {
+            (None, None) => Ok(()),
+            (Some(relay), Some(listener)) => Ok(socket::send_fd(&relay.inside, b"listener", &listener)?),
+            _ => Err(Failure::new("linux.seccomp: a listener without a socket to send it to").into()),
+        }
+    }
+
+    /// The parent's part: takes the listener, and sends it on. A child that has failed sends none, and says why in its report.
+    pub fn pass_on(self, pid: i32, state: State) -> Result<()> {
+        drop(self.inside); // held here too, its closing in the child would never be seen
+        match socket::receive_fd(&self.outside, "listener") {
+            Ok(listener) => send(&self.connection, &listener, pid, &state),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+fn send(connection: &Fd, listener: &Fd, pid: i32, state: &State) -> Result<()> {
+    let told = ContainerProcessState { oci_version: spec::NEWEST, fds: ["seccompFd"], pid, metadata: "", state };
+    Ok(socket::send_fd(connection, &serde_json::to_vec(&told)?, listener)?)
+}
+
 /// Hands the filter's descriptor over.
 pub fn hand_over(connection: Option<Fd>, listener: Option<Fd>, state: &State) -> Result<()> {
     match (connection, listener) {
         (None, None) => Ok(()),
-        (Some(connection), Some(listener)) => {
-            let (pid, metadata) = (std::process::id() as i32, "");
-            let told = ContainerProcessState { oci_version: spec::NEWEST, fds: ["seccompFd"], pid, metadata, state };
-            socket::send_fd(&connection, &serde_json::to_vec(&told)?, &listener)?;
-            Ok(())
-        }
+        (Some(connection), Some(listener)) => send(&connection, &listener, std::process::id() as i32, state),
         _ => Err(Failure::new("linux.seccomp: a listener without a socket to send it to").into()),
     }
 }

@@ -40,12 +40,12 @@ impl Outlet {
 }
 
 // ANCHOR: take
-/// Makes a terminal in the container that is rooted at `root`, hands its master out, and makes the other end standard
-/// input, output and error. For the container's first process it is /dev/console, too.
+/// Makes a terminal in the container that is rooted at `root`, hands its master out, and returns the other end. For the
+/// container's first process it is /dev/console, too.
 ///
 /// # Errors
 /// There is no devpts in /dev/pts.
-pub fn take(root: &Fd, outlet: &Outlet, size: Size, console: bool) -> Result<()> {
+pub fn open(root: &Fd, outlet: &Outlet, size: Size, console: bool) -> Result<Fd> {
     purpose("a terminal of the container's own; its other end goes to whoever sits at it");
     let (master, slave) = terminal::open_pair(root)
         .map_err(|failure| failure.hint("the configuration must mount a devpts on /dev/pts"))
@@ -60,8 +60,13 @@ pub fn take(root: &Fd, outlet: &Outlet, size: Size, console: bool) -> Result<()>
             .context("cannot mount the terminal on /dev/console")?;
     }
     outlet.give(&master)?;
-    terminal::control(&slave)?;
-    Ok(terminal::become_standard(&slave)?)
+    Ok(slave)
+}
+
+/// Makes a terminal that of this session, and its standard input, output and error.
+pub fn take(slave: &Fd) -> Result<()> {
+    terminal::control(slave)?;
+    Ok(terminal::become_standard(slave)?)
 }
 // ANCHOR_END: take
 

@@ -27,9 +27,12 @@ impl Lab {
 
     /// Runs a launcher.
     pub fn run(&self, name: &str, arguments: &[&str]) -> Output {
+        let launcher = self.launcher(name, arguments);
         let shown = format!("$ cargo run -p {}", package(name));
+        let typed: Vec<String> = arguments.iter().map(|word| self.short_paths(word)).collect();
+        let arguments = &typed.iter().map(String::as_str).collect::<Vec<_>>()[..];
         let shown = if arguments.is_empty() { shown } else { format!("{shown} -- {}", quoted(arguments)) };
-        self.output(shown, self.launcher(name, arguments))
+        self.output(shown, launcher)
     }
 
     /// Runs any command; `shown` is the line that the snapshot begins with.
@@ -51,10 +54,15 @@ impl Lab {
 
     /// Everything that differs between machines, replaced at this one place.
     pub fn normalise(&self, text: &str) -> String {
+        let text = self.short_paths(text);
+        text.lines().map(|line| without_drawn_names(&same_everywhere(line.trim_end())) + "\n").collect()
+    }
+
+    /// A text with the paths that a learner sees, wherever the workshop lies.
+    fn short_paths(&self, text: &str) -> String {
         let text = text.replace(&format!("{}/", workspace().display()), "");
         let folder = self.folder.strip_prefix(workspace()).expect("labs lie in target").display().to_string();
-        let text = text.replace(&format!("{folder}/rootfs"), "target/rootfs/busybox").replace(&folder, "target/lab");
-        text.lines().map(|line| without_drawn_names(&same_everywhere(line.trim_end())) + "\n").collect()
+        text.replace(&format!("{folder}/rootfs"), "target/rootfs/busybox").replace(&folder, "target/lab")
     }
 }
 

@@ -99,6 +99,20 @@ pub fn fork(label: &'static str) -> Result<Clone, Failure> {
     Ok(Clone::Parent(Process { pid, pidfd: pidfd.map_err(|errno| Failure::call(text, errno))? }))
 }
 
+/// Makes a process like this one that is our parent's child, and not ours (man 2 clone, CLONE_PARENT): its pid as we see
+/// it, or none in the new process. Its end is told to the parent as ours would be.
+///
+/// The old call, not clone3, for the same reason as in [`fork`].
+pub fn fork_sibling() -> Result<Option<i32>, Failure> {
+    let text = format_args!("clone(PARENT)");
+    announce(text);
+    let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM the new process has a copy of this stack and memory; this process has one thread.
+    let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    let pid = Errno::result(result).map_err(|errno| Failure::call(text, errno))?;
+    Ok((pid != 0).then_some(pid as i32))
+}
+
 impl Process {
     /// A child that another child has made for us ([`clone3_sibling`]), by its pid (man 2 pidfd_open).
     pub fn adopt(pid: i32, label: &'static str) -> Result<Process, Failure> {
@@ -133,6 +147,21 @@ impl Process {
     pub fn wait(&self) -> Result<Exit, Failure> {
         let exit = wait_for(libc::P_PIDFD, self.pidfd.raw() as libc::id_t, libc::WEXITED);
         call(format_args!("waitid({})", self.pidfd), exit.map(|ended| ended.expect("it waited").1))
+    }
+
+    /// Whether the process was killed before it became another program: how, if so. Then what its exec would have closed is
+    /// closed all the same (man 5 proc, /proc/PID/stat, flags; man 2 waitid, WNOWAIT).
+    pub fn killed_before_exec(&self) -> Result<Option<Exit>, Failure> {
+        const EXITING: u64 = 0x4;
+        const HAS_NOT_EXECED: u64 = 0x40;
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let flags = text.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(6)?.parse::<u64>().ok());
+        if flags.is_none_or(|flags| flags & EXITING == 0 || flags & HAS_NOT_EXECED == 0) {
+            return Ok(None);
+        }
+        let exit = wait_for(libc::P_PIDFD, self.pidfd.raw() as libc::id_t, libc::WEXITED | libc::WNOWAIT);
+        let exit = exit.map_err(|errno| Failure::call(format_args!("waitid({})", self.pidfd), errno))?;
+        Ok(exit.map(|ended| ended.1).filter(|exit| matches!(exit, Exit::Signal(_))))
     }
 
     /// How the process has ended; `None` if it has not.

@@ -2,7 +2,7 @@
 //!
 //! | file | first used by |
 //! |---|---|
-//! | [`process`] | step 1: another root, and a clean exec |
+//! | [`process`], [`inside`] | step 1: another root, and a clean exec; files of a root filesystem, read with suspicion |
 //! | [`clone`], [`signal`] | step 2: a process in namespaces of its own, and what its parent must do for it |
 //! | [`mount`] | step 3: file systems made detached, and moved onto a descriptor |
 //! | [`netlink`] | step 4: links, addresses and routes |
@@ -26,6 +26,7 @@ pub mod attack;
 pub mod bpf;
 pub mod cgroup;
 pub mod clone;
+pub mod inside;
 pub mod lock;
 pub mod mount;
 pub mod namespace;

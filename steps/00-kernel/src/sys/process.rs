@@ -75,6 +75,47 @@ pub fn umask(mask: u32) {
     let _ = call(format_args!("umask({mask:03o})"), Ok(()));
 }
 
+/// Overwrites the words and variables that this program was started with: every process that may look at it can read them in
+/// /proc/PID/cmdline and /proc/PID/environ (man 5 proc). Nothing may ask for them afterwards. Without /proc nothing is done.
+pub fn wipe_arguments() -> Result<(), Failure> {
+    let Ok(stat) = std::fs::read_to_string("/proc/self/stat") else { return Ok(()) };
+    let fields: Vec<usize> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .skip(1)
+        .map(|field| field.parse().unwrap_or(0))
+        .collect();
+    const ARGUMENTS_BEGIN: usize = 48 - 3; // the fields after the name begin with the third
+    for range in fields.get(ARGUMENTS_BEGIN..ARGUMENTS_BEGIN + 4).unwrap_or_default().chunks(2) {
+        let (begin, end) = (range[0], range[1]);
+        if begin != 0 && end > begin {
+            // SAFETY: the kernel says that the strings lie there, on this program's own stack. They are read no more, and
+            // whatever read them would find empty strings.
+            unsafe { std::ptr::write_bytes(std::ptr::with_exposed_provenance_mut::<u8>(begin), 0, end - begin) };
+        }
+    }
+    call(format_args!("<overwrite the arguments and the environment>"), Ok(()))
+}
+
+/// Refuses a directory as standard input, output or error: it would be a way out of any root (man 2 fstat).
+pub fn refuse_directories() -> Result<(), Failure> {
+    for (number, name) in ["input", "output", "error"].iter().enumerate() {
+        // SAFETY: all zero is a valid stat.
+        let mut found: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: `found` outlives the call; a number that is not open answers EBADF.
+        let result = unsafe { libc::fstat(number as i32, &raw mut found) };
+        if result == 0 && found.st_mode & libc::S_IFMT == libc::S_IFDIR {
+            return Err(Failure::new(format!(
+                "standard {name} is a directory: paths of the host could be reached by it"
+            ))
+            .hint("redirect it to a file, or to /dev/null"));
+        }
+    }
+    Ok(())
+}
+
 /// A number for a name that nobody else has (man 2 getrandom).
 pub fn random() -> Result<u32, Failure> {
     let mut bytes = [0; 4];

@@ -217,3 +217,11 @@ object! {
         }
     }
 }
+
+impl Process {
+    /// Whether it, or a process that it starts, can ever have CAP_SYS_PTRACE.
+    pub fn may_trace(&self) -> bool {
+        let bounding = self.capabilities.iter().flat_map(|sets| &sets.bounding);
+        bounding.into_iter().any(|name| name.trim_start_matches("CAP_").eq_ignore_ascii_case("SYS_PTRACE"))
+    }
+}

@@ -7,16 +7,16 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use cgroups::Kept;
 use kernel::sys::clone::CloneFlags;
-use kernel::sys::{mount, namespace, privilege, socket, terminal};
+use kernel::sys::{clone, mount, namespace, privilege, socket, terminal};
 use kernel::{Failure, Fd, purpose};
 use privileges::User;
 
 use super::Context;
 use crate::plan::{self, Task};
-use crate::spec::{self, Linux, Process, Spec, State, Status};
+use crate::spec::{self, Linux, Process, Spec, Status};
 use crate::store::Container;
 use crate::terminal::Outlet;
-use crate::{caller, foreground, init, label, listener};
+use crate::{caller, foreground, init, label, launch, listener};
 
 /// Run one command more in a container
 #[derive(clap::Args, Debug)]
@@ -101,9 +101,16 @@ struct Visit<'a> {
     /// The container's first process: its namespaces are joined.
     init: &'a Fd,
     namespaces: CloneFlags,
+    /// Processes in there may trace others.
+    traced: bool,
     outlet: Option<Outlet>,
     detached: bool,
-    state: State,
+    /// The descriptors of the caller that go on to the command, from 3 on.
+    preserved: u32,
+    /// The way of the filter's listener to the parent.
+    listener: Option<listener::Relay>,
+    /// Where the number of the process that goes on is told.
+    number: Fd,
 }
 
 impl Exec {
@@ -113,6 +120,7 @@ impl Exec {
         self.refuse_if_not_running(&container)?;
         let spec = container.spec()?;
         let process = self.process(&spec)?;
+        spec::check_process(&process, "process.", &launch::known())?;
         let task = Task::new("process", &process, spec.linux.as_ref().unwrap_or(&Linux::default()))?;
         crate::terminal::check(task.terminal.is_some(), self.console_socket.as_deref(), self.detach)?;
         self.visit(&container, &spec, &task)
@@ -181,26 +189,39 @@ impl Exec {
         let (ours, outlet) = crate::terminal::seat(task, outlet)?;
         let asked = spec.linux.iter().flat_map(|linux| &linux.namespaces);
         let namespaces = asked.fold(CloneFlags::empty(), |all, namespace| all | plan::flag(namespace.kind));
-        if namespaces.contains(CloneFlags::CLONE_NEWPID) {
-            purpose("the child will be born into the container's pid namespace");
-            namespace::join(init, CloneFlags::CLONE_NEWPID)?;
-        }
-        let namespaces = namespaces - CloneFlags::CLONE_NEWPID;
+        let (number, number_entry) = clone::pipe("number", "number")?;
         shut(task)?;
-        let (detached, state) = (self.detach, container.state(Status::Running));
+        let (detached, preserved) = (self.detach, self.preserve_fds);
+        let listener = listener::Relay::connect(task)?;
         let doors = group.map(Kept::doors).transpose()?.unwrap_or_default();
-        let visit = Visit { task, doors, init, namespaces, outlet, detached, state };
+        let traced = spec.process.as_ref().is_some_and(Process::may_trace);
+        let visit = Visit {
+            task,
+            doors,
+            init,
+            namespaces,
+            traced,
+            outlet,
+            detached,
+            preserved,
+            listener,
+            number: number_entry,
+        };
         let closed = container.record.scope.as_ref().filter(|scope| scope.is_closed());
         let entrance = group.filter(|_| closed.is_none()).map(Kept::entrance).transpose()?.flatten();
-        let inside = Inside::enter(init, namespaces)?;
-        let child = namespaces::spawn_into(CloneFlags::empty(), entrance.as_ref(), || enter(&visit));
-        inside.map_or(Ok(()), Inside::leave)?; // also when there is no child: the log is the host's
-        let child = child?;
+        let mut child = namespaces::spawn_into(CloneFlags::empty(), entrance.as_ref(), || enter(&visit))?;
         if let (Some(scope), Some(whole), Some(group)) = (closed, &container.record.group, group) {
             scope.attach(child.pid(), whole, group)?;
         }
         task.raise_limits(child.pid())?;
         child.open_gate()?;
+        if namespaces.contains(CloneFlags::CLONE_NEWPID) {
+            drop(visit.number); // held here too, its closing in the child would never be seen
+            child.follow(&number)?;
+        }
+        if let Some(listener) = visit.listener {
+            listener.pass_on(child.pid(), container.state(Status::Running))?;
+        }
         child.read_report()?;
         caller::write_pid_file(self.pid_file.as_deref(), child.pid())?;
         pidfd_socket.map_or(Ok(()), |socket| caller::send_pidfd(&socket, &child))?;
@@ -228,75 +249,72 @@ fn user_and_group(text: &str) -> Result<(u32, u32), Failure> {
     })
 }
 
-/// We stand in the container's mounts for a moment, so that the child is born there: whoever may trace processes in the
-/// container looks through /proc/PID/root of each, and must never find the host's.
-struct Inside {
-    mounts: Fd,
-    workdir: Fd,
-}
-
-impl Inside {
-    /// Goes in. Only root can, and only from an ordinary user's container could nobody look: there its root traces nobody
-    /// of the host's.
-    fn enter(init: &Fd, namespaces: CloneFlags) -> Result<Option<Inside>> {
-        if privilege::user() != 0 || !namespaces.contains(CloneFlags::CLONE_NEWNS) {
-            return Ok(None);
-        }
-        purpose("the child is born with the container's root: nobody in there may find the host's through it");
-        let mounts = namespace::open(std::path::Path::new("/proc/self/ns/mnt"))?;
-        let workdir = mount::open_path(std::path::Path::new("."), "working directory")?;
-        namespace::join(init, CloneFlags::CLONE_NEWNS).context("cannot join the container's mounts")?;
-        Ok(Some(Inside { mounts, workdir }))
-    }
-
-    /// Comes out again.
-    fn leave(self) -> Result<()> {
-        namespace::join(&self.mounts, CloneFlags::CLONE_NEWNS)?;
-        Ok(mount::fchdir(&self.workdir)?)
-    }
-}
-
 // ANCHOR: shut
-/// From its birth on the child can be seen in the container: so it is born shut. What is written by its own /proc is written
-/// before.
+/// What is written by the host's /proc is written before the child joins anything.
 fn shut(task: &Task) -> Result<()> {
     init::write_oom_score(task)?;
-    purpose("nobody in there may look into the child before it is the command (CVE-2016-9962)");
+    purpose("nothing in there may look into the child before it is the command (CVE-2016-9962)");
     Ok(privilege::not_dumpable()?)
 }
 // ANCHOR_END: shut
 
 // ANCHOR: enter
-/// The child's list of calls.
+/// The child's list of calls. Until `be_born` it is in no pid namespace of the container's, so that no process in there sees
+/// it. What is born there holds nothing of the host's.
 fn enter(visit: &Visit) -> Result<Infallible> {
     let task = visit.task;
     Kept::join_by(&visit.doors)?;
-    let listener = listener::prepare(task)?;
     purpose("into the container's namespaces, all at once");
     namespace::join(visit.init, visit.namespaces).context("cannot join the container's namespaces")?;
     if visit.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
         User::default().put_on()?;
         namespaces::die_with_parent()?;
     }
-    terminal::new_session()?;
-    let root = mount::open_path(std::path::Path::new("/"), "root")?;
-    if let (Some(size), Some(outlet)) = (task.terminal, &visit.outlet) {
-        crate::terminal::take(&root, outlet, size, false)?;
-    }
-    drop(root);
+    let terminal = open_terminal(visit)?;
     task.schedule()?;
+    close_descriptors(visit, terminal.as_ref())?;
+    // Where processes may trace, they may attach to any other in their user namespace: what is born there has no capability
+    // that the command will not have. Elsewhere it drops them in there, and the filter need not allow its birth.
+    if !visit.traced {
+        be_born(visit, terminal.as_ref())?;
+    }
     let command = init::at_home(task)?;
-    label::confine(task.apparmor.as_deref())?;
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
+    if visit.traced {
+        be_born(visit, terminal.as_ref())?;
+    }
+    label::confine(task.apparmor.as_deref())?; // by a /proc in which this process is
     command.look_for_program()?;
     if visit.detached {
         namespace::outlive_parent()?;
     }
-    listener::hand_over(listener, handcuffs.lock()?.or(early), &visit.state)?;
+    listener::Relay::hand_over(visit.listener.as_ref(), handcuffs.lock()?.or(early))?;
     chroot::exec(&command)
 }
 // ANCHOR_END: enter
+
+fn open_terminal(visit: &Visit) -> Result<Option<Fd>> {
+    let (Some(size), Some(outlet)) = (visit.task.terminal, &visit.outlet) else { return Ok(None) };
+    let root = mount::open_path(std::path::Path::new("/"), "root")?;
+    crate::terminal::open(&root, outlet, size, false).map(Some)
+}
+
+fn close_descriptors(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
+    let listener = visit.listener.as_ref().map(listener::Relay::inside);
+    let needed: Vec<&Fd> = listener.into_iter().chain(terminal).chain([&visit.number]).collect();
+    namespaces::close_all_but(&needed, 3 + visit.preserved)
+}
+
+/// Goes on in the container's pid namespace, if it has one of its own, in a session of its own.
+fn be_born(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
+    if visit.namespaces.contains(CloneFlags::CLONE_NEWPID) {
+        namespaces::go_on_as_sibling(&visit.number)?;
+        namespaces::die_with_parent()?;
+    }
+    terminal::new_session()?;
+    terminal.map_or(Ok(()), crate::terminal::take)
+}
 
 #[cfg(test)]
 mod tests {

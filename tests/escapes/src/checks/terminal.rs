@@ -34,17 +34,17 @@ pub const CHECKS: [Check; 4] = [
 /// Runs a bundle on a terminal of its own (man 1 script); what comes there goes through `filter`.
 fn on_a_terminal(case: &Case, bundle: &mut Bundle, filter: &str) -> Output {
     let id = case.place(bundle);
-    let runtime = format!("{} --root {}", case.sandbox.runtime.path.display(), text(&case.root));
+    let runtime = format!("'{}' --root '{}'", case.sandbox.runtime.path.display(), text(&case.root));
     // With a terminal the runtime stays between it and the container. Without, only one that is detached has ours.
     let folder = text(&bundle.folder);
     let wait = format!("while {runtime} state {id} | grep -q running; do sleep 0.02; done");
     let run = match bundle.config["process"]["terminal"] == true {
-        true => format!("{runtime} run --bundle {folder} {id}"),
-        false => format!("{runtime} run --detach --bundle {folder} {id}; {wait}"),
+        true => format!("{runtime} run --bundle '{folder}' {id}"),
+        false => format!("{runtime} run --detach --bundle '{folder}' {id}; {wait}"),
     };
     let mut shell = Command::new("sh");
     // A pipe that nobody writes to: at its end, script would end as well.
-    shell.args(["-c", &format!("mkfifo nobody 2>/dev/null; script -qec '{run}' /dev/null <>nobody | {filter}")]);
+    shell.args(["-c", &format!("mkfifo nobody 2>/dev/null; script -qec \"$0\" /dev/null <>nobody | {filter}"), &run]);
     shell.current_dir(&case.folder);
     let output = case.output(shell);
     case.call(&["delete", "--force", &id]);
