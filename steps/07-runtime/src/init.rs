@@ -88,6 +88,9 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     wait_for_start(cell)?;
     let state = State { status: Status::Created, pid: Some(std::process::id() as i32), ..cell.state.clone() };
     hooks::run("startContainer", &cell.hooks.start_container, &state)?;
+    if cell.start.is_some() {
+        namespaces::sign_report(); // before the filter, which need not allow to write
+    }
     listener::hand_over(listener, handcuffs.lock()?.or(early), &cell.state)?;
     if plan.small_init { namespaces::become_init(|| chroot::exec(&command)) } else { chroot::exec(&command) }
 }

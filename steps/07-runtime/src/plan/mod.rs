@@ -100,7 +100,7 @@ impl Plan {
             personality: linux.personality.as_ref().map(personality),
             task: Task::new("config.json: process", process, linux)?,
             net_devices: linux.net_devices.iter().map(|(name, device)| net_device(name, device)).collect(),
-            small_init: is_noted(spec, SMALL_INIT),
+            small_init: has_small_init(spec),
             idmapped_root: is_root_idmapped(spec, id_maps.is_some())?,
             idmapped: idmapped(spec)?,
             new,
@@ -149,6 +149,11 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Whether PID 1 is a small init, which does not execute the command.
+pub fn has_small_init(spec: &Spec) -> bool {
+    is_noted(spec, SMALL_INIT)
 }
 
 fn is_noted(spec: &Spec, key: &str) -> bool {
