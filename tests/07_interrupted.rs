@@ -236,3 +236,25 @@ fn lost_records() {
         fs::set_permissions(&desk.root, fs::Permissions::from_mode(0o700)).unwrap();
     });
 }
+
+/// A group that an administrator has made, with a limit, is used as it is, and stays: also one whose processes were all killed.
+#[test]
+fn a_group_that_was_there() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "there");
+        let path = format!("{}/theirs", desk.parent);
+        desk.configure(|config| config["linux"]["cgroupsPath"] = json!(path));
+        let theirs = cgroups::Kept::make(&path, &["pids"]).unwrap();
+        let limit = theirs.unified.iter().chain(&theirs.legacy).map(|tree| tree.join("pids.max"));
+        let limit = limit.into_iter().find(|file| file.exists()).unwrap();
+        fs::write(&limit, "77").unwrap();
+        for _ in 0..2 {
+            desk.start("exec sleep 1000");
+            desk.succeed(&["exec", "one", "true"]);
+            assert_eq!(desk.run(&["ps", "--format", "json", "one"]).text.matches(',').count(), 0, "it is in there");
+            desk.succeed(&["delete", "--force", "one"]);
+            assert_eq!(fs::read_to_string(&limit).unwrap(), "77\n");
+        }
+        theirs.remove().unwrap();
+    });
+}

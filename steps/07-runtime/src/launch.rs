@@ -122,6 +122,7 @@ pub fn known() -> spec::Known<'static> {
 }
 
 fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>) -> Record {
+    let group_path = (!request.no_group && scope.is_none()).then(|| resources::path(spec, request.id));
     Record {
         id: request.id.to_owned(),
         oci_version: spec.oci_version.clone(),
@@ -131,7 +132,8 @@ fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>) -> 
         begun: 0,
         created: clock::now(),
         annotations: spec.annotations.clone(),
-        group_path: (!request.no_group && scope.is_none()).then(|| resources::path(spec, request.id)),
+        group_was_there: group_path.as_deref().is_some_and(|path| Kept::find(path).is_ok_and(|found| found.is_some())),
+        group_path,
         scope,
         group: None,
         cable: request.network.as_ref().and_then(Network::cable),

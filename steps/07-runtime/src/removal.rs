@@ -117,8 +117,11 @@ fn remove_group(record: &Record) -> Result<()> {
     let group = match (&record.group, &record.group_path) {
         (Some(group), _) => group.remove(),
         // The launch was killed when it had made the group and not yet said so: it is empty, and ours to take.
-        (None, Some(path)) => Kept::make(path, &[]).and_then(|group| group.remove()).or(Ok(())),
-        (None, None) => Ok(()),
+        (None, Some(path)) if !record.group_was_there => {
+            let group = Kept::make(path, &[]).map(|group| Kept { found: Vec::new(), ..group });
+            group.and_then(|group| group.remove()).or(Ok(()))
+        }
+        (None, _) => Ok(()),
     };
     scope.and(group)
 }

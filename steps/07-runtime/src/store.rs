@@ -62,6 +62,9 @@ pub struct Record {
     pub annotations: BTreeMap<String, String>,
     /// Where its group is to be; none: it gets none.
     pub group_path: Option<String>,
+    /// It was there before, and stays.
+    #[serde(default)]
+    pub group_was_there: bool,
     /// The scope that systemd is to make for it; none: we make the group.
     pub scope: Option<Scope>,
     /// Its group, once it is made.

@@ -40,9 +40,9 @@ pub fn open_group(group: &Path, label: &'static str) -> Result<Fd, Failure> {
     call(format_args!("open({group:?}, DIRECTORY)"), result.map(|fd| Fd::new(fd, label)))
 }
 
-/// The file by which a thread enters a group of v1, open for writing.
-pub fn open_tasks(group: &Path) -> Result<Fd, Failure> {
-    let path = group.join("tasks");
+/// A file by which a thread or a process enters a group, open for writing.
+pub fn open_to_enter(group: &Path, file: &str) -> Result<Fd, Failure> {
+    let path = group.join(file);
     let result = open(&path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
     call(format_args!("open({path:?}, WRONLY)"), result.map(|fd| Fd::new(fd, "tasks")))
 }
