@@ -53,7 +53,7 @@ pub struct Cell<'a> {
 /// Whether the parent opens what belongs to the host: only it has the rights to.
 pub fn is_handed_in(plan: &Plan) -> bool {
     let own_users = plan.id_maps.as_ref().is_some_and(|maps| maps.is_ours_to_choose());
-    own_users || plan.joined_users().is_some() || plan.has_idmapped_mounts()
+    own_users || plan.joins_users_as_root() || plan.has_idmapped_mounts()
 }
 
 // ANCHOR: run
