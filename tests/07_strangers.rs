@@ -60,6 +60,13 @@ fn a_root_that_others_may_write_to() {
         fs::set_permissions(desk.root.join("one"), fs::Permissions::from_mode(0o722)).unwrap();
         desk.fail(&["start", "one"], "others may write to it");
         fs::set_permissions(desk.root.join("one"), fs::Permissions::from_mode(0o700)).unwrap();
+        for file in ["config.json", "state.json"] {
+            let file = desk.root.join("one").join(file);
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+            desk.fail(&["start", "one"], "others may write to it");
+            desk.fail(&["delete", "--force", "one"], "others may write to it");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        }
         desk.succeed(&["delete", "--force", "one"]);
     });
 }

@@ -33,7 +33,7 @@ mod files;
 
 pub use damaged::Damaged;
 pub use files::write_whole;
-use files::{make_directory, refuse_if_open_to_others};
+use files::{make_directory, refuse_if_open_to_others, refuse_if_written_by_others};
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -136,8 +136,7 @@ impl Store {
     pub fn open(&self, id: &str) -> Result<Container> {
         spec::check_id(id)?;
         let directory = self.root.join(id);
-        refuse_if_open_to_others(&self.root)?;
-        refuse_if_open_to_others(&directory)?;
+        self.refuse_if_others_write(&directory)?;
         let text = match fs::read(directory.join(STATE)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_record(&directory, id).into()),
             read => read.map_err(|error| damaged(id, STATE, &error.to_string()))?,
@@ -156,9 +155,8 @@ impl Store {
             Err(error) if !is_missing(&error, id) => {}
             _ => return Ok(None),
         }
-        refuse_if_open_to_others(&self.root)?;
         let directory = self.root.join(id);
-        refuse_if_open_to_others(&directory)?;
+        self.refuse_if_others_write(&directory)?;
         let lock = lock_in_time(&directory, id)?;
         let spec = spec::read(&directory.join(CONFIG)).ok();
         let record = fs::read(directory.join(STATE)).ok().and_then(|text| serde_json::from_slice(&text).ok());
@@ -179,6 +177,13 @@ impl Store {
         }
         fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
         Ok(true)
+    }
+
+    /// What is read of a container decides what root runs and kills.
+    fn refuse_if_others_write(&self, directory: &Path) -> Result<(), Failure> {
+        refuse_if_open_to_others(&self.root)?;
+        refuse_if_open_to_others(directory)?;
+        [STATE, CONFIG].iter().try_for_each(|file| refuse_if_written_by_others(&directory.join(file)))
     }
 
     /// All names that are taken, in order.

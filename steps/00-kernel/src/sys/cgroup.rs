@@ -63,9 +63,17 @@ pub fn read(group: &Path, file: &str) -> String {
 }
 
 // ANCHOR: wait
-/// Waits until nobody is left in a group: the kernel wakes those who poll cgroup.events when it changes.
+/// Waits until no process is left in a group: the kernel wakes those who poll cgroup.events when it changes. It does not wake them
+/// when another process removes the group meanwhile: so we look from time to time.
 pub fn wait_until_empty(group: &Path) -> Result<(), Failure> {
-    wait_for(group, "populated 0", None)
+    const PAUSE: Duration = Duration::from_secs(1);
+    loop {
+        match wait_for(group, "populated 0", Some(PAUSE)) {
+            Err(failure) if failure.errno() == Some(Errno::ETIMEDOUT) => {}
+            Err(_) if !group.is_dir() => return Ok(()),
+            waited => return waited,
+        }
+    }
 }
 
 /// Waits until a line of a group's cgroup.events says so.

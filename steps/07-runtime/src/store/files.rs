@@ -1,6 +1,6 @@
 //! Files and directories that only their owner reads and writes, whatever the caller's umask is.
 
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, Metadata, OpenOptions, Permissions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -35,19 +35,27 @@ pub(super) fn make_directory(directory: &Path) -> std::io::Result<()> {
 /// Refuses a directory whose content another user could have written: what is read there decides which programs root runs.
 pub(super) fn refuse_if_open_to_others(directory: &Path) -> Result<(), Failure> {
     let Ok(found) = fs::symlink_metadata(directory) else { return Ok(()) };
-    let refuse = |why: &str, hint: String| Err(Failure::new(format!("{}: {why}", directory.display())).hint(hint));
-    let owner = kernel::sys::privilege::user();
     if !found.is_dir() {
-        return refuse("containers are remembered in a directory, and this is none", "take another --root".to_owned());
+        let why = "containers are remembered in a directory, and this is none";
+        return Err(Failure::new(format!("{}: {why}", directory.display())).hint("take another --root"));
     }
-    if found.uid() != owner && found.uid() != 0 {
-        return refuse(
-            "it belongs to another user, and containers are remembered there",
-            "take another --root".to_owned(),
-        );
+    refuse_if_of_others(directory, &found)
+}
+
+/// Refuses a file that another user could have written, in a directory that is well now: an earlier version made files as the
+/// caller's umask said.
+pub(super) fn refuse_if_written_by_others(file: &Path) -> Result<(), Failure> {
+    fs::symlink_metadata(file).map_or(Ok(()), |found| refuse_if_of_others(file, &found))
+}
+
+fn refuse_if_of_others(place: &Path, found: &Metadata) -> Result<(), Failure> {
+    let refuse = |why: &str, hint: String| Err(Failure::new(format!("{}: {why}", place.display())).hint(hint));
+    if found.uid() != kernel::sys::privilege::user() && found.uid() != 0 {
+        let hint = "take another --root".to_owned();
+        return refuse("it belongs to another user, and containers are remembered there", hint);
     }
     if found.mode() & 0o022 != 0 {
-        let hint = format!("chmod go-w {}, or take another --root", directory.display());
+        let hint = format!("chmod go-w {}, or take another --root", place.display());
         return refuse("others may write to it, and containers are remembered there", hint);
     }
     Ok(())
