@@ -38,7 +38,8 @@ impl Kept {
     /// part of the tree that was delegated to this user. `needed` are the controllers that must be there, by the names
     /// that v2 has for them ([`crate::Resources::controllers`]); the usual ones are taken if they are.
     ///
-    /// A group that is there already is taken if no process is in it: its limits hold on, and it stays. If anything fails, what was made is removed.
+    /// A group that is there already is taken if no process is in it: its limits hold on, and it stays. If anything fails,
+    /// what was made is removed.
     ///
     /// # Errors
     /// A path that leads out of its tree; a group with processes in it, or a frozen one; a missing controller; a tree
@@ -58,8 +59,8 @@ impl Kept {
         }
     }
 
-    /// A group that is there already, by the same path as in [`Kept::make`], with whatever processes are in it. None if it is in
-    /// no tree.
+    /// A group that is there already, by the same path as in [`Kept::make`], with whatever processes are in it. None if it
+    /// is in no tree.
     ///
     /// # Errors
     /// A path that leads out of its tree; there is no /proc.
@@ -101,8 +102,9 @@ impl Kept {
         self.unified.iter().filter(|_| self.is_v2()).chain(&self.legacy).map(PathBuf::as_path)
     }
 
-    /// Where a process is born into it: a descriptor for clone3. None on a machine without any v2 tree, and none for a group that
-    /// was there before: if processes of it were ever killed all at once, kernels since 6.15 kill what is born into it.
+    /// Where a process is born into it: a descriptor for clone3. None on a machine without any v2 tree, and none for a
+    /// group that was there before: if processes of it were ever killed all at once, kernels since 6.15 kill what is born
+    /// into it.
     ///
     /// # Errors
     /// The group is gone.
@@ -193,7 +195,8 @@ impl Kept {
         }
     }
 
-    /// Removes the group, and the groups inside it. What was there before it was made stays, without processes. That it is gone already, in part or as a whole, is no error.
+    /// Removes the group, and the groups inside it. What was there before it was made stays, without processes. That it is
+    /// gone already, in part or as a whole, is no error.
     ///
     /// # Errors
     /// EBUSY: processes are in it, and stay.

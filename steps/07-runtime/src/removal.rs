@@ -69,8 +69,8 @@ pub fn remove(container: &Container, spec: Option<&Spec>) -> Result<()> {
     group.and(unplugged).and(forgotten)
 }
 
-/// Removes what can be known of a container whose record is damaged: its group, by the record, the configuration or its name, with
-/// all processes in it; its first process; its directory.
+/// Removes what can be known of a container whose record is damaged: its group, by the record, the configuration or its
+/// name, with all processes in it; its first process; its directory.
 ///
 /// # Errors
 /// The first thing that cannot be removed. The directory stays then, so that it can be tried again.

@@ -357,8 +357,8 @@ impl Container {
         if begin_of(pid) == Some(self.record.begun) { Ok(process) } else { Err(not_running().into()) }
     }
 
-    /// After the sign of [`namespaces::sign_report`]: whether the first process was killed all the same before its exec, as far as
-    /// that can be seen. One that has been waited for cannot be seen, and a small init never execs.
+    /// After the sign of [`namespaces::sign_report`]: whether the first process was killed all the same before its exec, as
+    /// far as that can be seen. One that has been waited for cannot be seen, and a small init never execs.
     pub fn refuse_if_killed(&self, process: &Fd) -> Result<()> {
         let pid = self.record.pid.unwrap_or_default();
         let ends = clone::ends_without_exec(pid) && namespace::signal(process, 0).is_ok(); // then the number was still its own

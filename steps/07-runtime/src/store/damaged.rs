@@ -22,7 +22,8 @@ pub struct Damaged {
 }
 
 impl Damaged {
-    /// Whether there is no record at all: then its launch was killed before its child was born, unless the group tells otherwise.
+    /// Whether there is no record at all: then its launch was killed before its child was born, unless the group tells
+    /// otherwise.
     pub fn has_no_record(&self) -> bool {
         fs::symlink_metadata(self.directory.join(STATE)).is_err()
     }
