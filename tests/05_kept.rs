@@ -12,6 +12,8 @@ use cgroups::{Kept, Resources};
 use classroom::every_step::wait_for_a_line;
 use classroom::groups::{directories, world};
 use classroom::{Lab, World, lab};
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::{Mode, mkdirat};
 
 /// A group of a test's: also if the test fails, it goes.
 struct Made(Kept);
@@ -123,12 +125,74 @@ fn killed_with_all_groups_inside() {
     });
 }
 
+/// An administrator's group keeps its limits, and stays. Its processes may have been killed all at once before.
+#[test]
+fn one_that_was_there_stays() {
+    lab!(World::Root, |_lab| {
+        let path = "/cellblock-kept-there";
+        let mut theirs = Kept::make(path, &["pids"]).unwrap();
+        let tree = theirs.unified.iter().chain(&theirs.legacy).find(|tree| tree.join("pids.max").exists()).unwrap();
+        let limit = tree.join("pids.max");
+        fs::write(&limit, "77").unwrap();
+        for _ in 0..2 {
+            let group = Kept::make(path, &[]).unwrap();
+            assert_eq!(fs::read_to_string(&limit).unwrap(), "77\n");
+            assert!(group.entrance().unwrap().is_none(), "what is born into one that was killed once is killed");
+            fs::create_dir(limit.with_file_name("inner")).unwrap();
+            let mut child = enter(&group, "exec sleep 100");
+            assert!(group.remove().is_err(), "a process is in it");
+            group.kill_all().and_then(|()| group.wait_until_empty()).unwrap();
+            child.wait().unwrap();
+            group.remove().unwrap();
+            assert_eq!(fs::read_to_string(&limit).unwrap(), "77\n", "it stays");
+            assert!(!limit.with_file_name("inner").exists(), "what was made inside does not");
+        }
+        theirs.found.clear();
+        theirs.remove().unwrap();
+        assert_eq!(directories(path), [""; 0].map(PathBuf::from));
+    });
+}
+
+/// A process in the innermost of that many groups, one in another.
+fn sleep_below(group: &Path, depth: usize) -> Child {
+    let list = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    let mut here = open(group, list, Mode::empty()).unwrap();
+    for _ in 0..depth {
+        mkdirat(&here, "d", Mode::S_IRWXU).unwrap();
+        here = openat(&here, "d", list, Mode::empty()).unwrap();
+    }
+    let child = Command::new("sleep").arg("100").spawn().unwrap();
+    let procs = openat(&here, "cgroup.procs", OFlag::O_WRONLY, Mode::empty()).unwrap();
+    nix::unistd::write(&procs, child.id().to_string().as_bytes()).unwrap();
+    child
+}
+
+/// A way down of more than 4096 bytes is no path any more.
+#[test]
+fn deeper_than_any_path() {
+    const DEPTH: usize = 2200;
+    lab!(World::Root, |_lab| {
+        let group = Made::at("/cellblock-kept-deep", &[]);
+        let pids = group.legacy.iter().filter(|tree| tree.join("pids.max").exists());
+        let children: Vec<Child> = group.unified.iter().chain(pids).map(|tree| sleep_below(tree, DEPTH)).collect();
+        assert!(group.processes().contains(&(children[0].id() as i32)));
+        assert!(group.remove().is_err(), "processes are in it");
+        for mut child in children {
+            child.kill().and_then(|()| child.wait()).unwrap();
+        }
+        group.remove().unwrap();
+        assert!(!group.exists());
+    });
+}
+
 #[test]
 fn one_that_is_not_empty_is_refused() {
     lab!(World::Root, |_lab| {
         let path = "/cellblock-kept-full";
         let group = Made::at(path, &[]);
-        assert_eq!(Kept::make(path, &[]).unwrap(), *group, "an empty one is taken");
+        let again = Kept::make(path, &[]).unwrap();
+        assert_eq!(again.found.len(), directories(path).len(), "an empty one is taken");
+        assert_eq!(Kept { found: Vec::new(), ..again }, *group);
         let mut child = enter(&group, "exec sleep 100");
         let refused = format!("{:#}", Kept::make(path, &[]).unwrap_err());
         assert!(refused.contains("is there already, and not empty"), "{refused}");

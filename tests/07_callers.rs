@@ -265,6 +265,18 @@ fn readiness_is_passed_on() {
         verb(&["run", "--detach", "--bundle", "target/bundle", "one"]);
         assert_eq!(heard(), ready());
         verb(&["delete", "--force", "one"]);
+        // Also if it is another user in there, and the caller's umask lets nobody in; and no stranger on the host reaches it.
+        desk.configure(|config| config["process"]["user"] = json!({"uid": 1000, "gid": 1000}));
+        let mut masked = Command::new("sh");
+        masked.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(binary("cellblock")).arg("--root").arg(&desk.root);
+        masked.args(["run", "--detach", "--bundle"]).arg(&desk.bundle).arg("one").env("NOTIFY_SOCKET", &path);
+        assert!(masked.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+        assert_eq!(heard(), ready());
+        let mut stranger = Command::new("setpriv");
+        stranger.args(["--reuid", "12345", "--regid", "12345", "--clear-groups", "test", "-e"]);
+        assert!(!stranger.arg(desk.root.join("one/notify")).status().unwrap().success());
+        verb(&["delete", "--force", "one"]);
+        desk.configure(|config| config["process"]["user"] = json!({"uid": 0, "gid": 0}));
         desk.set_command("true"); // never ready: its end is what there is to hear
         verb(&["run", "--bundle", "target/bundle", "one"]);
         assert_eq!(heard(), None);

@@ -127,6 +127,36 @@ fn the_user_namespace_of_another() {
     });
 }
 
+/// An ordinary user has rights in those namespaces only once he is root in the user namespace that they belong to.
+#[test]
+fn an_ordinary_user_joins_a_container_of_his_own() {
+    lab!(World::User, |lab| {
+        let desk = Desk::new(lab, "joined");
+        std::fs::remove_file(desk.bundle.join("config.json")).unwrap();
+        desk.succeed(&["spec", "--rootless", "--bundle", "target/bundle"]);
+        desk.configure(|config| {
+            config["process"]["terminal"] = json!(false);
+            config["process"]["args"] = json!(["sleep", "1000"]);
+        });
+        desk.create();
+        desk.succeed(&["start", "one"]);
+        let pid = desk.state()["pid"].to_string();
+        desk.configure(|config| {
+            for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+                if let Some(kind @ ("user" | "pid" | "ipc")) = namespace["type"].as_str() {
+                    namespace["path"] = json!(format!("/proc/{pid}/ns/{kind}"));
+                }
+            }
+        });
+        desk.set_command("ps; readlink /proc/self/ns/user");
+        let together = desk.succeed(&["run", "--bundle", "target/bundle", "two"]);
+        assert!(together.contains("sleep 1000"), "{together}");
+        let users = std::fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
+        assert!(together.contains(users.to_str().unwrap()), "{together}");
+        desk.succeed(&["delete", "--force", "one"]);
+    });
+}
+
 /// systemd in a container does this: its own processes go into a group below, so that others can get limits beside them.
 #[test]
 fn exec_when_the_first_process_has_moved() {

@@ -60,6 +60,13 @@ fn a_root_that_others_may_write_to() {
         fs::set_permissions(desk.root.join("one"), fs::Permissions::from_mode(0o722)).unwrap();
         desk.fail(&["start", "one"], "others may write to it");
         fs::set_permissions(desk.root.join("one"), fs::Permissions::from_mode(0o700)).unwrap();
+        for file in ["config.json", "state.json"] {
+            let file = desk.root.join("one").join(file);
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+            desk.fail(&["start", "one"], "others may write to it");
+            desk.fail(&["delete", "--force", "one"], "others may write to it");
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        }
         desk.succeed(&["delete", "--force", "one"]);
     });
 }
@@ -172,6 +179,12 @@ fn files_of_the_callers() {
             fs::write(&file, process.to_string()).unwrap();
             desk.fail(&["exec", "--process", &file.display().to_string(), "one"], says);
         }
+        desk.fail(&["update", "--resources", &fifo.display().to_string(), "one"], "not a regular file");
+        let mut update = Command::new("sh");
+        let script = "head -c 17000000 /dev/zero | \"$0\" --root \"$1\" update --resources - one";
+        update.args(["-c", script]).arg(binary("cellblock")).arg(&desk.root);
+        let update = lab.output(String::new(), update);
+        assert!(update.code == 125 && update.text.contains("larger than 16 MiB"), "{update}");
         desk.kill();
         desk.succeed(&["delete", "one"]);
         fs::remove_file(desk.bundle.join("config.json")).unwrap();

@@ -13,6 +13,7 @@ pub mod explain;
 pub mod failure;
 pub mod hierarchies;
 pub mod launcher;
+pub mod outside;
 pub mod sys;
 
 pub use explain::{ExplainOptions, purpose};

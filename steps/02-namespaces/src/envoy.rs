@@ -15,7 +15,8 @@ use kernel::{Failure, Fd, explain, purpose};
 use crate::report;
 use crate::spawn::{Child, child};
 
-/// As [`crate::spawn_into`], but the envoy joins these namespaces first, in their order: the user namespace last.
+/// As [`crate::spawn_into`], but the envoy joins these namespaces first, in their order: a pid namespace that belongs to
+/// the user namespace after it.
 ///
 /// # Errors
 /// EPERM, EINVAL: a namespace that is not ours to join, or is ours already.

@@ -27,7 +27,7 @@ mod wait;
 
 pub use envoy::{go_on_as_sibling, spawn_within};
 pub use init::run as become_init;
-pub use report::{close_all_but, finish as finish_report, open as report_to};
+pub use report::{close_all_but, finish as finish_report, open as report_to, read_signed, sign as sign_report};
 pub use sealed::go_on_sealed;
 pub use spawn::{Child, die_with_parent, spawn, spawn_into};
 

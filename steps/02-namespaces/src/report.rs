@@ -8,6 +8,9 @@ use anyhow::Result;
 use kernel::sys::{clone, process};
 use kernel::{Failure, Fd, explain, purpose};
 
+/// A report that begins with this is one of success, so far. No failure does: its exit code is never 0.
+const SIGN: u8 = 0;
+
 /// This process's entry to the report: a process has one parent, so there is one.
 static ENTRY: Mutex<Option<Fd>> = Mutex::new(None);
 
@@ -25,6 +28,27 @@ pub fn send_and_exit(failure: &Failure) -> ! {
         let _ = clone::write_all(entry, &failure.to_bytes()); // nobody reads it? then nobody needs it
     }
     clone::exit_now(failure.exit_code())
+}
+
+/// Says that the command is about to begin: to a reader that is not the parent, and so cannot ask the kernel afterwards whether
+/// this process was killed before (step 7's `start`).
+pub fn sign() {
+    if let Ok(Some(entry)) = ENTRY.lock().as_deref() {
+        let _ = clone::write_all(entry, &[SIGN]); // a reader that has gone needs no sign
+    }
+}
+
+/// What a report means that [`sign`] belongs into.
+///
+/// # Errors
+/// The failure that was reported; there is no sign, because the writer was killed before.
+pub fn read_signed(report: &[u8]) -> Result<(), Failure> {
+    match report.strip_prefix(&[SIGN]).unwrap_or(report) {
+        [] if report.is_empty() => {
+            Err(Failure::new("the container's first process was killed before its command began"))
+        }
+        failure => Failure::from_bytes(failure).map_or(Ok(()), Err),
+    }
 }
 
 /// Closes this process's entry. The parent reads on while another process still has one.

@@ -7,8 +7,8 @@ use std::convert::Infallible;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use kernel::sys::clone::{self, Clone, CloneFlags, Foreground, Process};
-use kernel::sys::signal::{SIGKILL, Signals};
+use kernel::sys::clone::{self, Clone, CloneFlags, Exit, Foreground, Process};
+use kernel::sys::signal::{self, SIGKILL, SIGTERM, Signals};
 use kernel::{Errno, Failure, Fd, Remedy, explain, purpose};
 
 use crate::{report, wait};
@@ -109,7 +109,9 @@ impl Child {
     pub fn read_report(&self) -> Result<()> {
         explain::hold();
         purpose("nothing in the report: the command runs");
-        match Failure::from_bytes(&clone::read_to_end(&self.report)?) {
+        let asked_to_end = || signal::asked_to_end().is_some();
+        let Some(report) = clone::read_to_end_unless(&self.report, asked_to_end)? else { return Err(gave_up().into()) };
+        match Failure::from_bytes(&report) {
             Some(failure) => Err(failure.into()),
             None => self.refuse_if_killed(),
         }
@@ -148,6 +150,12 @@ impl Child {
         }
         Ok(ExitCode::from(exit.code()))
     }
+}
+
+/// The command has not begun, so that nothing could take the signal but the launcher.
+fn gave_up() -> Failure {
+    let number = signal::asked_to_end().unwrap_or(SIGTERM);
+    Failure::new(format!("{} came before the command began", signal::name(number))).code(Exit::Signal(number).code())
 }
 
 impl Drop for Child {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kernel::hierarchies::{Hierarchies, Hierarchy, has};
-use kernel::sys::cgroup;
+use kernel::sys::{cgroup, group_tree};
 use kernel::{Errno, Failure, Fd, purpose};
 use nix::fcntl::{Flock, FlockArg};
 use pivot_root::FileSystem;
@@ -322,11 +322,7 @@ fn kill_all(group: &Path) -> Result<()> {
 
 /// Removes a group, and the groups that were made in it, from the bottom up.
 fn remove_tree(group: &Path) -> Result<()> {
-    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path())?;
-        }
-    }
+    group_tree::remove_inside(group)?;
     // v1 wakes nobody when the last process has gone: a few tries.
     for _ in 0..50 {
         match cgroup::remove(group) {

@@ -13,13 +13,14 @@ use kernel::sys::cgroup;
 use kernel::{Errno, Failure, Fd, purpose};
 use serde::{Deserialize, Serialize};
 
-use crate::delegated::{self, Aside, not_ours, not_ours_v1};
-use crate::group::{PARENT, V1_CONTROLLERS, V2_CONTROLLERS, is_v2};
+use crate::delegated;
+use crate::group::PARENT;
+use crate::making::Making;
+use crate::members;
 use crate::stats::{self, Used};
-use crate::{members, v1, v2};
 
 /// A group that stays until [`Kept::remove`]. It can be written to a file and read again: it is a list of directories.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     /// In each tree of v1; none on v2.
     pub legacy: Vec<PathBuf>,
@@ -27,6 +28,9 @@ pub struct Kept {
     pub unified: Option<PathBuf>,
     /// Groups above it that nobody but us has asked for: they go with the last group in them.
     pub parents: Vec<PathBuf>,
+    /// Those of its directories that were there before it was made, an administrator's with limits, say. They stay.
+    #[serde(default)]
+    pub found: Vec<PathBuf>,
 }
 
 impl Kept {
@@ -34,7 +38,8 @@ impl Kept {
     /// part of the tree that was delegated to this user. `needed` are the controllers that must be there, by the names
     /// that v2 has for them ([`crate::Resources::controllers`]); the usual ones are taken if they are.
     ///
-    /// A group that is there already is taken if nobody is in it. If anything fails, what was made is removed.
+    /// A group that is there already is taken if no process is in it: its limits hold on, and it stays. If anything fails,
+    /// what was made is removed.
     ///
     /// # Errors
     /// A path that leads out of its tree; a group with processes in it, or a frozen one; a missing controller; a tree
@@ -54,8 +59,8 @@ impl Kept {
         }
     }
 
-    /// A group that is there already, by the same path as in [`Kept::make`], with whatever processes are in it. None if it is in
-    /// no tree.
+    /// A group that is there already, by the same path as in [`Kept::make`], with whatever processes are in it. None if it
+    /// is in no tree.
     ///
     /// # Errors
     /// A path that leads out of its tree; there is no /proc.
@@ -74,7 +79,7 @@ impl Kept {
         });
         let legacy: Vec<PathBuf> = hierarchies.legacy.iter().filter_map(there).collect();
         let found = unified.is_some() || !legacy.is_empty();
-        Ok(found.then(|| Kept { legacy, unified, parents: Vec::new() }))
+        Ok(found.then(|| Kept { legacy, unified, ..Kept::default() }))
     }
 
     /// Whether the controllers are in the tree of v2.
@@ -97,20 +102,30 @@ impl Kept {
         self.unified.iter().filter(|_| self.is_v2()).chain(&self.legacy).map(PathBuf::as_path)
     }
 
-    /// Where a process is born into it: a descriptor for clone3. None on a machine without any v2 tree.
+    /// Where a process is born into it: a descriptor for clone3. None on a machine without any v2 tree, and none for a
+    /// group that was there before: if processes of it were ever killed all at once, kernels since 6.15 kill what is born
+    /// into it.
     ///
     /// # Errors
     /// The group is gone.
     pub fn entrance(&self) -> Result<Option<Fd>, Failure> {
-        self.unified.as_deref().map(|unified| cgroup::open_group(unified, "group")).transpose()
+        let unified = self.unified.as_ref().filter(|unified| !self.found.contains(*unified));
+        unified.map(|unified| cgroup::open_group(unified, "group")).transpose()
     }
 
-    /// In the child, which has one thread: enters the trees of v1, which know no being born into.
+    /// The files by which a process enters the trees that it is not born into: v1's, and a group of v2's that was there before.
+    fn entrances(&self) -> impl Iterator<Item = (&Path, &'static str)> {
+        let unified = self.unified.iter().filter(|unified| self.found.contains(*unified));
+        let legacy = self.legacy.iter().map(|directory| (directory.as_path(), "tasks"));
+        unified.map(|directory| (directory.as_path(), "cgroup.procs")).chain(legacy)
+    }
+
+    /// In the child, which has one thread: enters the trees that it was not born into.
     pub fn join(&self) -> Result<(), Failure> {
-        if !self.legacy.is_empty() {
-            purpose("into the group, in each tree of v1");
+        if self.entrances().next().is_some() {
+            purpose("into the group, in each tree that one is not born into");
         }
-        self.legacy.iter().try_for_each(|directory| cgroup::write(directory, "tasks", "0"))
+        self.entrances().try_for_each(|(directory, file)| cgroup::write(directory, file, "0"))
     }
 
     /// The same in two halves, for who loses sight of the trees in between: the files to write to,
@@ -118,7 +133,7 @@ impl Kept {
     /// # Errors
     /// The group is gone.
     pub fn doors(&self) -> Result<Vec<Fd>, Failure> {
-        self.legacy.iter().map(|directory| cgroup::open_tasks(directory)).collect()
+        self.entrances().map(|(directory, file)| cgroup::open_to_enter(directory, file)).collect()
     }
 
     /// and the writing.
@@ -142,7 +157,7 @@ impl Kept {
         let inside = Kept {
             legacy: self.legacy.iter().map(join).collect(),
             unified: self.unified.as_ref().map(join),
-            parents: Vec::new(),
+            ..Kept::default()
         };
         if let Some(missing) = inside.all().find(|directory| !directory.is_dir()) {
             return Err(Failure::new(format!("there is no group {}", missing.display())).into());
@@ -180,15 +195,20 @@ impl Kept {
         }
     }
 
-    /// Removes the group, and the groups inside it. That it is gone already, in part or as a whole, is no error.
+    /// Removes the group, and the groups inside it. What was there before it was made stays, without processes. That it is
+    /// gone already, in part or as a whole, is no error.
     ///
     /// # Errors
     /// EBUSY: processes are in it, and stay.
     pub fn remove(&self) -> Result<()> {
         purpose("the group goes");
         // One that cannot be removed keeps none of the others, and is tried a second time: nobody else would.
-        let failed: Vec<&Path> = self.all().filter(|directory| members::remove_group(directory).is_err()).collect();
-        let again = failed.into_iter().map(members::remove_group).collect::<Vec<Result<()>>>();
+        let remove = |directory: &Path| match self.found.iter().any(|found| found == directory) {
+            true => members::empty_group(directory),
+            false => members::remove_group(directory),
+        };
+        let failed: Vec<&Path> = self.all().filter(|directory| remove(directory).is_err()).collect();
+        let again = failed.into_iter().map(remove).collect::<Vec<Result<()>>>();
         for parent in &self.parents {
             let _ = fs::remove_dir(parent); // unless another group is in it
         }
@@ -209,17 +229,17 @@ fn controller_is_in(directory: &Path, controller: &str) -> bool {
 }
 
 /// Where a group is wanted.
-struct Wanted {
-    text: String,
+pub(crate) struct Wanted {
+    pub(crate) text: String,
     /// Below the mount points; else below our default.
-    absolute: bool,
+    pub(crate) absolute: bool,
     /// The groups above it.
     above: String,
-    name: String,
+    pub(crate) name: String,
 }
 
 impl Wanted {
-    fn parse(text: &str) -> Result<Wanted> {
+    pub(crate) fn parse(text: &str) -> Result<Wanted> {
         let below = normal(text).with_context(|| format!("not a path for a group: {text:?}"))?;
         let above = below.parent().map(|above| above.to_string_lossy().into_owned()).unwrap_or_default();
         let name = below.file_name().expect("it is not empty").to_string_lossy().into_owned();
@@ -227,7 +247,7 @@ impl Wanted {
     }
 
     /// The groups above, as a path from the mount point.
-    fn parent(&self) -> String {
+    pub(crate) fn parent(&self) -> String {
         if self.absolute { format!("/{}", self.above) } else { format!("{PARENT}/{}", self.above) }
     }
 }
@@ -253,149 +273,6 @@ fn normal(path: &str) -> Result<PathBuf, Failure> {
     }
 }
 
-/// A group that is being made. Dropped before it is done, it takes back what was made.
-#[derive(Default)]
-struct Making {
-    made: Vec<PathBuf>,
-    aside: Option<Aside>,
-}
-
-impl Making {
-    fn make(mut self, path: &Wanted, needed: &[&str]) -> Result<Kept> {
-        let hierarchies = Hierarchies::read()?;
-        purpose("a group that stays until it is removed");
-        let group = match is_v2(&hierarchies) {
-            true => self.in_v2(&hierarchies, path, needed)?,
-            false => self.in_v1(&hierarchies, path, needed)?,
-        };
-        self.made.clear();
-        // We have left our group for good, if we had to: it passes controllers on now.
-        std::mem::forget(self.aside.take());
-        Ok(group)
-    }
-
-    fn in_v2(&mut self, hierarchies: &Hierarchies, path: &Wanted, needed: &[&str]) -> Result<Kept> {
-        let tree = hierarchies.unified.as_ref();
-        let tree = tree.context("this machine has no cgroups: mount -t cgroup2 cgroup2 /sys/fs/cgroup")?;
-        let start = match !path.absolute && delegated::is_delegated(tree) {
-            true => delegated::base(hierarchies, tree),
-            false => PathBuf::from(&tree.point),
-        };
-        let there = cgroup::read(&start, "cgroup.controllers");
-        let mut controllers: Vec<&str> = V2_CONTROLLERS.into_iter().filter(|name| has(&there, name)).collect();
-        controllers.extend(needed.iter().filter(|name| !V2_CONTROLLERS.contains(name) || !has(&there, name)));
-        let parent = path.parent();
-        self.note_missing(&start, &parent);
-        let ours = PathBuf::from(hierarchies.our_directory(tree, ""));
-        let (above, aside) = v2::make_parent(&start, &parent, &ours, &controllers)?;
-        self.aside = aside;
-        let unified = self.leaf(&above, &path.name).map_err(refused(not_ours))?;
-        Ok(Kept { legacy: Vec::new(), parents: own_parents(path, &[&start]), unified: Some(unified) })
-    }
-
-    fn in_v1(&mut self, hierarchies: &Hierarchies, path: &Wanted, needed: &[&str]) -> Result<Kept> {
-        let unified = hierarchies.unified.as_ref().filter(|tree| !tree.read_only);
-        let mut controllers: Vec<&str> = V1_CONTROLLERS.to_vec();
-        controllers.push("cpuset"); // nobody asks now, but an update may, and then who is in no group of it stays outside
-        if unified.is_none() {
-            controllers.push("freezer"); // v2's tree freezes without a controller
-        }
-        controllers.retain(|name| hierarchies.legacy_with(name).is_some());
-        controllers.extend(needed.iter().map(|name| if *name == "io" { "blkio" } else { *name }));
-        let parent = path.parent();
-        let tops = hierarchies.legacy.iter().chain(unified).map(|tree: &Hierarchy| PathBuf::from(&tree.point));
-        let tops: Vec<PathBuf> = tops.collect();
-        tops.iter().for_each(|top| self.note_missing(top, &parent));
-        let mut legacy = Vec::new();
-        for above in v1::make_parents(hierarchies, &parent, &controllers)? {
-            let directory = self.leaf(&above, &path.name).map_err(refused(not_ours_v1))?;
-            if directory.join("cpuset.cpus").exists() {
-                v1::inherit_cpuset(&above, &directory)?;
-            }
-            legacy.push(directory);
-        }
-        let in_unified = |tree: &Hierarchy| {
-            let above = v1::make_in(Path::new(&tree.point), &parent, false)?;
-            self.leaf(&above, &path.name)
-        };
-        let unified = unified.map(in_unified).transpose()?;
-        Ok(Kept { legacy, unified, parents: own_parents(path, &tops.iter().collect::<Vec<_>>()) })
-    }
-
-    /// Groups that are not there yet are ours to remove, if this goes wrong.
-    fn note_missing(&mut self, top: &Path, below: &str) {
-        let mut group = top.to_owned();
-        for part in below.split('/').filter(|part| !part.is_empty()) {
-            group.push(part);
-            if !group.is_dir() {
-                self.made.push(group.clone());
-            }
-        }
-    }
-
-    /// The group itself. One that is there is taken if it is empty: it may have been left by a kill.
-    fn leaf(&mut self, above: &Path, name: &str) -> Result<PathBuf> {
-        let directory = above.join(name);
-        match cgroup::make(&directory) {
-            Err(failure) if failure.errno() == Some(Errno::EEXIST) => {
-                must_be_free(&directory)?;
-                // One that was ever killed kills whoever is born into it: make it anew, unless there are groups in it.
-                if cgroup::remove(&directory).is_ok() {
-                    cgroup::make(&directory)?;
-                    self.made.push(directory.clone());
-                }
-            }
-            made => {
-                made?;
-                self.made.push(directory.clone());
-            }
-        }
-        Ok(directory)
-    }
-}
-
-impl Drop for Making {
-    fn drop(&mut self) {
-        for directory in self.made.iter().rev() {
-            let _ = cgroup::remove(directory);
-        }
-    }
-}
-
-/// Two containers in one group would be killed, frozen and limited together.
-fn must_be_free(group: &Path) -> Result<()> {
-    let refuse = |why: &str| {
-        let text = format!("the group {} is there already, and {why}", group.display());
-        Err(Failure::new(text).hint("another container's? each needs a cgroupsPath of its own").into())
-    };
-    match members::numbers(group) {
-        processes if !processes.is_empty() => refuse(&format!("not empty: {processes:?}")),
-        _ if members::is_frozen(group) => refuse("frozen"),
-        _ => Ok(()),
-    }
-}
-
-/// The groups of our default that lie above a group; those of an absolute path are the caller's.
-fn own_parents(path: &Wanted, tops: &[&PathBuf]) -> Vec<PathBuf> {
-    if path.absolute {
-        return Vec::new();
-    }
-    let parent = PathBuf::from(path.parent());
-    let below_top = |top: &&PathBuf| -> Vec<PathBuf> {
-        let parents = parent.ancestors().filter(|above| above.parent().is_some());
-        parents.map(|above| top.join(above.strip_prefix("/").expect("it begins with one"))).collect()
-    };
-    tops.iter().flat_map(below_top).collect()
-}
-
-/// The hint for whom a tree does not belong to.
-fn refused(hint: fn(Failure) -> Failure) -> impl Fn(anyhow::Error) -> anyhow::Error {
-    move |error| match error.downcast::<Failure>() {
-        Ok(failure) => hint(failure).into(),
-        Err(error) => error,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -410,13 +287,5 @@ mod tests {
         for wrong in ["", "/", ".", "..", "/../x", "/a/../../b", "a/..", "/a\nb", "/a\0b"] {
             assert_eq!(place(wrong), None, "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn only_groups_of_our_default_go_with_the_last() {
-        let top = PathBuf::from("/top");
-        assert_eq!(own_parents(&Wanted::parse("/a/b").unwrap(), &[&top]), [""; 0].map(PathBuf::from));
-        let own = own_parents(&Wanted::parse("a/b").unwrap(), &[&top]);
-        assert_eq!(own, ["/top/cellblock/a", "/top/cellblock"].map(PathBuf::from));
     }
 }

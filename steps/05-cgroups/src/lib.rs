@@ -25,6 +25,7 @@ mod devices;
 mod group;
 mod kept;
 mod limits;
+mod making;
 mod members;
 pub mod resources;
 mod statistics;

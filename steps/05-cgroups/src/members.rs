@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kernel::sys::cgroup;
 use kernel::sys::signal::SIGKILL;
+use kernel::sys::{cgroup, group_tree};
 use kernel::{Errno, Failure, purpose};
 
 use crate::Kept;
@@ -115,12 +115,9 @@ fn processes(group: &Path) -> Vec<i32> {
     numbers
 }
 
-/// The same as the kernel writes it: 0 is somebody whom our pid namespace has no number for.
+/// The same as the kernel writes it: 0 is a process that our pid namespace has no number for.
 pub(crate) fn numbers(group: &Path) -> Vec<i32> {
-    let text = cgroup::read(group, "cgroup.procs");
-    let mut all: Vec<i32> = text.lines().filter_map(|line| line.parse().ok()).collect();
-    all.extend(inside(group).iter().flat_map(|group| numbers(group)));
-    all
+    group_tree::lines_of_all(group, c"cgroup.procs").iter().filter_map(|line| line.parse().ok()).collect()
 }
 
 /// The group with this process, at or below another.
@@ -177,9 +174,9 @@ fn wait_for_each(group: &Path) -> Result<()> {
     }
 }
 
-/// Removes a group, and the groups inside it. Gone is gone; nothing is removed where somebody is in it.
+/// Removes a group, and the groups inside it. Gone is gone; nothing is removed where processes are in it.
 ///
-/// Who has just ended may count for another moment in v1, which wakes nobody when that changes: a few tries.
+/// A process that has just ended may count for another moment in v1, which wakes nobody when that changes: a few tries.
 pub(crate) fn remove_group(group: &Path) -> Result<()> {
     for attempt in 0..100 {
         match cgroup::remove(group) {
@@ -189,9 +186,21 @@ pub(crate) fn remove_group(group: &Path) -> Result<()> {
             refused => return refused.with_context(|| format!("in {} are {:?}", group.display(), numbers(group))),
         }
         match attempt {
-            0 => inside(group).iter().try_for_each(|group| remove_group(group))?,
+            0 => group_tree::remove_inside(group)?,
             _ => std::thread::sleep(Duration::from_millis(1)),
         }
     }
     cgroup::remove(group).with_context(|| format!("cannot remove {}", group.display()))
+}
+
+/// Removes the groups inside a group that stays itself.
+///
+/// # Errors
+/// Processes are in it.
+pub(crate) fn empty_group(group: &Path) -> Result<()> {
+    group_tree::remove_inside(group)?;
+    match numbers(group) {
+        left if left.is_empty() => Ok(()),
+        left => Err(Failure::new(format!("in {} are {left:?}", group.display())).into()),
+    }
 }

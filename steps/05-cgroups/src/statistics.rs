@@ -249,7 +249,7 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("cellblock-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         files.iter().for_each(|(file, text)| std::fs::write(directory.join(file), text).unwrap());
-        Kept { legacy: Vec::new(), unified: Some(directory), parents: Vec::new() }
+        Kept { unified: Some(directory), ..Kept::default() }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use kernel::sys::namespace;
+use kernel::sys::{namespace, signal};
 use kernel::{Errno, Failure, purpose};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -25,13 +25,14 @@ pub fn run(moment: &str, hooks: &[Hook], state: &State) -> Result<()> {
     purpose("programs of the caller's, which read the container's state");
     let state = serde_json::to_vec(state)?;
     for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, &state).with_context(|| format!("hooks.{moment}[{index}] {}", hook.path))?;
+        run_one(hook, &state, is_before_the_command(moment))
+            .with_context(|| format!("hooks.{moment}[{index}] {}", hook.path))?;
     }
     Ok(())
 }
 
 // ANCHOR: run
-fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
+fn run_one(hook: &Hook, state: &[u8], gives_up: bool) -> Result<()> {
     let mut command = Command::new(&hook.path);
     command.env_clear().envs(hook.env.iter().filter_map(|variable| variable.split_once('=')));
     if let Some((name, arguments)) = hook.args.split_first() {
@@ -39,7 +40,7 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     }
     let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0).spawn()?;
     let seconds = hook.timeout.map(|seconds| u64::try_from(seconds).unwrap_or(0));
-    let (status, said) = talk(child, state, seconds)?;
+    let (status, said) = talk(child, state, seconds, gives_up)?;
     if status.success() {
         return Ok(());
     }
@@ -50,7 +51,8 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
 
 /// Feeds a hook and listens to it, without ever waiting for one pipe alone, until it ends or its time is over. What it has
 /// started and left behind may keep the pipes: nothing waits for that.
-fn talk(mut child: Child, state: &[u8], seconds: Option<u64>) -> Result<(ExitStatus, Vec<u8>)> {
+fn talk(mut child: Child, state: &[u8], seconds: Option<u64>, gives_up: bool) -> Result<(ExitStatus, Vec<u8>)> {
+    const PAUSE: Duration = Duration::from_millis(100);
     const MOST: usize = 4096; // of its words; the rest is read and thrown away, or it would block
     let process = namespace::open_process(child.id() as i32)?;
     let deadline = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
@@ -62,9 +64,8 @@ fn talk(mut child: Child, state: &[u8], seconds: Option<u64>) -> Result<(ExitSta
         let mut polled = vec![PollFd::new(process.as_fd(), PollFlags::POLLIN)];
         polled.extend(error.as_ref().map(|error| PollFd::new(error.as_fd(), PollFlags::POLLIN)));
         polled.extend(input.as_ref().map(|input| PollFd::new(input.as_fd(), PollFlags::POLLOUT)));
-        let time = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let time = time.map_or(PollTimeout::NONE, |time| PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX));
-        match poll(&mut polled, time) {
+        let left_to_it = deadline.map_or(PAUSE, |deadline| deadline.saturating_duration_since(Instant::now()));
+        match poll(&mut polled, PollTimeout::try_from(left_to_it.min(PAUSE)).unwrap_or(PollTimeout::MAX)) {
             Err(Errno::EINTR) => continue,
             other => other.map_err(|errno| Failure::call(format_args!("poll(<hook>)"), errno))?,
         };
@@ -78,14 +79,25 @@ fn talk(mut child: Child, state: &[u8], seconds: Option<u64>) -> Result<(ExitSta
         if has_ended {
             return Ok((child.wait()?, said));
         }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            let group = nix::unistd::Pid::from_raw(child.id() as i32);
-            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
-            child.wait()?;
-            let text = format!("it was killed, because it took longer than {} s", seconds.unwrap_or_default());
-            return Err(Failure::new(text).into());
+        let asked = signal::asked_to_end().filter(|_| gives_up);
+        let is_late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if !is_late && asked.is_none() {
+            continue;
         }
+        let group = nix::unistd::Pid::from_raw(child.id() as i32);
+        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        child.wait()?;
+        let why = match asked {
+            Some(number) => format!("{} came", signal::name(number)),
+            None => format!("it took longer than {} s", seconds.unwrap_or_default()),
+        };
+        return Err(Failure::new(format!("it was killed, because {why}")).into());
     }
+}
+
+/// Then a signal that asks the runtime to end has nothing else to end yet. Later hooks are for cleaning up: they run.
+fn is_before_the_command(moment: &str) -> bool {
+    !matches!(moment, "poststart" | "poststop")
 }
 
 fn dont_block(pipe: &impl AsFd) -> Result<(), Failure> {
@@ -95,8 +107,9 @@ fn dont_block(pipe: &impl AsFd) -> Result<(), Failure> {
 
 /// Takes what has come; false at the end.
 fn listen(from: &mut ChildStderr, said: &mut Vec<u8>, most: usize) -> bool {
+    const READS: usize = 64; // a child that writes without end must not keep us from looking at the clock
     let mut bytes = [0; 4096];
-    loop {
+    for _ in 0..READS {
         match from.read(&mut bytes) {
             Ok(0) => return false,
             Ok(count) => said.extend_from_slice(&bytes[..count.min(most.saturating_sub(said.len()))]),
@@ -104,6 +117,7 @@ fn listen(from: &mut ChildStderr, said: &mut Vec<u8>, most: usize) -> bool {
             Err(error) => return error.kind() == ErrorKind::WouldBlock,
         }
     }
+    true
 }
 
 /// Gives what fits; false when all is given, or nothing reads any more.

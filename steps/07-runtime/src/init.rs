@@ -53,7 +53,7 @@ pub struct Cell<'a> {
 /// Whether the parent opens what belongs to the host: only it has the rights to.
 pub fn is_handed_in(plan: &Plan) -> bool {
     let own_users = plan.id_maps.as_ref().is_some_and(|maps| maps.is_ours_to_choose());
-    own_users || plan.joined_users().is_some() || plan.has_idmapped_mounts()
+    own_users || plan.joins_users_as_root() || plan.has_idmapped_mounts()
 }
 
 // ANCHOR: run
@@ -88,6 +88,9 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     wait_for_start(cell)?;
     let state = State { status: Status::Created, pid: Some(std::process::id() as i32), ..cell.state.clone() };
     hooks::run("startContainer", &cell.hooks.start_container, &state)?;
+    if cell.start.is_some() {
+        namespaces::sign_report(); // before the filter, which need not allow to write
+    }
     listener::hand_over(listener, handcuffs.lock()?.or(early), &cell.state)?;
     if plan.small_init { namespaces::become_init(|| chroot::exec(&command)) } else { chroot::exec(&command) }
 }

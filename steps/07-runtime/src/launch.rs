@@ -122,6 +122,7 @@ pub fn known() -> spec::Known<'static> {
 }
 
 fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>) -> Record {
+    let group_path = (!request.no_group && scope.is_none()).then(|| resources::path(spec, request.id));
     Record {
         id: request.id.to_owned(),
         oci_version: spec.oci_version.clone(),
@@ -131,7 +132,8 @@ fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>) -> 
         begun: 0,
         created: clock::now(),
         annotations: spec.annotations.clone(),
-        group_path: (!request.no_group && scope.is_none()).then(|| resources::path(spec, request.id)),
+        group_was_there: group_path.as_deref().is_some_and(|path| Kept::find(path).is_ok_and(|found| found.is_some())),
+        group_path,
         scope,
         group: None,
         cable: request.network.as_ref().and_then(Network::cable),
@@ -230,8 +232,15 @@ fn spawn(cell: &mut Cell, entrance: Option<&Fd>) -> Result<Child> {
     let (new, joined) = (cell.plan.new - plan_time(), cell.joined);
     let of = |kind| joined.iter().find(|(_, joined)| *joined == kind).map(|(namespace, kind)| (namespace, *kind));
     let (pid, users) = (of(CloneFlags::CLONE_NEWPID), of(CloneFlags::CLONE_NEWUSER));
-    if users.is_some() {
-        let at_birth: Vec<(&Fd, CloneFlags)> = pid.into_iter().chain(users).collect();
+    if let Some(users) = users {
+        // To join a pid namespace takes rights in the user namespace that it belongs to. Once in the one that we join, we are its
+        // root, and have lost those in all others.
+        let users_first = pid.is_some_and(|(pid, _)| namespace::belongs_to(pid, users.0));
+        let at_birth: Vec<(&Fd, CloneFlags)> = match (pid, users_first) {
+            (Some(pid), true) => vec![users, pid],
+            (Some(pid), false) => vec![pid, users],
+            (None, _) => vec![users],
+        };
         return namespaces::spawn_within(&at_birth, new, entrance, || init::run(cell));
     }
     if let Some((pid, kind)) = pid {

@@ -3,9 +3,9 @@
 //! The manager's own socket is not shown to the container: whoever can write to it can say anything about the unit. It gets
 //! one of ours, and of all that comes there only "ready" goes on, with the number of the container's first process.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, Permissions};
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -39,7 +39,11 @@ pub fn show(plan: &mut Plan, place: &Path) -> Result<()> {
         return Ok(());
     }
     let directory = place.join(DIRECTORY);
-    DirBuilder::new().mode(0o755).create(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    // Whatever the caller's umask is: the container's processes go in, whoever they are. On the host they are in the way of
+    // no other user, for nobody else gets past the directory above.
+    fs::create_dir(&directory)
+        .and_then(|()| fs::set_permissions(&directory, Permissions::from_mode(0o755)))
+        .with_context(|| format!("cannot make {}", directory.display()))?;
     let asked = spec::Mount {
         destination: INSIDE.to_owned(),
         kind: Some("bind".to_owned()),

@@ -4,6 +4,8 @@ use anyhow::Result;
 use cgroups::Kept;
 use cgroups::systemd::Scope;
 use kernel::purpose;
+use kernel::sys::namespace;
+use kernel::sys::signal::SIGKILL;
 
 use crate::spec::{Spec, Status};
 use crate::store::{Container, Damaged, Record};
@@ -38,7 +40,7 @@ impl Drop for Undo<'_> {
         if let Some(container) = &mut self.container {
             purpose("the launch has failed: remove what was made");
             container.record.cable = None; // its network is still ours, and gives that back by itself
-            let _ = remove(container, self.spec);
+            let _ = remove(container, Some(self.spec));
         }
     }
 }
@@ -47,13 +49,16 @@ impl Drop for Undo<'_> {
 /// in the network, what is remembered, and last of all the caller's own things, by the poststop hooks.
 ///
 /// # Errors
-/// The first thing that cannot be removed; the rest is tried all the same.
-pub fn remove(container: &Container, spec: &Spec) -> Result<()> {
+/// The first thing that cannot be removed. While its group is there, it is remembered, so that it can be tried again.
+pub fn remove(container: &Container, spec: Option<&Spec>) -> Result<()> {
     let group = remove_group(&container.record);
     let unplugged = container.record.cable.as_ref().map_or(Ok(()), network::unplug);
+    if group.is_err() {
+        return group.and(unplugged);
+    }
     let forgotten = container.remove();
     let state = container.state(Status::Stopped);
-    if let Some(hooks) = &spec.hooks {
+    if let Some(hooks) = spec.and_then(|spec| spec.hooks.as_ref()) {
         // A hook that fails must not keep the others, nor the container, from going (runtime.md, Lifecycle).
         for hook in &hooks.poststop {
             if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), &state) {
@@ -64,19 +69,44 @@ pub fn remove(container: &Container, spec: &Spec) -> Result<()> {
     group.and(unplugged).and(forgotten)
 }
 
-/// Removes what can be known of a container whose record is damaged: the group that its configuration names, with all processes
-/// in it, and its directory.
+/// Removes what can be known of a container whose record is damaged: its group, by the record, the configuration or its
+/// name, with all processes in it; its first process; its directory.
 ///
 /// # Errors
 /// The first thing that cannot be removed. The directory stays then, so that it can be tried again.
 pub fn remove_damaged(id: &str, damaged: Damaged) -> Result<()> {
-    let path = damaged.spec.as_ref().map_or_else(|| id.to_owned(), |spec| resources::path(spec, id));
-    if let Some(group) = Kept::find(&path)? {
+    purpose("its record is damaged: end and remove what can be found");
+    if let Some(process) = damaged.process() {
+        let _ = namespace::signal(&process, SIGKILL);
+    }
+    let group = group_of_damaged(id, &damaged)?;
+    if let Some(group) = &group {
         group.kill_all()?;
         group.wait_until_empty()?;
         group.remove()?;
     }
+    if let Some(scope) = damaged.field::<Scope>("scope") {
+        scope.stop()?;
+    }
+    if let Some(cable) = damaged.field("cable") {
+        network::unplug(&cable)?;
+    }
+    if group.is_none() && damaged.spec.is_none() {
+        log::warn(&format!("container {id:?}: nothing tells which group was its own; processes of it may live on"));
+    }
     damaged.remove()
+}
+
+/// The group of a container whose record is damaged, if it is there.
+///
+/// # Errors
+/// There is no /proc.
+pub fn group_of_damaged(id: &str, damaged: &Damaged) -> Result<Option<Kept>> {
+    if let Some(group) = damaged.field::<Kept>("group").filter(Kept::exists) {
+        return Ok(Some(group));
+    }
+    let path = damaged.spec.as_ref().map_or_else(|| id.to_owned(), |spec| resources::path(spec, id));
+    Kept::find(&path)
 }
 
 fn remove_group(record: &Record) -> Result<()> {
@@ -87,8 +117,11 @@ fn remove_group(record: &Record) -> Result<()> {
     let group = match (&record.group, &record.group_path) {
         (Some(group), _) => group.remove(),
         // The launch was killed when it had made the group and not yet said so: it is empty, and ours to take.
-        (None, Some(path)) => Kept::make(path, &[]).and_then(|group| group.remove()).or(Ok(())),
-        (None, None) => Ok(()),
+        (None, Some(path)) if !record.group_was_there => {
+            let group = Kept::make(path, &[]).map(|group| Kept { found: Vec::new(), ..group });
+            group.and_then(|group| group.remove()).or(Ok(()))
+        }
+        (None, _) => Ok(()),
     };
     scope.and(group)
 }

@@ -10,21 +10,30 @@
 //! The directory itself is the name's owner: who makes it has the id. It is locked by whoever changes something.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use cgroups::Kept;
 use cgroups::systemd::Scope;
 pub use kernel::sys::lock::Lock;
-use kernel::sys::{namespace, socket};
+use kernel::sys::{clone, namespace, socket};
 use kernel::{Failure, Fd};
 use network::Cable;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{self, Spec, State, Status};
+use crate::{gate, plan};
+
+mod damaged;
+mod files;
+
+pub use damaged::Damaged;
+pub use files::write_whole;
+use files::{make_directory, refuse_if_open_to_others, refuse_if_written_by_others};
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
@@ -53,6 +62,9 @@ pub struct Record {
     pub annotations: BTreeMap<String, String>,
     /// Where its group is to be; none: it gets none.
     pub group_path: Option<String>,
+    /// It was there before, and stays.
+    #[serde(default)]
+    pub group_was_there: bool,
     /// The scope that systemd is to make for it; none: we make the group.
     pub scope: Option<Scope>,
     /// Its group, once it is made.
@@ -120,43 +132,46 @@ impl Store {
     /// A container by its id.
     ///
     /// # Errors
-    /// There is none.
+    /// There is none; its record is damaged; others may write to where it lies.
     pub fn open(&self, id: &str) -> Result<Container> {
         spec::check_id(id)?;
         let directory = self.root.join(id);
-        refuse_if_open_to_others(&self.root)?;
-        refuse_if_open_to_others(&directory)?;
+        self.refuse_if_others_write(&directory)?;
         let text = match fs::read(directory.join(STATE)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(does_not_exist(id).into()),
-            read => read.map_err(|error| damaged(id, &error.to_string()))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(no_record(&directory, id).into()),
+            read => read.map_err(|error| damaged(id, STATE, &error.to_string()))?,
         };
-        let record = serde_json::from_slice(&text).map_err(|error| damaged(id, &error.to_string()))?;
+        let record = serde_json::from_slice(&text).map_err(|error| damaged(id, STATE, &error.to_string()))?;
         Ok(Container { directory, record })
     }
 
-    /// What is left of a container whose record cannot be read: its directory, locked, and the configuration if that can be
-    /// read. None if its record is well, or if there is none.
+    /// What is left of a container whose record cannot be read: its directory, locked, and what can be read in it. None if its
+    /// record is well, or if there is none.
     ///
     /// # Errors
-    /// It is not ours to read.
+    /// It is not ours to read, or another command works on it for long.
     pub fn damaged(&self, id: &str) -> Result<Option<Damaged>> {
-        let directory = self.root.join(id);
-        if fs::symlink_metadata(directory.join(STATE)).is_err() || self.open(id).is_ok() {
-            return Ok(None);
+        match self.open(id) {
+            Err(error) if !is_missing(&error, id) => {}
+            _ => return Ok(None),
         }
-        refuse_if_open_to_others(&self.root)?;
-        refuse_if_open_to_others(&directory)?;
-        let lock = lock(&directory, id)?;
+        let directory = self.root.join(id);
+        self.refuse_if_others_write(&directory)?;
+        let lock = lock_in_time(&directory, id)?;
         let spec = spec::read(&directory.join(CONFIG)).ok();
-        Ok(Some(Damaged { directory, spec, _lock: lock }))
+        let record = fs::read(directory.join(STATE)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        Ok(Some(Damaged { directory, spec, record, _lock: lock }))
     }
 
     /// What a launch has left that was killed before it could remember anything: an empty name. True if there was one. Whoever
-    /// still has it locked is waited for.
+    /// still has it locked is waited for, but not for ever.
     pub fn remove_nameless(&self, id: &str) -> Result<bool> {
         spec::check_id(id)?;
         let directory = self.root.join(id);
-        let Ok(_lock) = lock(&directory, id) else { return Ok(false) };
+        if !directory.is_dir() {
+            return Ok(false);
+        }
+        let _lock = lock_in_time(&directory, id)?;
         if !directory.is_dir() || directory.join(STATE).exists() {
             return Ok(false);
         }
@@ -164,39 +179,58 @@ impl Store {
         Ok(true)
     }
 
+    /// What is read of a container decides what root runs and kills.
+    fn refuse_if_others_write(&self, directory: &Path) -> Result<(), Failure> {
+        refuse_if_open_to_others(&self.root)?;
+        refuse_if_open_to_others(directory)?;
+        [STATE, CONFIG].iter().try_for_each(|file| refuse_if_written_by_others(&directory.join(file)))
+    }
+
     /// All names that are taken, in order.
-    pub fn ids(&self) -> Vec<String> {
+    ///
+    /// # Errors
+    /// Others may write to where they lie.
+    pub fn ids(&self) -> Result<Vec<String>> {
+        refuse_if_open_to_others(&self.root)?;
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
         let mut ids: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         ids.sort();
-        ids
+        Ok(ids)
     }
 
-    /// All that are remembered, by id.
-    pub fn all(&self) -> Vec<Container> {
-        self.ids().iter().filter_map(|id| self.open(id).ok()).collect()
+    /// All that are remembered, by id; `tell` hears of each that cannot be read.
+    ///
+    /// # Errors
+    /// As [`Store::ids`]'s.
+    pub fn all(&self, tell: impl Fn(anyhow::Error)) -> Result<Vec<Container>> {
+        let mut all = Vec::new();
+        for id in self.ids()? {
+            match self.open(&id) {
+                Ok(container) => all.push(container),
+                Err(error) if is_missing(&error, &id) => {} // it is being made, or was just removed
+                Err(error) => tell(error),
+            }
+        }
+        Ok(all)
     }
 }
 
-fn damaged(id: &str, why: &str) -> Failure {
-    Failure::new(format!("container {id:?}: its {STATE} is damaged: {why}"))
+fn damaged(id: &str, file: &str, why: &str) -> Failure {
+    Failure::new(format!("container {id:?}: its {file} is damaged: {why}"))
         .hint(format!("cellblock delete --force {id} ends its processes and removes what is left"))
 }
 
-/// A container whose record cannot be read.
-#[derive(Debug)]
-pub struct Damaged {
-    directory: PathBuf,
-    /// Its configuration, if that can be read.
-    pub spec: Option<Spec>,
-    _lock: Lock,
+/// Without a record, a name is being made, or its launch was killed; with a configuration, the record may have been lost.
+fn no_record(directory: &Path, id: &str) -> Failure {
+    match directory.join(CONFIG).exists() && !is_locked(directory) {
+        true => damaged(id, STATE, "it is missing"),
+        false => does_not_exist(id),
+    }
 }
 
-impl Damaged {
-    /// Forgets it.
-    pub fn remove(self) -> Result<()> {
-        fs::remove_dir_all(&self.directory).with_context(|| format!("cannot remove {}", self.directory.display()))
-    }
+/// Whether an error says that there is no such container.
+fn is_missing(error: &anyhow::Error, id: &str) -> bool {
+    error.to_string() == does_not_exist(id).to_string()
 }
 
 /// A name that is reserved, and nothing remembered yet. Dropped, it is free again.
@@ -235,6 +269,14 @@ impl Container {
         lock(&self.directory, &self.record.id)
     }
 
+    /// As [`Container::lock`], but does not wait for ever.
+    ///
+    /// # Errors
+    /// Another command works on it, and does not end.
+    pub fn lock_in_time(&self) -> Result<Lock> {
+        lock_in_time(&self.directory, &self.record.id)
+    }
+
     /// Remembers what is known now.
     pub fn save(&self) -> Result<()> {
         write_whole(&self.directory.join(STATE), &serde_json::to_vec(&self.record)?, 0o600)
@@ -242,7 +284,8 @@ impl Container {
 
     /// Its configuration, as it was made.
     pub fn spec(&self) -> Result<Spec> {
-        Ok(spec::read(&self.directory.join(CONFIG))?)
+        Ok(spec::read(&self.directory.join(CONFIG))
+            .map_err(|why| damaged(&self.record.id, CONFIG, &why.to_string()))?)
     }
 
     /// Where it is remembered.
@@ -299,7 +342,7 @@ impl Container {
 
     /// Whether the command that makes it still has its lock.
     fn is_being_made(&self) -> bool {
-        File::open(&self.directory).is_ok_and(|file| Lock::is_held(&file))
+        is_locked(&self.directory)
     }
 
     /// Its first process, held by a descriptor.
@@ -312,6 +355,14 @@ impl Container {
         let process = namespace::open_process(pid).map_err(|_| not_running())?;
         // The number may be another's by now: looked at after it is held, it is the one that we hold.
         if begin_of(pid) == Some(self.record.begun) { Ok(process) } else { Err(not_running().into()) }
+    }
+
+    /// After the sign of [`namespaces::sign_report`]: whether the first process was killed all the same before its exec, as
+    /// far as that can be seen. One that has been waited for cannot be seen, and a small init never execs.
+    pub fn refuse_if_killed(&self, process: &Fd) -> Result<()> {
+        let pid = self.record.pid.unwrap_or_default();
+        let ends = clone::ends_without_exec(pid) && namespace::signal(process, 0).is_ok(); // then the number was still its own
+        if ends && !plan::has_small_init(&self.spec()?) { Err(gate::was_killed().into()) } else { Ok(()) }
     }
 
     /// As `state` prints it and hooks read it.
@@ -332,55 +383,25 @@ fn lock(directory: &Path, id: &str) -> Result<Lock> {
     Ok(Lock::wait(file)?)
 }
 
+fn lock_in_time(directory: &Path, id: &str) -> Result<Lock> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let file = File::open(directory).map_err(|_| does_not_exist(id))?;
+    Lock::wait_for(file, PATIENCE)?.ok_or_else(|| {
+        let text = format!("container {id:?}: another command works on it, and does not end");
+        Failure::new(text)
+            .hint(format!("fuser -v {} shows which; end that, then try again", directory.display()))
+            .into()
+    })
+}
+
+fn is_locked(directory: &Path) -> bool {
+    File::open(directory).is_ok_and(|file| Lock::is_held(&file))
+}
+
 /// When a process began; `None` if it has ended, or is a zombie (man 5 proc, /proc/PID/stat).
 pub fn begin_of(pid: i32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect(); // the name may have anything in it
     let is_dead = matches!(*fields.first()?, "Z" | "X");
     if is_dead { None } else { fields.get(19)?.parse().ok() }
-}
-
-/// Writes a file as a whole: another process reads the old one or the new, never half of one. The new one is first written
-/// under a name that no other process can have chosen, and never through a symbolic link; `mode` holds whatever the umask is.
-///
-/// # Errors
-/// The directory cannot be written to, or the disk is full. Nothing is left then.
-pub fn write_whole(file: &Path, text: &[u8], mode: u32) -> Result<()> {
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let new = file.with_file_name(format!(".{name}.{:08x}", kernel::sys::process::random()?));
-    let write = || {
-        let mut opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
-        opened.set_permissions(Permissions::from_mode(mode))?;
-        opened.write_all(text)?;
-        fs::rename(&new, file)
-    };
-    let written = write().inspect_err(|_| drop(fs::remove_file(&new)));
-    written.with_context(|| format!("cannot write {}", file.display()))
-}
-
-/// Makes a directory that only its owner can enter, whatever the umask is.
-fn make_directory(directory: &Path) -> std::io::Result<()> {
-    DirBuilder::new().mode(0o700).create(directory)?;
-    fs::set_permissions(directory, Permissions::from_mode(0o700))
-}
-
-/// Refuses a directory whose content another user could have written: what is read there decides which programs root runs.
-fn refuse_if_open_to_others(directory: &Path) -> Result<(), Failure> {
-    let Ok(found) = fs::symlink_metadata(directory) else { return Ok(()) };
-    let refuse = |why: &str, hint: String| Err(Failure::new(format!("{}: {why}", directory.display())).hint(hint));
-    let owner = kernel::sys::privilege::user();
-    if !found.is_dir() {
-        return refuse("containers are remembered in a directory, and this is none", "take another --root".to_owned());
-    }
-    if found.uid() != owner && found.uid() != 0 {
-        return refuse(
-            "it belongs to another user, and containers are remembered there",
-            "take another --root".to_owned(),
-        );
-    }
-    if found.mode() & 0o022 != 0 {
-        let hint = format!("chmod go-w {}, or take another --root", directory.display());
-        return refuse("others may write to it, and containers are remembered there", hint);
-    }
-    Ok(())
 }

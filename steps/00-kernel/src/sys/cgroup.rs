@@ -40,9 +40,9 @@ pub fn open_group(group: &Path, label: &'static str) -> Result<Fd, Failure> {
     call(format_args!("open({group:?}, DIRECTORY)"), result.map(|fd| Fd::new(fd, label)))
 }
 
-/// The file by which a thread enters a group of v1, open for writing.
-pub fn open_tasks(group: &Path) -> Result<Fd, Failure> {
-    let path = group.join("tasks");
+/// A file by which a thread or a process enters a group, open for writing.
+pub fn open_to_enter(group: &Path, file: &str) -> Result<Fd, Failure> {
+    let path = group.join(file);
     let result = open(&path, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
     call(format_args!("open({path:?}, WRONLY)"), result.map(|fd| Fd::new(fd, "tasks")))
 }
@@ -63,9 +63,17 @@ pub fn read(group: &Path, file: &str) -> String {
 }
 
 // ANCHOR: wait
-/// Waits until nobody is left in a group: the kernel wakes those who poll cgroup.events when it changes.
+/// Waits until no process is left in a group: the kernel wakes those who poll cgroup.events when it changes. It does not
+/// wake them when another process removes the group meanwhile: so we look from time to time.
 pub fn wait_until_empty(group: &Path) -> Result<(), Failure> {
-    wait_for(group, "populated 0", None)
+    const PAUSE: Duration = Duration::from_secs(1);
+    loop {
+        match wait_for(group, "populated 0", Some(PAUSE)) {
+            Err(failure) if failure.errno() == Some(Errno::ETIMEDOUT) => {}
+            Err(_) if !group.is_dir() => return Ok(()),
+            waited => return waited,
+        }
+    }
 }
 
 /// Waits until a line of a group's cgroup.events says so.

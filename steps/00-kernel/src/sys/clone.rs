@@ -152,11 +152,7 @@ impl Process {
     /// Whether the process was killed before it became another program: how, if so. Then what its exec would have closed is
     /// closed all the same (man 5 proc, /proc/PID/stat, flags; man 2 waitid, WNOWAIT).
     pub fn killed_before_exec(&self) -> Result<Option<Exit>, Failure> {
-        const EXITING: u64 = 0x4;
-        const HAS_NOT_EXECED: u64 = 0x40;
-        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
-        let flags = text.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(6)?.parse::<u64>().ok());
-        if flags.is_none_or(|flags| flags & EXITING == 0 || flags & HAS_NOT_EXECED == 0) {
+        if !ends_without_exec(self.pid) {
             return Ok(None);
         }
         let exit = wait_for(libc::P_PIDFD, self.pidfd.raw() as libc::id_t, libc::WEXITED | libc::WNOWAIT);
@@ -174,6 +170,16 @@ impl Process {
             }
         }
     }
+}
+
+/// Whether a process ends or has ended, is not waited for yet, and never became another program (man 5 proc, /proc/PID/stat,
+/// flags).
+pub fn ends_without_exec(pid: i32) -> bool {
+    const EXITING: u64 = 0x4;
+    const HAS_NOT_EXECED: u64 = 0x40;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let flags = text.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(6)?.parse::<u64>().ok());
+    flags.is_some_and(|flags| flags & EXITING != 0 && flags & HAS_NOT_EXECED != 0)
 }
 
 /// How a process ended.
@@ -254,6 +260,28 @@ pub fn read_to_end(fd: &Fd) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let result = as_file(fd).and_then(|mut file| file.read_to_end(&mut bytes).map_err(errno));
     call(format_args!("read({fd})"), result).map(|_| bytes)
+}
+
+/// As [`read_to_end`], but looks several times a second whether to give up (man 2 poll): `None` then.
+pub fn read_to_end_unless(fd: &Fd, gives_up: impl Fn() -> bool) -> Result<Option<Vec<u8>>, Failure> {
+    const PAUSE: u16 = 100; // milliseconds
+    let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+    let result = loop {
+        let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        match nix::poll::poll(&mut polled, PAUSE) {
+            Ok(0) if gives_up() => return Ok(None),
+            Ok(0) | Err(Errno::EINTR) => continue,
+            Err(errno) => break Err(errno),
+            Ok(_) => {}
+        }
+        match nix::unistd::read(fd, &mut buffer) {
+            Ok(0) => break Ok(bytes.len()),
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Err(Errno::EINTR) => {}
+            Err(errno) => break Err(errno),
+        }
+    };
+    call(format_args!("read({fd})"), result).map(|_| Some(bytes))
 }
 
 /// Writes it all (man 2 write).

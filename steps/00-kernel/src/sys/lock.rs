@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -20,6 +21,23 @@ impl Lock {
             match Errno::result(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }) {
                 Err(Errno::EINTR) => {}
                 result => return call(format_args!("flock(<container>, EX)"), result.map(drop)).map(|()| Lock(file)),
+            }
+        }
+    }
+
+    /// Waits until no other process has it, but no longer than this: `None` then.
+    pub fn wait_for(file: File, patience: Duration) -> Result<Option<Lock>, Failure> {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let end = Instant::now() + patience;
+        loop {
+            // SAFETY: takes numbers only.
+            match Errno::result(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+                Err(Errno::EWOULDBLOCK) if Instant::now() >= end => return Ok(None),
+                Err(Errno::EWOULDBLOCK | Errno::EINTR) => std::thread::sleep(PAUSE),
+                result => {
+                    call(format_args!("flock(<container>, EX)"), result.map(drop))?;
+                    return Ok(Some(Lock(file)));
+                }
             }
         }
     }

@@ -18,6 +18,19 @@ pub fn open(path: &Path) -> Result<Fd, Failure> {
     call(format_args!("open({path:?})"), result.map(|file| Fd::new(file.into(), "namespace")))
 }
 
+/// Whether a namespace belongs to that user namespace: who is root there has rights in it (man 2 ioctl_ns, NS_GET_USERNS).
+pub fn belongs_to(namespace: &Fd, users: &Fd) -> bool {
+    const NS_GET_USERNS: libc::c_ulong = 0xb701;
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::ioctl(namespace.raw(), NS_GET_USERNS as _) };
+    // SAFETY: NS_GET_USERNS gives a new descriptor.
+    let Ok(owner) = (unsafe { new_fd(result.into(), "owner") }) else { return false };
+    let same = |one: nix::sys::stat::FileStat, other: nix::sys::stat::FileStat| {
+        (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+    };
+    matches!((nix::sys::stat::fstat(&owner), nix::sys::stat::fstat(users)), (Ok(one), Ok(other)) if same(one, other))
+}
+
 /// A process, as a descriptor (man 2 pidfd_open).
 pub fn open_process(pid: i32) -> Result<Fd, Failure> {
     // SAFETY: takes numbers only.

@@ -63,6 +63,17 @@ impl Signals {
     }
 }
 
+/// A signal that waits for this process, blocked, and that asks it to end (man 2 sigpending). It stays where it is.
+pub fn asked_to_end() -> Option<i32> {
+    // SAFETY: all zero is a valid set, and the kernel writes no more than one.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` outlives the call.
+    Errno::result(unsafe { libc::sigpending(&raw mut set) }).ok()?;
+    // SAFETY: the set was filled in, and is only looked at.
+    let is_pending = |number: &i32| unsafe { libc::sigismember(&raw const set, *number) } == 1;
+    [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT].into_iter().find(is_pending)
+}
+
 /// Sends a signal to a process that is not our child (man 2 kill).
 pub fn kill(pid: i32, number: i32) -> Result<(), Failure> {
     // SAFETY: takes numbers, touches no memory.

@@ -146,11 +146,11 @@ impl Scope {
         let in_unified = trees.our_groups().any(|(controllers, own)| controllers.is_empty() && own == path);
         let unified = trees.unified.as_ref().filter(|_| in_unified).map(directory);
         if is_v2(&trees) {
-            return Ok(Kept { legacy: Vec::new(), unified, parents: Vec::new() });
+            return Ok(Kept { unified, ..Kept::default() });
         }
         let legacy = trees.legacy.iter().filter(|tree| !tree.read_only && !tree.controllers().is_empty());
         let legacy = if self.of_user { Vec::new() } else { legacy.map(directory).collect() };
-        Ok(Kept { legacy, unified, parents: Vec::new() })
+        Ok(Kept { legacy, unified, ..Kept::default() })
     }
 
     /// Makes what systemd has not made of the group, with the process in it: directories in v1's trees that it does not

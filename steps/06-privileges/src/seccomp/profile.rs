@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use kernel::{Errno, Failure};
+use kernel::Failure;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -235,10 +235,9 @@ impl Condition {
 impl Profile {
     /// Reads a profile from a file. Fails if it cannot be read or is not of the form above, and says where.
     pub fn read(path: &Path) -> Result<Profile, Failure> {
-        let text = std::fs::read_to_string(path).map_err(|error| match error.raw_os_error() {
-            Some(number) => Failure::call(format_args!("open({path:?})"), Errno::from_raw(number)),
-            None => Failure::new("it is no text, and a profile is JSON"),
-        })?;
+        let text = kernel::outside::contents(path)
+            .map_err(|why| Failure::new(format!("cannot read {}: {why}", path.display())))?;
+        let text = String::from_utf8(text).map_err(|_| Failure::new("it is no text, and a profile is JSON"))?;
         Profile::parse(&text)
     }
 

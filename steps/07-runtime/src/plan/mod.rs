@@ -59,6 +59,9 @@ pub struct Plan {
     pub task: Task,
     /// Whether the command is the child of a small init.
     pub small_init: bool,
+    /// Whether root plans it: then what belongs to the host is opened outside of a joined user namespace, in which root has no
+    /// rights on it. An ordinary user has rights to mount only inside.
+    by_root: bool,
     /// Whether the root filesystem is shown with the container's owners.
     idmapped_root: bool,
     /// Bind mounts whose files are shown with other owners: which, and whose.
@@ -100,7 +103,8 @@ impl Plan {
             personality: linux.personality.as_ref().map(personality),
             task: Task::new("config.json: process", process, linux)?,
             net_devices: linux.net_devices.iter().map(|(name, device)| net_device(name, device)).collect(),
-            small_init: is_noted(spec, SMALL_INIT),
+            small_init: has_small_init(spec),
+            by_root: privilege::user() == 0,
             idmapped_root: is_root_idmapped(spec, id_maps.is_some())?,
             idmapped: idmapped(spec)?,
             new,
@@ -112,6 +116,11 @@ impl Plan {
     /// The user namespace that it joins, if it does: the new ones are to belong to that.
     pub fn joined_users(&self) -> Option<&Path> {
         self.joined.iter().find(|(kind, _)| *kind == CloneFlags::CLONE_NEWUSER).map(|(_, path)| path.as_path())
+    }
+
+    /// Whether it joins a user namespace in which nothing of the host's can be opened that is needed.
+    pub fn joins_users_as_root(&self) -> bool {
+        self.by_root && self.joined_users().is_some()
     }
 
     /// The group is made: what of it is seen in the container is known now.
@@ -149,6 +158,11 @@ impl Plan {
         }
         Ok(())
     }
+}
+
+/// Whether PID 1 is a small init, which does not execute the command.
+pub fn has_small_init(spec: &Spec) -> bool {
+    is_noted(spec, SMALL_INIT)
 }
 
 fn is_noted(spec: &Spec, key: &str) -> bool {

@@ -1,19 +1,12 @@
 //! From a file to the types: what is no JSON, or has the wrong type, is refused here.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use kernel::Failure;
-use nix::fcntl::OFlag;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::locate;
-
-/// Larger than any configuration; what is larger is not read into memory.
-const MOST: u64 = 16 << 20;
 
 /// Reads `config.json` of a bundle, or any other part of a configuration (a [`Process`](super::Process) for `exec`,
 /// [`Resources`](super::Resources) for `update`) from a file.
@@ -29,32 +22,10 @@ pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T, Failure> {
 /// # Errors
 /// No such file; not a regular file; more than 16 MiB.
 pub fn contents(file: &Path) -> Result<Vec<u8>, Failure> {
-    let refuse = |why: &str| {
+    kernel::outside::contents(file).map_err(|why| {
         let hint = "a bundle is a directory with config.json in it; cellblock spec writes one";
         Failure::new(format!("cannot read {}: {why}", file.display())).hint(hint)
-    };
-    // A FIFO or a terminal could make us wait for ever, and to open a device has effects: so the kind is looked at first, and
-    // again once the file is open, for it may be another by then.
-    let regular =
-        |about: &std::fs::Metadata| if about.is_file() { Ok(()) } else { Err(refuse("it is not a regular file")) };
-    regular(&file.metadata().map_err(|error| refuse(&reason(&error)))?)?;
-    let options = OFlag::O_NONBLOCK.bits() | OFlag::O_NOCTTY.bits();
-    let opened =
-        File::options().read(true).custom_flags(options).open(file).map_err(|error| refuse(&reason(&error)))?;
-    let about = opened.metadata().map_err(|error| refuse(&reason(&error)))?;
-    regular(&about)?;
-    let mut text = Vec::with_capacity(about.len().min(MOST) as usize + 1);
-    opened.take(MOST + 1).read_to_end(&mut text).map_err(|error| refuse(&reason(&error)))?;
-    if text.len() as u64 > MOST {
-        return Err(refuse("it is larger than 16 MiB"));
-    }
-    Ok(text)
-}
-
-/// The kernel's reason in lower case, as callers look for it in our messages, and without Rust's "(os error 2)".
-fn reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+    })
 }
 
 /// Reads a part of a configuration from its text; `name` is how a failure calls it.

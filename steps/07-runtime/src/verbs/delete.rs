@@ -8,9 +8,9 @@ use kernel::sys::signal::SIGKILL;
 use kernel::{Failure, purpose};
 
 use super::Context;
-use crate::removal;
 use crate::spec::Status;
 use crate::store::Container;
+use crate::{log, removal};
 
 /// Remove a container that has stopped
 #[derive(clap::Args, Debug)]
@@ -33,7 +33,7 @@ impl Delete {
             // Another command may hold the lock and wait for this very process: so it is killed first.
             let _ = container.process().map(|process| namespace::signal(&process, SIGKILL));
         }
-        let _lock = container.lock()?;
+        let _lock = if self.force { container.lock_in_time() } else { container.lock() }?;
         // Somebody may have removed it while we waited for the lock.
         let container = match context.store.open(&self.id) {
             Err(_) if self.force => return Ok(ExitCode::SUCCESS),
@@ -48,7 +48,14 @@ impl Delete {
                 return Err(Failure::new(text).hint("cellblock kill ends it; --force does both").into());
             }
         }
-        removal::remove(&container, &container.spec()?)?;
+        let spec = match container.spec() {
+            Err(error) if self.force => {
+                log::warn(&format!("{error:#}; no poststop hook is run"));
+                None
+            }
+            spec => Some(spec?),
+        };
+        removal::remove(&container, spec.as_ref())?;
         Ok(ExitCode::SUCCESS)
     }
 }

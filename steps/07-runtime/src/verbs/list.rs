@@ -20,12 +20,8 @@ pub struct List {
 
 impl List {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        let all = context.store.all();
-        for id in context.store.ids() {
-            if let Ok(Some(_)) = context.store.damaged(&id) {
-                crate::log::warn(&format!("container {id:?} is damaged: cellblock delete --force {id} removes it"));
-            }
-        }
+        let all =
+            context.store.all(|error| crate::log::warn(&format!("{error:#}: cellblock delete --force removes it")))?;
         if self.quiet {
             let ids: String = all.iter().map(|container| format!("{}\n", container.record.id)).collect();
             super::print(&ids)?;

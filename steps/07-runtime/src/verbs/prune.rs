@@ -16,7 +16,7 @@ pub struct Prune {}
 impl Prune {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let mut failed = Ok(());
-        for id in context.store.ids() {
+        for id in context.store.ids()? {
             let removed = remove(context, &id);
             match removed {
                 Ok(true) => super::print(&format!("removed the container {id}\n"))?,
@@ -35,7 +35,10 @@ impl Prune {
 
 /// Whether it was there to be removed. One that somebody is busy with is left alone.
 fn remove(context: &Context, id: &str) -> Result<bool> {
-    let Ok(container) = context.store.open(id) else { return context.store.remove_nameless(id) };
+    let container = match context.store.open(id) {
+        Err(error) => return remove_unknown(context, id, error),
+        Ok(container) => container,
+    };
     if container.status() != Status::Stopped {
         return Ok(false);
     }
@@ -43,8 +46,18 @@ fn remove(context: &Context, id: &str) -> Result<bool> {
     // Somebody may have removed it while we waited, and another taken its name.
     match context.store.open(id) {
         Ok(container) if container.status() == Status::Stopped => {
-            removal::remove(&container, &container.spec()?).map(|()| true)
+            removal::remove(&container, Some(&container.spec()?)).map(|()| true)
         }
         _ => Ok(false),
     }
+}
+
+/// What has no record that can be read: a launch that was killed early goes. Where a container may run, nothing is removed.
+fn remove_unknown(context: &Context, id: &str, why: anyhow::Error) -> Result<bool> {
+    let Some(damaged) = context.store.damaged(id)? else { return context.store.remove_nameless(id) };
+    let in_use = removal::group_of_damaged(id, &damaged)?.is_some_and(|group| !group.processes().is_empty());
+    if in_use || !damaged.has_no_record() {
+        return Err(why);
+    }
+    removal::remove_damaged(id, damaged).map(|()| true)
 }

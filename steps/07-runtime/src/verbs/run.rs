@@ -108,7 +108,7 @@ impl WhileItRuns {
         }
         if !self.keep {
             let _lock = container.lock();
-            removal::remove(&container, &spec)?;
+            removal::remove(&container, Some(&spec))?;
         }
         drop(network); // until now its ports were ours
         Ok(ExitCode::from(exit?.code()))

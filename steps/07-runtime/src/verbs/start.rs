@@ -31,13 +31,13 @@ impl Start {
             _ => return Err(refuse("cannot start an already running container").into()),
         }
         let notify = notify::listen(container.place())?;
-        purpose("say start, and hear what comes of it; nothing means that the command runs");
+        purpose("say start, and hear what comes of it; a sign and no failure means that the command runs");
         let caller = socket::connect(&container.directory()?, START)
             .map_err(|_| refuse("cannot start a container that has stopped"))?;
+        let process = container.process()?;
         clone::write_all(&caller, b"start")?;
-        if let Some(failure) = Failure::from_bytes(&clone::read_to_end(&caller)?) {
-            return Err(failure.into());
-        }
+        namespaces::read_signed(&clone::read_to_end(&caller)?)?;
+        container.refuse_if_killed(&process)?;
         container.has_started();
         if let Some(asked) = container.spec()?.hooks {
             // What fails now cannot be undone: the command runs (runtime.md, Lifecycle).

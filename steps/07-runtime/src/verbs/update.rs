@@ -1,10 +1,9 @@
 //! `update`: other limits for a container that runs.
 
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use kernel::Failure;
 
 use super::Context;
@@ -77,8 +76,8 @@ impl Update {
     fn resources(&self) -> Result<Resources> {
         match &self.resources {
             Some(file) if file.as_os_str() == "-" => {
-                let mut text = Vec::new();
-                std::io::stdin().read_to_end(&mut text).context("cannot read standard input")?;
+                let text = kernel::outside::bounded(std::io::stdin())
+                    .map_err(|why| Failure::new(format!("cannot read standard input: {why}")))?;
                 Ok(spec::parse("standard input", &text)?)
             }
             Some(file) => Ok(spec::read(file)?),

@@ -77,7 +77,19 @@ fn faults_name_their_place() {
 #[test]
 fn a_file_that_is_not_there_is_named() {
     let failure = Profile::read("/nosuch/profile.json".as_ref()).unwrap_err();
-    assert_eq!(failure.to_string(), r#"open("/nosuch/profile.json") => ENOENT"#);
+    assert_eq!(failure.to_string(), "cannot read /nosuch/profile.json: no such file or directory");
+}
+
+/// A FIFO would make us wait for a writer, a device could be read for ever.
+#[test]
+fn what_is_no_file_is_refused() {
+    let failure = Profile::read("/dev/zero".as_ref()).unwrap_err();
+    assert_eq!(failure.to_string(), "cannot read /dev/zero: it is not a regular file");
+    let fifo = std::env::temp_dir().join(format!("cellblock-profile-{}", std::process::id()));
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let failure = Profile::read(&fifo).unwrap_err();
+    std::fs::remove_file(&fifo).unwrap();
+    assert!(failure.to_string().ends_with("it is not a regular file"), "{failure}");
 }
 
 #[test]
