@@ -165,10 +165,11 @@ impl Mount {
             // Only the network namespace's owner may make a new one: the host's shows the same, read-only.
             Err(refused) if refused.errno() == Some(Errno::EPERM) && kind.as_c_str() == c"sysfs" => {
                 let host = mount::open_path(Path::new("/sys"), "host's /sys")?;
-                let tree = mount::open_tree(&host, Depth::Recursive, "sys")?;
-                // What is mounted below it, too: cgroups and securityfs could be written otherwise (as in CVE-2023-25809).
+                let tree = self.adapt(mount::open_tree(&host, Depth::Recursive, "sys")?)?;
+                // The last word, for the options may say rw; and to the last mount: cgroups and securityfs could be written
+                // otherwise (as in CVE-2023-25809).
                 mount::mount_setattr(&tree, Depth::Recursive, Attributes::RDONLY.and(QUIET))?;
-                self.adapt(tree)
+                Ok(tree)
             }
             made => self.adapt(made?),
         }

@@ -48,9 +48,10 @@ impl Log {
         }
     }
 
-    /// A log that cannot be written is no reason to fail otherwise than we do.
+    /// A log that cannot be written is no reason to fail otherwise than we do. The message is escaped before it is quoted: an
+    /// engine takes the quotes away again, and prints it.
     fn append(&self, file: &Path, level: &str, message: &str) {
-        let time = clock::now();
+        let (time, message) = (clock::now(), printable(message));
         let line = match self.json {
             true => serde_json::json!({"level": level, "msg": message, "time": time}).to_string(),
             false => format!("time={time:?} level={level} msg={message:?}"),
