@@ -80,10 +80,19 @@ fn make_nodes(dev: &Fd) -> Result<Vec<Planned>> {
 fn bind_node(dev: &Fd, name: &str) -> Result<Planned> {
     purpose("not ours to make: bind the host's node onto an empty file");
     mount::mkfileat(dev, Path::new(name))?;
-    let path = Path::new("/dev").join(name);
-    let node = mount::open_path(&path, "node").with_context(|| format!("the host has no {}", path.display()))?;
-    let mount = mount::open_tree(&node, Depth::One, "device")?;
+    let mount = host_node(&Path::new("/dev").join(name))?;
     Ok(Planned { what: "place the host's device", mount, place: Place::system(&format!("dev/{name}")) })
+}
+
+/// A mount of one of the host's nodes that lets nothing be changed about it.
+///
+/// Permissions and owner belong to the node, not to the mount: root of a user namespace that maps the host's root could
+/// take them away from the whole machine. A read-only mount refuses that (EROFS); the device is read and written as before.
+pub(crate) fn host_node(path: &Path) -> Result<Fd> {
+    let node = mount::open_path(path, "node").with_context(|| format!("the host has no {}", path.display()))?;
+    let bound = mount::open_tree(&node, Depth::One, "device")?;
+    mount::mount_setattr(&bound, Depth::One, Attributes::RDONLY.and(Attributes::NOEXEC).and(Attributes::NOSUID))?;
+    Ok(bound)
 }
 // ANCHOR_END: make_nodes
 

@@ -140,9 +140,7 @@ pub fn prepare(root: Fd, binds: Vec<Fd>, furniture: &Furniture) -> Result<Custom
         mounts.push(made.with_context(|| format!("cannot make the mount for {}", asked.place))?);
     }
     purpose("the null device, to cover files with: the host's, for nobody in here has made that one (CVE-2025-31133)");
-    let null = mount::open_tree(&mount::open_path(Path::new("/dev/null"), "host's null")?, Depth::One, "null")?;
-    // A device can be written to all the same; but nobody may take its permissions away from the whole machine.
-    mount::mount_setattr(&null, Depth::One, Attributes::RDONLY.and(Attributes::NOEXEC).and(Attributes::NOSUID))?;
+    let null = dev::host_node(Path::new("/dev/null"))?;
     let nodes = if furniture.bind_devices { host_nodes(furniture)? } else { Vec::new() };
     let root = Root { mount: root, planned: Vec::new(), null, files: None, read_only: furniture.read_only };
     Ok(Custom { root, mounts, nodes, furniture })
@@ -218,11 +216,7 @@ impl Mount {
 
 fn host_nodes(furniture: &Furniture) -> Result<Vec<Fd>> {
     purpose("devices are not ours to make here: the host's, to be bound");
-    let open = |device: &Device| {
-        let path = PathBuf::from(device.place.to_string());
-        let node = mount::open_path(&path, "node").with_context(|| format!("the host has no {}", path.display()))?;
-        Ok(mount::open_tree(&node, Depth::One, "device")?)
-    };
+    let open = |device: &Device| dev::host_node(&PathBuf::from(device.place.to_string()));
     furniture.devices.iter().map(open).collect()
 }
 
