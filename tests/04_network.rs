@@ -442,3 +442,22 @@ fn started_anyhow() {
         every_step::started_anyhow(lab, STEP);
     });
 }
+
+/// Any user may open the network namespace, and lock it: that keeps nobody waiting.
+#[test]
+fn a_strangers_lock() {
+    lab!(World::Root, |lab| {
+        let mut stranger = std::process::Command::new("setpriv");
+        let script = "exec 9</proc/self/ns/net; flock 9; echo locked; exec sleep 20";
+        stranger.args(["--reuid", "12345", "--regid", "12345", "--clear-groups", "sh", "-c", script]);
+        let mut stranger = stranger.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let said = stranger.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(said), &mut line).unwrap();
+        assert_eq!(line, "locked\n");
+        let begin = std::time::Instant::now();
+        let output = lab.run("network", &["true"]);
+        assert!(output.code == 0 && begin.elapsed().as_secs() < 10, "{:?}: {output}", begin.elapsed());
+        stranger.kill().and_then(|()| stranger.wait()).unwrap();
+    });
+}

@@ -84,7 +84,7 @@ fn report() {
             "process       pid 2, parent 1",
             "user          uid 1000, gid 100",
             "capabilities  effective 2000, permitted 2000, inheritable 2000, bounding a00425fb, ambient 2000",
-            "keyring       its own",
+            "keyring       empty",
             "no new privs  1",
         ] {
             assert!(output.text.replace("uid N, gid N", "uid 1000, gid 100").contains(line), "{line}: {output}");
@@ -548,5 +548,22 @@ fn the_cost() {
             handcuffs / rations
         );
         assert!(handcuffs < 4.0 * rations, "{handcuffs} against {rations}");
+    });
+}
+
+/// Another user makes a keyring of the name that a launcher could take, open to all, and looks into it while the cell runs.
+#[test]
+fn a_keyring_cannot_be_prepared() {
+    lab!(World::Root, |lab| {
+        if kernel::sys::attack::session_keys().is_err() {
+            return; // this kernel keeps no keys: the doctor says so
+        }
+        for name in [c"cell", c"cellblock", c"_ses"] {
+            kernel::sys::attack::join_open_session(name).expect("keys are kept here");
+            kernel::sys::attack::add_key_here(c"planted").expect("it is ours");
+            let options = ["--userns", "host", "--seccomp", "unconfined"];
+            let output = run(lab, &[&options[..], &["inmate", "report"]].concat());
+            assert!(output.text.contains("keyring       empty"), "{name:?}: {output}");
+        }
     });
 }

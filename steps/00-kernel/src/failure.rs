@@ -89,9 +89,16 @@ impl Failure {
 
     /// The lines that a launcher prints before it ends.
     pub fn lines(&self, program: &str) -> String {
-        let hint = self.hint.iter().map(|hint| format!("hint: {hint}\n"));
-        std::iter::once(format!("{program}: {}\n", self.text)).chain(hint).collect()
+        let hint = self.hint.iter().map(|hint| format!("hint: {}\n", printable(hint)));
+        std::iter::once(format!("{program}: {}\n", printable(&self.text))).chain(hint).collect()
     }
+}
+
+/// A text with its control characters escaped. Names that come from an image could otherwise speak to the terminal, or forge a
+/// line of a log.
+pub fn printable(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
 }
 
 impl fmt::Display for Failure {
@@ -130,6 +137,14 @@ mod tests {
         let failure = Failure::new("cannot run nosuch: not found").code(127).hint("ls /bin");
         assert_eq!(Failure::from_bytes(&failure.to_bytes()), Some(failure));
         assert_eq!(Failure::from_bytes(b""), None);
+    }
+
+    #[test]
+    fn a_name_from_an_image_is_one_line() {
+        let failure = Failure::new("cannot run a\x1b[31m\nlevel=info all is well").hint("look\r\nhint: rm -rf /");
+        let lines = failure.lines("chroot");
+        assert_eq!(lines.lines().count(), 2, "{lines}");
+        assert!(!lines.contains('\x1b') && !lines.contains('\r'), "{lines:?}");
     }
 
     #[test]

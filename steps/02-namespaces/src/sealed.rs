@@ -19,7 +19,7 @@ pub fn go_on_sealed() -> Result<()> {
     if seal::is_sealed(&own) {
         return Ok(());
     }
-    let copy = seal::sealed_copy(&own, c"sealed").context("cannot copy the runtime into memory")?;
+    let copy = seal::sealed_copy(&own, c"cellblock").context("cannot copy the runtime into memory")?;
     let arguments: Vec<CString> = std::env::args_os().map(|word| c_string(word.into_vec())).collect();
     let variables = std::env::vars_os().map(|(name, value)| {
         let mut text = name.into_vec();

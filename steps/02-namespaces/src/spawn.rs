@@ -111,8 +111,15 @@ impl Child {
         purpose("nothing in the report: the command runs");
         match Failure::from_bytes(&clone::read_to_end(&self.report)?) {
             Some(failure) => Err(failure.into()),
-            None => Ok(()),
+            None => self.refuse_if_killed(),
         }
+    }
+
+    /// An empty report means that an exec has closed it, or that the child was killed before.
+    fn refuse_if_killed(&self) -> Result<()> {
+        let Some(exit) = self.process.killed_before_exec()? else { return Ok(()) };
+        let hint = "too little memory, or a seccomp filter that kills: dmesg may know";
+        Err(Failure::new(format!("the child was {exit} before its command began")).hint(hint).into())
     }
 
     /// Lets go of a child that lives on without us (step 7).

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth, ResolveFlag};
-use kernel::{Errno, Fd, purpose};
+use kernel::{Errno, Failure, Fd, purpose};
 
 use crate::place::Place;
 use crate::{Planned, file_system};
@@ -80,19 +80,17 @@ fn make_nodes(dev: &Fd) -> Result<Vec<Planned>> {
 fn bind_node(dev: &Fd, name: &str) -> Result<Planned> {
     purpose("not ours to make: bind the host's node onto an empty file");
     mount::mkfileat(dev, Path::new(name))?;
-    let mount = host_node(&Path::new("/dev").join(name))?;
+    let path = Path::new("/dev").join(name);
+    let node = mount::open_path(&path, "node").with_context(|| format!("the host has no {}", path.display()))?;
+    let mount = mount::open_tree(&node, Depth::One, "device")?;
+    protect(&mount)?;
     Ok(Planned { what: "place the host's device", mount, place: Place::system(&format!("dev/{name}")) })
 }
 
-/// A mount of one of the host's nodes that lets nothing be changed about it.
-///
-/// Permissions and owner belong to the node, not to the mount: root of a user namespace that maps the host's root could
-/// take them away from the whole machine. A read-only mount refuses that (EROFS); the device is read and written as before.
-pub(crate) fn host_node(path: &Path) -> Result<Fd> {
-    let node = mount::open_path(path, "node").with_context(|| format!("the host has no {}", path.display()))?;
-    let bound = mount::open_tree(&node, Depth::One, "device")?;
-    mount::mount_setattr(&bound, Depth::One, Attributes::RDONLY.and(Attributes::NOEXEC).and(Attributes::NOSUID))?;
-    Ok(bound)
+/// A device can be written to through a read-only mount all the same. But the host's root, if it is root in here, could take the
+/// node's permissions away from the whole machine.
+pub(crate) fn protect(node: &Fd) -> Result<(), Failure> {
+    mount::mount_setattr(node, Depth::One, Attributes::RDONLY.and(Attributes::NOEXEC).and(Attributes::NOSUID))
 }
 // ANCHOR_END: make_nodes
 

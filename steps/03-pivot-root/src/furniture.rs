@@ -140,7 +140,9 @@ pub fn prepare(root: Fd, binds: Vec<Fd>, furniture: &Furniture) -> Result<Custom
         mounts.push(made.with_context(|| format!("cannot make the mount for {}", asked.place))?);
     }
     purpose("the null device, to cover files with: the host's, for nobody in here has made that one (CVE-2025-31133)");
-    let null = dev::host_node(Path::new("/dev/null"))?;
+    let null = mount::open_tree(&mount::open_path(Path::new("/dev/null"), "host's null")?, Depth::One, "null")?;
+    // A device can be written to all the same; but nobody may take its permissions away from the whole machine.
+    mount::mount_setattr(&null, Depth::One, Attributes::RDONLY.and(Attributes::NOEXEC).and(Attributes::NOSUID))?;
     let nodes = if furniture.bind_devices { host_nodes(furniture)? } else { Vec::new() };
     let root = Root { mount: root, planned: Vec::new(), null, files: None, read_only: furniture.read_only };
     Ok(Custom { root, mounts, nodes, furniture })
@@ -163,7 +165,10 @@ impl Mount {
             // Only the network namespace's owner may make a new one: the host's shows the same, read-only.
             Err(refused) if refused.errno() == Some(Errno::EPERM) && kind.as_c_str() == c"sysfs" => {
                 let host = mount::open_path(Path::new("/sys"), "host's /sys")?;
-                self.adapt(mount::open_tree(&host, Depth::Recursive, "sys")?)
+                let tree = mount::open_tree(&host, Depth::Recursive, "sys")?;
+                // What is mounted below it, too: cgroups and securityfs could be written otherwise (as in CVE-2023-25809).
+                mount::mount_setattr(&tree, Depth::Recursive, Attributes::RDONLY.and(QUIET))?;
+                self.adapt(tree)
             }
             made => self.adapt(made?),
         }
@@ -214,9 +219,18 @@ impl Mount {
     }
 }
 
+/// What no mount of the host's in a container needs.
+const QUIET: Attributes = Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::NOEXEC);
+
 fn host_nodes(furniture: &Furniture) -> Result<Vec<Fd>> {
     purpose("devices are not ours to make here: the host's, to be bound");
-    let open = |device: &Device| dev::host_node(&PathBuf::from(device.place.to_string()));
+    let open = |device: &Device| {
+        let path = PathBuf::from(device.place.to_string());
+        let node = mount::open_path(&path, "node").with_context(|| format!("the host has no {}", path.display()))?;
+        let node = mount::open_tree(&node, Depth::One, "device")?;
+        dev::protect(&node)?;
+        Ok(node)
+    };
     furniture.devices.iter().map(open).collect()
 }
 

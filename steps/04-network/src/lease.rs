@@ -59,8 +59,9 @@ pub fn leases(links: &[Link], bridge: &Link, v4: Subnet) -> Vec<(String, Lease)>
 }
 
 // ANCHOR: lock
-/// Whoever holds this may change the bridges of this network namespace. It is a lock on the namespace itself, which
-/// is a file like any other: there is nothing to make and nothing to remove, and it ends with its holder.
+/// Its holder may change the bridges of this network namespace. It is a lock on a file that each network namespace has, and
+/// that only the namespace's root can open: any process may open the namespace itself, and a stranger's lock on that would keep
+/// root waiting. There is nothing to make and nothing to remove, and the lock ends with its holder.
 #[derive(Debug)]
 pub struct Lock {
     _locked: Flock<File>,
@@ -69,8 +70,9 @@ pub struct Lock {
 impl Lock {
     /// Waits until nobody else holds it (man 2 flock).
     pub fn take() -> Result<Lock> {
-        let namespace = File::open("/proc/self/ns/net").context("cannot open /proc/self/ns/net")?;
-        let locked = Flock::lock(namespace, FlockArg::LockExclusive);
+        const FILE: &str = "/proc/sys/net/ipv4/route/flush"; // mode 0200; to open it changes nothing
+        let file = File::options().write(true).open(FILE).with_context(|| format!("cannot open {FILE}"))?;
+        let locked = Flock::lock(file, FlockArg::LockExclusive);
         let locked = locked.map_err(|(_, errno)| Failure::call(format_args!("flock(<network namespace>)"), errno))?;
         Ok(Lock { _locked: locked })
     }

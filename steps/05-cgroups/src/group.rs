@@ -1,9 +1,10 @@
 //! The cell's group: made with its limits before the child is born, removed when it has ended.
 //!
-//! Who made a group holds a lock on its directory. So a group whose lock nobody holds was left by a launcher that was
-//! killed, and whoever comes next removes it.
+//! The maker of a group holds a lock on a file in it. So a group whose lock is free was left by a launcher that was killed,
+//! and the next launch removes it.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -226,13 +227,23 @@ impl Drop for Group {
     }
 }
 
-/// Locks a directory.
+/// The file of a group that its maker locks. Any process may open the directory, and a stranger's lock on that would keep others
+/// waiting, or a dead launcher's group alive: so it is a file that only the owner can open.
+fn lock_file(directory: &Path) -> std::io::Result<File> {
+    let owners_own = directory.join("cgroup.kill"); // v2: mode 0200 from its birth
+    let file = if owners_own.exists() { owners_own } else { directory.join("notify_on_release") };
+    let opened = File::options().write(true).open(&file)?;
+    opened.set_permissions(fs::Permissions::from_mode(0o600))?;
+    Ok(opened)
+}
+
+/// Locks a group.
 ///
 /// # Errors
 /// EWOULDBLOCK: somebody else has. ENOENT: somebody else had, and has removed it.
 fn lock(directory: &Path) -> Result<Flock<File>, Failure> {
     let failed = |errno| Failure::call(format_args!("flock({directory:?})"), errno);
-    let file = File::open(directory).map_err(|_| failed(Errno::ENOENT))?;
+    let file = lock_file(directory).map_err(|_| failed(Errno::ENOENT))?;
     let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| failed(errno))?;
     if directory.is_dir() { Ok(lock) } else { Err(failed(Errno::ENOENT)) }
 }
@@ -336,7 +347,7 @@ pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Resul
     for entry in fs::read_dir(first).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let cell = is_drawn(&name).then(|| entry.path());
-        let Some(file) = cell.and_then(|cell| File::open(cell).ok()) else { continue };
+        let Some(file) = cell.and_then(|cell| lock_file(&cell).ok()) else { continue };
         let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
         purpose("a group whose launcher was killed");
         let groups: Vec<PathBuf> = parents.iter().map(|parent| parent.join(&name)).collect();

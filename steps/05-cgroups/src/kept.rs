@@ -54,6 +54,29 @@ impl Kept {
         }
     }
 
+    /// A group that is there already, by the same path as in [`Kept::make`], with whatever processes are in it. None if it is in
+    /// no tree.
+    ///
+    /// # Errors
+    /// A path that leads out of its tree; there is no /proc.
+    pub fn find(path: &str) -> Result<Option<Kept>> {
+        let path = Wanted::parse(path)?;
+        let hierarchies = Hierarchies::read()?;
+        let below = |top: &Path| top.join(path.parent().trim_start_matches('/')).join(&path.name);
+        let there = |tree: &Hierarchy| Some(below(Path::new(&tree.point))).filter(|directory| directory.is_dir());
+        let unified = hierarchies.unified.as_ref().and_then(|tree| {
+            let delegated = !path.absolute && delegated::is_delegated(tree);
+            if delegated {
+                Some(below(&delegated::base(&hierarchies, tree))).filter(|group| group.is_dir())
+            } else {
+                there(tree)
+            }
+        });
+        let legacy: Vec<PathBuf> = hierarchies.legacy.iter().filter_map(there).collect();
+        let found = unified.is_some() || !legacy.is_empty();
+        Ok(found.then(|| Kept { legacy, unified, parents: Vec::new() }))
+    }
+
     /// Whether the controllers are in the tree of v2.
     pub fn is_v2(&self) -> bool {
         self.legacy.is_empty()

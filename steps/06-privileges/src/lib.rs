@@ -163,11 +163,11 @@ impl Handcuffs<'_> {
     }
 }
 
-/// Leaves the caller's keys behind. The new keyring is ours alone, whatever others are called like it: who makes one does
-/// not let others search it, and so they cannot join.
+/// Leaves the caller's keys behind. The new keyring has no name: one that is joined by name may have been made before by
+/// another user of the host, who would then read what is put into it.
 fn leave_keyring() -> Result<()> {
     purpose("keys of its own: the caller's stay outside");
-    privilege::join_session_keyring(c"cell")
+    privilege::join_session_keyring()
         .hint_on(Errno::ENOSYS, "this kernel keeps no keys, so there are none to leave: --no-new-keyring")
         .context("cannot leave the caller's keyring")
 }

@@ -1,6 +1,5 @@
 //! What a caller is handed: which process was born.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -8,12 +7,12 @@ use kernel::Fd;
 use kernel::sys::socket;
 use namespaces::Child;
 
+use crate::store::write_whole;
+
 /// As a whole, as the caller may look for it at any moment.
 pub fn write_pid_file(file: Option<&Path>, pid: i32) -> Result<()> {
     let Some(file) = file else { return Ok(()) };
-    let new = file.with_extension("new");
-    let written = fs::write(&new, pid.to_string()).and_then(|()| fs::rename(&new, file));
-    written.with_context(|| format!("cannot write the pid file {}", file.display()))
+    write_whole(file, pid.to_string().as_bytes(), 0o644).context("the pid file")
 }
 
 /// Connects to the caller's socket: before anything is made.

@@ -1,13 +1,16 @@
 //! Programs of the caller's at six moments of a container's life (config.md, POSIX-platform Hooks). Each reads the
 //! container's state on its standard input.
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kernel::sys::namespace;
-use kernel::{Failure, purpose};
+use kernel::{Errno, Failure, purpose};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::spec::{Hook, State};
 
@@ -34,32 +37,83 @@ fn run_one(hook: &Hook, state: &[u8]) -> Result<()> {
     if let Some((name, arguments)) = hook.args.split_first() {
         command.arg0(name).args(arguments);
     }
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    if let Some(mut input) = child.stdin.take() {
-        let _ = input.write_all(state); // whoever does not read it does not need it
-    }
-    if let Some(seconds) = hook.timeout {
-        end_in_time(&mut child, seconds)?;
-    }
-    let output = child.wait_with_output()?;
-    if output.status.success() {
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0).spawn()?;
+    let seconds = hook.timeout.map(|seconds| u64::try_from(seconds).unwrap_or(0));
+    let (status, said) = talk(child, state, seconds)?;
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', " ");
-    Err(Failure::new(format!("it failed ({}): {said}", output.status)).into())
+    let said = String::from_utf8_lossy(&said).trim().replace('\n', " ");
+    Err(Failure::new(format!("it failed ({status}): {said}")).into())
 }
 // ANCHOR_END: run
 
-fn end_in_time(child: &mut Child, seconds: i64) -> Result<()> {
+/// Feeds a hook and listens to it, without ever waiting for one pipe alone, until it ends or its time is over. What it has
+/// started and left behind may keep the pipes: nothing waits for that.
+fn talk(mut child: Child, state: &[u8], seconds: Option<u64>) -> Result<(ExitStatus, Vec<u8>)> {
+    const MOST: usize = 4096; // of its words; the rest is read and thrown away, or it would block
     let process = namespace::open_process(child.id() as i32)?;
-    let milliseconds = u16::try_from(seconds.saturating_mul(1000)).unwrap_or(u16::MAX);
-    let mut left = seconds.saturating_mul(1000);
-    while left > 0 {
-        if namespace::wait_for_end(&process, milliseconds.min(left.min(i64::from(u16::MAX)) as u16))? {
-            return Ok(());
+    let deadline = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let (mut input, error) = (child.stdin.take(), child.stderr.take().context("it was piped")?);
+    input.as_ref().map_or(Ok(()), dont_block)?;
+    dont_block(&error)?;
+    let (mut left, mut said, mut error) = (state, Vec::new(), Some(error));
+    loop {
+        let mut polled = vec![PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+        polled.extend(error.as_ref().map(|error| PollFd::new(error.as_fd(), PollFlags::POLLIN)));
+        polled.extend(input.as_ref().map(|input| PollFd::new(input.as_fd(), PollFlags::POLLOUT)));
+        let time = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let time = time.map_or(PollTimeout::NONE, |time| PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX));
+        match poll(&mut polled, time) {
+            Err(Errno::EINTR) => continue,
+            other => other.map_err(|errno| Failure::call(format_args!("poll(<hook>)"), errno))?,
+        };
+        let has_ended = polled[0].any().unwrap_or(false);
+        if error.as_mut().is_some_and(|error| !listen(error, &mut said, MOST)) {
+            error = None;
         }
-        left -= i64::from(milliseconds);
+        if input.as_mut().is_some_and(|input| !feed(input, &mut left)) {
+            input = None;
+        }
+        if has_ended {
+            return Ok((child.wait()?, said));
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            let group = nix::unistd::Pid::from_raw(child.id() as i32);
+            let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+            child.wait()?;
+            let text = format!("it was killed, because it took longer than {} s", seconds.unwrap_or_default());
+            return Err(Failure::new(text).into());
+        }
     }
-    child.kill().and_then(|()| child.wait())?;
-    Err(Failure::new(format!("it was killed, for it took longer than {seconds} s")).into())
+}
+
+fn dont_block(pipe: &impl AsFd) -> Result<(), Failure> {
+    let set = nix::fcntl::fcntl(pipe.as_fd(), nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK));
+    set.map(drop).map_err(|errno| Failure::call(format_args!("fcntl(<pipe>, NONBLOCK)"), errno))
+}
+
+/// Takes what has come; false at the end.
+fn listen(from: &mut ChildStderr, said: &mut Vec<u8>, most: usize) -> bool {
+    let mut bytes = [0; 4096];
+    loop {
+        match from.read(&mut bytes) {
+            Ok(0) => return false,
+            Ok(count) => said.extend_from_slice(&bytes[..count.min(most.saturating_sub(said.len()))]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+}
+
+/// Gives what fits; false when all is given, or nothing reads any more.
+fn feed(to: &mut ChildStdin, left: &mut &[u8]) -> bool {
+    while !left.is_empty() {
+        match to.write(left) {
+            Ok(count) => *left = &left[count..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return error.kind() == ErrorKind::WouldBlock,
+        }
+    }
+    false
 }

@@ -1,6 +1,5 @@
 //! Making a container: the parent's half. What it makes it remembers first, and takes back if anything fails.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -8,7 +7,7 @@ use cgroups::Kept;
 use cgroups::systemd::Scope;
 use kernel::sys::clone::{self, CloneFlags};
 use kernel::sys::{namespace, privilege, socket};
-use kernel::{Failure, Fd, purpose};
+use kernel::{Fd, purpose};
 use namespaces::Child;
 use network::Network;
 use network::device::{self, Device, Moved};
@@ -91,8 +90,10 @@ pub struct Launched {
 /// What is wrong in the configuration or its place there; what the kernel refuses. Nothing is left then.
 pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     let claim = request.settle_own(store)?;
-    let text =
-        request.own.as_ref().map_or_else(|| read_config(&request.bundle), |own| Ok(own.config().into_bytes()))?;
+    let text = request
+        .own
+        .as_ref()
+        .map_or_else(|| spec::contents(&request.bundle.join("config.json")), |own| Ok(own.config().into_bytes()))?;
     let spec: Spec = spec::parse("config.json", &text)?;
     spec::check(&spec, &known())?;
     let mut plan = Plan::new(&spec, &request.bundle)?;
@@ -118,16 +119,6 @@ pub fn known() -> spec::Known<'static> {
         capability: &|_| true, // one that is not to be had is a warning: plan::Task
         rlimit: &|name| privileges::Rlimit::new(name, 0, 0).is_ok(),
     }
-}
-
-fn read_config(bundle: &Path) -> Result<Vec<u8>> {
-    let file = bundle.join("config.json");
-    let hint = "a bundle is a directory with a config.json: cellblock spec writes one";
-    let text = fs::read(&file).map_err(|error| {
-        let why = error.to_string().to_lowercase();
-        Failure::new(format!("cannot read {}: {}", file.display(), why.split(" (os").next().unwrap_or(&why))).hint(hint)
-    });
-    Ok(text?)
 }
 
 fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>) -> Record {

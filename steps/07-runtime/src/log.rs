@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use kernel::failure::printable;
 use kernel::{Errno, Failure};
 
 use crate::clock;
@@ -17,7 +18,7 @@ static CURRENT: OnceLock<Log> = OnceLock::new();
 pub fn warn(message: &str) {
     match CURRENT.get() {
         Some(log @ Log { file: Some(file), .. }) => log.append(file, "warning", message),
-        _ => eprintln!("cellblock: warning: {message}"),
+        _ => eprintln!("cellblock: warning: {}", printable(message)),
     }
 }
 
@@ -41,7 +42,7 @@ impl Log {
         let message = message(failure);
         let lines = failure.lines("cellblock");
         let hint = lines.split_once('\n').map_or("", |(_, hint)| hint);
-        eprint!("cellblock: {message}\n{hint}");
+        eprint!("cellblock: {}\n{hint}", printable(&message));
         if let Some(file) = &self.file {
             self.append(file, "error", &message);
         }

@@ -6,8 +6,8 @@ use cgroups::systemd::Scope;
 use kernel::purpose;
 
 use crate::spec::{Spec, Status};
-use crate::store::{Container, Record};
-use crate::{hooks, log};
+use crate::store::{Container, Damaged, Record};
+use crate::{hooks, log, resources};
 
 /// A container that is not whole yet. Dropped before it is, all that was made is removed.
 #[derive(Debug)]
@@ -62,6 +62,21 @@ pub fn remove(container: &Container, spec: &Spec) -> Result<()> {
         }
     }
     group.and(unplugged).and(forgotten)
+}
+
+/// Removes what can be known of a container whose record is damaged: the group that its configuration names, with all processes
+/// in it, and its directory.
+///
+/// # Errors
+/// The first thing that cannot be removed. The directory stays then, so that it can be tried again.
+pub fn remove_damaged(id: &str, damaged: Damaged) -> Result<()> {
+    let path = damaged.spec.as_ref().map_or_else(|| id.to_owned(), |spec| resources::path(spec, id));
+    if let Some(group) = Kept::find(&path)? {
+        group.kill_all()?;
+        group.wait_until_empty()?;
+        group.remove()?;
+    }
+    damaged.remove()
 }
 
 fn remove_group(record: &Record) -> Result<()> {

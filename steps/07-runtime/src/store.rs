@@ -10,9 +10,9 @@
 //! The directory itself is the name's owner: who makes it has the id. It is locked by whoever changes something.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -95,9 +95,16 @@ impl Store {
     pub fn claim(&self, id: &str) -> Result<Claim> {
         spec::check_id(id)?;
         let cannot = || format!("cannot make {}", self.root.display());
-        DirBuilder::new().recursive(true).mode(0o711).create(&self.root).with_context(cannot)?;
+        if !self.root.exists() {
+            let above = self.root.parent().unwrap_or(Path::new("/"));
+            DirBuilder::new().recursive(true).mode(0o755).create(above).with_context(cannot)?;
+            make_directory(&self.root)
+                .or_else(|error| if self.root.is_dir() { Ok(()) } else { Err(error) })
+                .with_context(cannot)?;
+        }
+        refuse_if_open_to_others(&self.root)?;
         let directory = self.root.join(id);
-        match DirBuilder::new().mode(0o711).create(&directory) {
+        match make_directory(&directory) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let text = format!("container {id:?}: container with given ID already exists");
                 return Err(Failure::new(text).hint("cellblock delete removes it, or take another id").into());
@@ -117,9 +124,31 @@ impl Store {
     pub fn open(&self, id: &str) -> Result<Container> {
         spec::check_id(id)?;
         let directory = self.root.join(id);
-        let text = fs::read(directory.join(STATE)).map_err(|_| does_not_exist(id))?;
-        let record = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", directory.display()))?;
+        refuse_if_open_to_others(&self.root)?;
+        refuse_if_open_to_others(&directory)?;
+        let text = match fs::read(directory.join(STATE)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(does_not_exist(id).into()),
+            read => read.map_err(|error| damaged(id, &error.to_string()))?,
+        };
+        let record = serde_json::from_slice(&text).map_err(|error| damaged(id, &error.to_string()))?;
         Ok(Container { directory, record })
+    }
+
+    /// What is left of a container whose record cannot be read: its directory, locked, and the configuration if that can be
+    /// read. None if its record is well, or if there is none.
+    ///
+    /// # Errors
+    /// It is not ours to read.
+    pub fn damaged(&self, id: &str) -> Result<Option<Damaged>> {
+        let directory = self.root.join(id);
+        if fs::symlink_metadata(directory.join(STATE)).is_err() || self.open(id).is_ok() {
+            return Ok(None);
+        }
+        refuse_if_open_to_others(&self.root)?;
+        refuse_if_open_to_others(&directory)?;
+        let lock = lock(&directory, id)?;
+        let spec = spec::read(&directory.join(CONFIG)).ok();
+        Ok(Some(Damaged { directory, spec, _lock: lock }))
     }
 
     /// What a launch has left that was killed before it could remember anything: an empty name. True if there was one. Whoever
@@ -149,6 +178,27 @@ impl Store {
     }
 }
 
+fn damaged(id: &str, why: &str) -> Failure {
+    Failure::new(format!("container {id:?}: its {STATE} is damaged: {why}"))
+        .hint(format!("cellblock delete --force {id} ends its processes and removes what is left"))
+}
+
+/// A container whose record cannot be read.
+#[derive(Debug)]
+pub struct Damaged {
+    directory: PathBuf,
+    /// Its configuration, if that can be read.
+    pub spec: Option<Spec>,
+    _lock: Lock,
+}
+
+impl Damaged {
+    /// Forgets it.
+    pub fn remove(self) -> Result<()> {
+        fs::remove_dir_all(&self.directory).with_context(|| format!("cannot remove {}", self.directory.display()))
+    }
+}
+
 /// A name that is reserved, and nothing remembered yet. Dropped, it is free again.
 #[derive(Debug)]
 pub struct Claim {
@@ -165,7 +215,7 @@ impl Claim {
     /// Remembers what is known so far.
     pub fn remember(mut self, record: Record, config: &[u8]) -> Result<(Container, Lock)> {
         let container = Container { directory: self.directory().to_owned(), record };
-        write_whole(&container.directory.join(CONFIG), config).and_then(|()| container.save())?;
+        write_whole(&container.directory.join(CONFIG), config, 0o600).and_then(|()| container.save())?;
         self.directory = None;
         Ok((container, self.lock.take().expect("it is there until it is remembered")))
     }
@@ -187,7 +237,7 @@ impl Container {
 
     /// Remembers what is known now.
     pub fn save(&self) -> Result<()> {
-        write_whole(&self.directory.join(STATE), &serde_json::to_vec(&self.record)?)
+        write_whole(&self.directory.join(STATE), &serde_json::to_vec(&self.record)?, 0o600)
     }
 
     /// Its configuration, as it was made.
@@ -290,9 +340,47 @@ pub fn begin_of(pid: i32) -> Option<u64> {
     if is_dead { None } else { fields.get(19)?.parse().ok() }
 }
 
-/// Writes a file as a whole: another reads the old one or the new, never half of one.
-fn write_whole(file: &Path, text: &[u8]) -> Result<()> {
-    let new = file.with_extension("new");
-    let written = File::create(&new).and_then(|mut file| file.write_all(text)).and_then(|()| fs::rename(&new, file));
+/// Writes a file as a whole: another process reads the old one or the new, never half of one. The new one is first written
+/// under a name that no other process can have chosen, and never through a symbolic link; `mode` holds whatever the umask is.
+///
+/// # Errors
+/// The directory cannot be written to, or the disk is full. Nothing is left then.
+pub fn write_whole(file: &Path, text: &[u8], mode: u32) -> Result<()> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let new = file.with_file_name(format!(".{name}.{:08x}", kernel::sys::process::random()?));
+    let write = || {
+        let mut opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&new)?;
+        opened.set_permissions(Permissions::from_mode(mode))?;
+        opened.write_all(text)?;
+        fs::rename(&new, file)
+    };
+    let written = write().inspect_err(|_| drop(fs::remove_file(&new)));
     written.with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// Makes a directory that only its owner can enter, whatever the umask is.
+fn make_directory(directory: &Path) -> std::io::Result<()> {
+    DirBuilder::new().mode(0o700).create(directory)?;
+    fs::set_permissions(directory, Permissions::from_mode(0o700))
+}
+
+/// Refuses a directory whose content another user could have written: what is read there decides which programs root runs.
+fn refuse_if_open_to_others(directory: &Path) -> Result<(), Failure> {
+    let Ok(found) = fs::symlink_metadata(directory) else { return Ok(()) };
+    let refuse = |why: &str, hint: String| Err(Failure::new(format!("{}: {why}", directory.display())).hint(hint));
+    let owner = kernel::sys::privilege::user();
+    if !found.is_dir() {
+        return refuse("containers are remembered in a directory, and this is none", "take another --root".to_owned());
+    }
+    if found.uid() != owner && found.uid() != 0 {
+        return refuse(
+            "it belongs to another user, and containers are remembered there",
+            "take another --root".to_owned(),
+        );
+    }
+    if found.mode() & 0o022 != 0 {
+        let hint = format!("chmod go-w {}, or take another --root", directory.display());
+        return refuse("others may write to it, and containers are remembered there", hint);
+    }
+    Ok(())
 }

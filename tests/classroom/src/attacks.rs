@@ -50,8 +50,8 @@ impl Lab {
             words.push(binary(column.name).display().to_string());
             if column.name == RUNTIME {
                 let (state, rootfs) = (self.folder.join("state"), &self.rootfs);
-                let run = format!("--root {} run --rootfs {}", state.display(), rootfs.display());
-                words.extend(run.split(' ').map(str::to_owned));
+                let (state, rootfs) = (state.display().to_string(), rootfs.display().to_string());
+                words.extend(["--root", &state, "run", "--rootfs", &rootfs].map(str::to_owned));
             }
             let needs_limits = ["fork-bomb", "memory"].contains(&attack);
             if self.world == World::Root || !column.frugal || needs_limits {
@@ -174,5 +174,7 @@ pub fn names() -> Vec<String> {
 
 /// The same command on a terminal of its own (man 1 script).
 fn on_a_terminal(words: &[String]) -> Vec<String> {
-    ["script", "-qec", &words.join(" "), "/dev/null"].map(str::to_owned).to_vec()
+    ["script", "-qec", &words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "), "/dev/null"]
+        .map(str::to_owned)
+        .to_vec()
 }

@@ -133,7 +133,7 @@ pub fn started_anyhow(lab: &Lab, launcher: &str) {
     assert_eq!((hello.text.as_str(), hello.code), ("hello\n", 0), "from another folder");
     let path = crate::lab::binary(launcher);
     for odd in ["exec <&-", "exec <&- >&-", "trap '' TERM PIPE HUP", "exec 7</ 8</etc", "umask 077", "ulimit -n 32"] {
-        let script = format!("{odd}; exec {} sh -c 'echo hello >&2; exit 3'", path.display());
+        let script = format!("{odd}; exec '{}' sh -c 'echo hello >&2; exit 3'", path.display());
         let mut command = Command::new("sh");
         command.args(["-c", &script]).env("CELLBLOCK_ROOTFS", &lab.rootfs).stdin(Stdio::null());
         let output = lab.output(String::new(), command);
@@ -152,7 +152,7 @@ pub fn no_descriptor_leads_out(lab: &Lab, launcher: &str) {
             format!("/proc/self/fd/{number}/bin/busybox true"),
             format!("/proc/self/fd/{number}/../../../../bin/busybox true"),
         ] {
-            let script = format!("exec 7</etc 9</; exec {} {arguments}", path.display());
+            let script = format!("exec 7</etc 9</; exec '{}' {arguments}", path.display());
             let mut command = Command::new("bash"); // dash knows no descriptor above 9
             command.args(["-c", &script]).env("CELLBLOCK_ROOTFS", &lab.rootfs).stdin(Stdio::null());
             let output = lab.output(arguments.clone(), command);

@@ -127,6 +127,14 @@ impl Cell {
         }
     }
 
+    /// How many periods its group was throttled in. A group without a limit has no such line.
+    pub fn throttled(&self) -> u64 {
+        let stats =
+            directories(&self.group).into_iter().filter_map(|path| fs::read_to_string(path.join("cpu.stat")).ok());
+        let lines: Vec<String> = stats.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+        lines.iter().find_map(|line| line.strip_prefix("nr_throttled ")?.parse().ok()).unwrap_or_default()
+    }
+
     /// Ends it by TERM, for which it needs `--init`, and returns what its launcher said.
     pub fn end(self) -> String {
         kill(Pid::from_raw(self.launcher.id() as i32), Signal::SIGTERM).expect("it is our child");

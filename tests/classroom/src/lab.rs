@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
+
 use crate::delegate;
 use crate::trace::{Trace, orphans_end_within};
 
@@ -65,6 +67,7 @@ pub fn enter(world: World, test: &str, body: impl FnOnce(&Lab)) {
     if std::env::var_os(INSIDE).is_some_and(|inside| inside == test) {
         return run_inside(world, test, body);
     }
+    wait_for_our_turn();
     build_once();
     if matches!(world, World::Root | World::Delegated) && !nix::unistd::geteuid().is_root() {
         return not_run(test, "it needs root");
@@ -78,6 +81,8 @@ pub fn enter(world: World, test: &str, body: impl FnOnce(&Lab)) {
     }
     let said = [inside.stdout, inside.stderr].concat();
     let said = String::from_utf8_lossy(&said);
+    let said: String =
+        said.lines().filter(|line| !line.contains("cargo insta")).map(|line| format!("{line}\n")).collect();
     said.lines().filter(|line| [LOUD, FIGURES].iter().any(|word| line.contains(word))).for_each(loudly);
     assert!(inside.status.success(), "{test} failed in its lab ({}):\n{said}", inside.status);
     assert!(said.contains("1 passed"), "{test} was not found in its lab:\n{said}");
@@ -114,6 +119,7 @@ fn run_inside(world: World, test: &str, body: impl FnOnce(&Lab)) {
         nix::unistd::sethostname("host").expect("this uts namespace is ours");
         kernel::sys::attack::loopback_up().expect("this network namespace is ours");
     }
+    let _ = kernel::sys::attack::add_session_key(c"visitor"); // so that the caller has keys; some kernels keep none
     std::env::set_current_dir(workspace()).expect("it is there");
     let before = Trace::take(&lab);
     body(&lab);
@@ -130,6 +136,25 @@ fn run_inside(world: World, test: &str, body: impl FnOnce(&Lab)) {
     if !settled() {
         Trace::take(&lab).assert_same_as(&before);
     }
+}
+
+/// Two runs in one checkout would use the same labs: a test binary holds a lock in `target` until it ends.
+fn wait_for_our_turn() {
+    static LOCK: OnceLock<Option<Flock<fs::File>>> = OnceLock::new();
+    LOCK.get_or_init(|| {
+        if std::env::var_os("CELLBLOCK_PREBUILT").is_some() {
+            return None; // in scripts/vm, whose labs lie on a disk of its own
+        }
+        let path = workspace().join("target/tests.lock");
+        let create = || fs::OpenOptions::new().append(true).create(true).open(&path);
+        // To lock it, reading suffices: it may be another user's.
+        let file = fs::File::open(&path).or_else(|_| create()).expect("target is ours");
+        let locked = Flock::lock(file, FlockArg::LockExclusiveNonblock).or_else(|(file, _)| {
+            loudly("waiting for another test run in this checkout to end");
+            Flock::lock(file, FlockArg::LockExclusive)
+        });
+        Some(locked.map_err(|(_, errno)| errno).expect("a file can be locked"))
+    });
 }
 
 /// Everything that tests run is built once per test binary: the launchers, the inmate, the root filesystem.

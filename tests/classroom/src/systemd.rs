@@ -61,13 +61,16 @@ impl Machine {
     pub fn sh(&self, script: &str) -> (i32, String) {
         let enter = format!(
             "echo 0 >{}/session/cgroup.procs; exec nsenter --target {} --mount --uts --ipc --net --pid --cgroup \
-             bash -c 'cd {}; exec 2>&1; eval \"$0\"' \"$0\"",
+             bash -c 'cd \"$1\"; exec 2>&1; eval \"$0\"' \"$0\" \"$1\"",
             self.group.display(),
-            self.init,
-            workspace().display()
+            self.init
         );
-        let output =
-            Command::new("sh").args(["-c", &enter, script]).stdin(Stdio::null()).output().expect("sh is there");
+        let output = Command::new("sh")
+            .args(["-c", &enter, script])
+            .arg(workspace())
+            .stdin(Stdio::null())
+            .output()
+            .expect("sh is there");
         let said = [output.stdout, output.stderr].concat();
         (code(output.status), String::from_utf8_lossy(&said).into_owned())
     }

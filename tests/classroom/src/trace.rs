@@ -66,12 +66,14 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// The processes of the lab but ourselves: pid and name.
+/// The processes of the lab but ourselves: pid and name. Kernel threads come and go by themselves.
 fn processes() -> Vec<String> {
     let own = std::process::id().to_string();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let pids = pids.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()) && *name != own);
+    // An ordinary user without a lab sees the host's kernel threads, whose names tell what they work on.
+    let pids = pids.filter(|pid| !read(&format!("/proc/{pid}/status")).contains("\nKthread:\t1"));
     pids.map(|pid| format!("{pid} {}", read(&format!("/proc/{pid}/comm")).trim())).collect()
 }
 

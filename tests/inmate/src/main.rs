@@ -9,6 +9,7 @@
 //! inmate calls            make some system calls, and see what the kernel answers
 //! inmate ready            say so to whoever waits for it, as systemd does
 //! inmate threads          start four threads, and see that they run
+//! inmate watch SECONDS PATH  get at what joins this container: does it hold PATH of the host, or more capabilities?
 //! inmate sentinel COMMAND on the host: put up what some attacks look for, run the command, take it down again
 //! ```
 //!
@@ -21,6 +22,7 @@ mod calls;
 mod orphans;
 mod report;
 mod sentinel;
+mod watch;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -34,11 +36,12 @@ fn main() -> ExitCode {
         ["calls"] => calls::print(),
         ["ready"] => ready(),
         ["threads"] => threads(),
+        ["watch", seconds, path] => watch::newcomers(seconds, path),
         ["sentinel", ref command @ ..] if !command.is_empty() => sentinel::run(command),
         [attack::SETUID_PROBE] => attack::setuid_probe(),
         _ => {
             eprintln!(
-                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | ready | threads | sentinel COMMAND"
+                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | ready | threads | watch SECONDS PATH | sentinel COMMAND"
             );
             ExitCode::from(125)
         }

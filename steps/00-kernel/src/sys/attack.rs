@@ -85,6 +85,11 @@ pub fn add_session_key(name: &std::ffi::CStr) -> Result<()> {
     let none = std::ptr::null::<libc::c_char>();
     // SAFETY: a null name makes an anonymous keyring.
     Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, none) })?;
+    add_key_here(name)
+}
+
+/// Puts a key of that name into the session keyring (man 2 add_key).
+pub fn add_key_here(name: &std::ffi::CStr) -> Result<()> {
     let (kind, secret) = (c"user", c"secret");
     // SAFETY: all strings end with a NUL and outlive the call; the length is the secret's.
     let result = unsafe {
@@ -92,6 +97,17 @@ pub fn add_session_key(name: &std::ffi::CStr) -> Result<()> {
         libc::syscall(libc::SYS_add_key, kind.as_ptr(), name.as_ptr(), secret.as_ptr(), length, SESSION_KEYRING)
     };
     Errno::result(result).map(drop)
+}
+
+/// Joins or makes a session keyring of that name, which every user may search and so join (man 2 keyctl).
+pub fn join_open_session(name: &std::ffi::CStr) -> Result<()> {
+    const JOIN_SESSION_KEYRING: i32 = 1;
+    const SETPERM: i32 = 5;
+    const EVERYTHING: u32 = 0x3f3f_3f3f;
+    // SAFETY: the name ends with a NUL and outlives the call.
+    Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) })?;
+    // SAFETY: takes numbers only.
+    Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, SETPERM, SESSION_KEYRING, EVERYTHING) }).map(drop)
 }
 
 /// Looks for a key of that name in the session keyring (man 2 keyctl).
@@ -109,16 +125,13 @@ pub fn raw_call(number: libc::c_long, argument: i64) -> Result<i64> {
     Errno::result(unsafe { libc::syscall(number, argument, 0, 0, 0, 0) })
 }
 
-/// The name of the session keyring (man 2 keyctl, KEYCTL_DESCRIBE): the last field of `type;uid;gid;permissions;name`.
-pub fn session_keyring_name() -> Result<String> {
-    const DESCRIBE: i32 = 6;
-    let mut text = [0_u8; 256];
-    // SAFETY: the kernel writes no more than the length that is given.
-    let result =
-        unsafe { libc::syscall(libc::SYS_keyctl, DESCRIBE, SESSION_KEYRING, text.as_mut_ptr(), text.len(), 0) };
-    let length = (Errno::result(result)? as usize).min(text.len());
-    let text = String::from_utf8_lossy(&text[..length]);
-    Ok(text.trim_end_matches('\0').rsplit(';').next().unwrap_or_default().to_owned())
+/// How many keys the session keyring holds (man 2 keyctl, KEYCTL_READ).
+pub fn session_keys() -> Result<usize> {
+    const READ: i32 = 11;
+    let none = std::ptr::null_mut::<u8>();
+    // SAFETY: without a buffer the kernel only says how many bytes there are: four for each key.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, READ, SESSION_KEYRING, none, 0) };
+    Errno::result(result).map(|bytes| bytes as usize / size_of::<i32>())
 }
 
 /// Makes a segment of System V shared memory with that key, one page large (man 2 shmget): its id.

@@ -149,6 +149,21 @@ impl Process {
         call(format_args!("waitid({})", self.pidfd), exit.map(|ended| ended.expect("it waited").1))
     }
 
+    /// Whether the process was killed before it became another program: how, if so. Then what its exec would have closed is
+    /// closed all the same (man 5 proc, /proc/PID/stat, flags; man 2 waitid, WNOWAIT).
+    pub fn killed_before_exec(&self) -> Result<Option<Exit>, Failure> {
+        const EXITING: u64 = 0x4;
+        const HAS_NOT_EXECED: u64 = 0x40;
+        let text = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap_or_default();
+        let flags = text.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(6)?.parse::<u64>().ok());
+        if flags.is_none_or(|flags| flags & EXITING == 0 || flags & HAS_NOT_EXECED == 0) {
+            return Ok(None);
+        }
+        let exit = wait_for(libc::P_PIDFD, self.pidfd.raw() as libc::id_t, libc::WEXITED | libc::WNOWAIT);
+        let exit = exit.map_err(|errno| Failure::call(format_args!("waitid({})", self.pidfd), errno))?;
+        Ok(exit.map(|ended| ended.1).filter(|exit| matches!(exit, Exit::Signal(_))))
+    }
+
     /// How the process has ended; `None` if it has not.
     pub fn try_wait(&self) -> Result<Option<Exit>, Failure> {
         match wait_for(libc::P_PIDFD, self.pidfd.raw() as libc::id_t, libc::WEXITED | libc::WNOHANG) {

@@ -1,6 +1,5 @@
 //! Lesson 6: who a process is, and what it may: user and groups, capabilities, limits, the session keyring.
 
-use std::ffi::CStr;
 use std::io::Write;
 
 use nix::errno::Errno;
@@ -137,12 +136,13 @@ pub fn group() -> u32 {
     nix::unistd::getegid().as_raw()
 }
 
-/// A session keyring of its own, empty (man 2 keyctl, KEYCTL_JOIN_SESSION_KEYRING).
-pub fn join_session_keyring(name: &CStr) -> Result<(), Failure> {
+/// A session keyring of its own, empty and without a name (man 2 keyctl, KEYCTL_JOIN_SESSION_KEYRING). By a name, a keyring
+/// that another user has made and lets everybody search would be joined.
+pub fn join_session_keyring() -> Result<(), Failure> {
     const JOIN_SESSION_KEYRING: i32 = 1;
-    // SAFETY: the name ends with a NUL and outlives the call.
-    let result = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) };
-    call(format_args!("keyctl(JOIN_SESSION_KEYRING, {name:?})"), Errno::result(result).map(drop))
+    // SAFETY: a null name makes an anonymous keyring.
+    let result = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+    call(format_args!("keyctl(JOIN_SESSION_KEYRING, NULL)"), Errno::result(result).map(drop))
 }
 
 /// A limit of a single process: the soft one, at which it is stopped, and the hard one, up to which it may raise that.

@@ -55,7 +55,18 @@ pub fn sealed_copy(file: &Fd, name: &CStr) -> Result<Fd, Failure> {
     }
     call(format_args!("sendfile({copy}, {file}, {length})"), result)?;
     let all = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
-    let sealed = fcntl(&copy, FcntlArg::F_ADD_SEALS(all)).map(drop);
+    // EBUSY: the kernel holds one of the pages for a moment, on its way to a list of its own, say. Nothing tells when it
+    // lets go, so a bounded number of further tries.
+    const TRIES: usize = 50;
+    let seal = || fcntl(&copy, FcntlArg::F_ADD_SEALS(all)).map(drop);
+    let mut sealed = seal();
+    for _ in 0..TRIES {
+        if sealed != Err(Errno::EBUSY) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        sealed = seal();
+    }
     call(format_args!("fcntl({copy}, ADD_SEALS, SEAL|SHRINK|GROW|WRITE)"), sealed)?;
     Ok(copy)
 }

@@ -64,6 +64,8 @@ pub fn listen(directory: &Fd, name: &str) -> Result<Fd, Failure> {
     let path = format!("/proc/self/fd/{}/{name}", directory.raw());
     let result = new_stream().and_then(|socket| {
         nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
+        let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600); // whatever the umask is
+        std::fs::set_permissions(&path, owner_only).map_err(super::errno)?;
         nix::sys::socket::listen(&socket, nix::sys::socket::Backlog::new(1)?)?;
         Ok(Fd::new(socket, "start"))
     });

@@ -26,7 +26,7 @@ pub use hooks::*;
 pub use linux::*;
 pub use mounts::*;
 pub use process::*;
-pub use read::{parse, read};
+pub use read::{contents, parse, read};
 pub use resources::*;
 pub use state::*;
 pub use template::{rootless, template, to_json};

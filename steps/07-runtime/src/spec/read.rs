@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use kernel::Failure;
+use nix::fcntl::OFlag;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
@@ -22,18 +24,26 @@ pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T, Failure> {
     parse(&file.file_name().unwrap_or_default().to_string_lossy(), &contents(file)?)
 }
 
-fn contents(file: &Path) -> Result<Vec<u8>, Failure> {
+/// Reads a file of the caller's, whole, without ever waiting for a writer.
+///
+/// # Errors
+/// No such file; not a regular file; more than 16 MiB.
+pub fn contents(file: &Path) -> Result<Vec<u8>, Failure> {
     let refuse = |why: &str| {
         let hint = "a bundle is a directory with config.json in it; cellblock spec writes one";
         Failure::new(format!("cannot read {}: {why}", file.display())).hint(hint)
     };
-    // What is no regular file (a FIFO, a terminal) could make us wait for ever.
-    let about = file.metadata().map_err(|error| refuse(&reason(&error)))?;
-    if !about.is_file() {
-        return Err(refuse("it is not a regular file"));
-    }
+    // A FIFO or a terminal could make us wait for ever, and to open a device has effects: so the kind is looked at first, and
+    // again once the file is open, for it may be another by then.
+    let regular =
+        |about: &std::fs::Metadata| if about.is_file() { Ok(()) } else { Err(refuse("it is not a regular file")) };
+    regular(&file.metadata().map_err(|error| refuse(&reason(&error)))?)?;
+    let options = OFlag::O_NONBLOCK.bits() | OFlag::O_NOCTTY.bits();
+    let opened =
+        File::options().read(true).custom_flags(options).open(file).map_err(|error| refuse(&reason(&error)))?;
+    let about = opened.metadata().map_err(|error| refuse(&reason(&error)))?;
+    regular(&about)?;
     let mut text = Vec::with_capacity(about.len().min(MOST) as usize + 1);
-    let opened = File::open(file).map_err(|error| refuse(&reason(&error)))?;
     opened.take(MOST + 1).read_to_end(&mut text).map_err(|error| refuse(&reason(&error)))?;
     if text.len() as u64 > MOST {
         return Err(refuse("it is larger than 16 MiB"));

@@ -26,12 +26,13 @@ pub struct Delete {
 impl Delete {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let container = match context.store.open(&self.id) {
-            Err(_) if self.force => {
-                context.store.remove_nameless(&self.id)?;
-                return Ok(ExitCode::SUCCESS);
-            }
+            Err(_) if self.force => return self.remove_unknown(context),
             found => found?,
         };
+        if self.force {
+            // Another command may hold the lock and wait for this very process: so it is killed first.
+            let _ = container.process().map(|process| namespace::signal(&process, SIGKILL));
+        }
         let _lock = container.lock()?;
         // Somebody may have removed it while we waited for the lock.
         let container = match context.store.open(&self.id) {
@@ -48,6 +49,17 @@ impl Delete {
             }
         }
         removal::remove(&container, &container.spec()?)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Delete {
+    /// There is no record, or none that can be read.
+    fn remove_unknown(&self, context: &Context) -> Result<ExitCode> {
+        match context.store.damaged(&self.id)? {
+            Some(damaged) => removal::remove_damaged(&self.id, damaged)?,
+            None => drop(context.store.remove_nameless(&self.id)?),
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -16,7 +16,7 @@ use crate::plan::{self, Task};
 use crate::spec::{self, Linux, Process, Spec, Status};
 use crate::store::Container;
 use crate::terminal::Outlet;
-use crate::{caller, foreground, init, label, listener};
+use crate::{caller, foreground, init, label, launch, listener};
 
 /// Run one command more in a container
 #[derive(clap::Args, Debug)]
@@ -120,6 +120,7 @@ impl Exec {
         self.refuse_if_not_running(&container)?;
         let spec = container.spec()?;
         let process = self.process(&spec)?;
+        spec::check_process(&process, "process.", &launch::known())?;
         let task = Task::new("process", &process, spec.linux.as_ref().unwrap_or(&Linux::default()))?;
         crate::terminal::check(task.terminal.is_some(), self.console_socket.as_deref(), self.detach)?;
         self.visit(&container, &spec, &task)
@@ -278,12 +279,12 @@ fn enter(visit: &Visit) -> Result<Infallible> {
         be_born(visit, terminal.as_ref())?;
     }
     let command = init::at_home(task)?;
-    label::confine(task.apparmor.as_deref())?;
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
     if visit.traced {
         be_born(visit, terminal.as_ref())?;
     }
+    label::confine(task.apparmor.as_deref())?; // by a /proc in which this process is
     command.look_for_program()?;
     if visit.detached {
         namespace::outlive_parent()?;

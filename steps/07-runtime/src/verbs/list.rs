@@ -21,6 +21,11 @@ pub struct List {
 impl List {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let all = context.store.all();
+        for id in context.store.ids() {
+            if let Ok(Some(_)) = context.store.damaged(&id) {
+                crate::log::warn(&format!("container {id:?} is damaged: cellblock delete --force {id} removes it"));
+            }
+        }
         if self.quiet {
             let ids: String = all.iter().map(|container| format!("{}\n", container.record.id)).collect();
             super::print(&ids)?;
