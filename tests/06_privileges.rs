@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use classroom::attacks::COLUMNS;
 use classroom::lab::{FIGURES, LOUD, binary, not_run, workspace};
+use classroom::run::{SEIZE_NODES, assert_not_seized};
 use classroom::world::sh;
 use classroom::{Lab, Output, World, check, every_step, lab};
 
@@ -314,6 +315,17 @@ fn a_map_of_ones_own() {
         assert_eq!(numbers, ["0", "700000", "10", "10", "800000", "1"]);
         let outside = run(lab, &["--userns", "0:700000:10", "--user", "10", "true"]);
         assert!(outside.code == 125 && outside.text.contains("no such id"), "{outside}");
+    });
+}
+
+/// Root of this cell is the host's root by number, and the nodes in its /dev are the host's.
+#[test]
+fn the_hosts_device_nodes_cannot_be_changed() {
+    lab!(World::Root, |lab| {
+        for map in ["0:0:65536", "auto"] {
+            let cell = lab.launcher(STEP, &["--net", "none", "--userns", map, "sh", "-c", SEIZE_NODES]);
+            assert_not_seized(&lab.output(format!("# --userns {map}"), lab.on_own_dev(&cell)));
+        }
     });
 }
 

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use classroom::run::{SEIZE_NODES, assert_not_seized};
 use classroom::{Desk, Lab, World, lab};
 use serde_json::json;
 
@@ -154,6 +155,26 @@ fn an_ordinary_user_joins_a_container_of_his_own() {
         let users = std::fs::read_link(format!("/proc/{pid}/ns/user")).unwrap();
         assert!(together.contains(users.to_str().unwrap()), "{together}");
         desk.succeed(&["delete", "--force", "one"]);
+    });
+}
+
+/// Root of this container is the host's root by number, and the nodes in its /dev are the host's.
+#[test]
+fn the_hosts_device_nodes_cannot_be_changed() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "nodes");
+        desk.configure(|config| {
+            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            for map in ["uidMappings", "gidMappings"] {
+                config["linux"][map] = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+            }
+            for set in ["bounding", "effective", "permitted"] {
+                config["process"]["capabilities"][set] = json!(["CAP_CHOWN", "CAP_FOWNER", "CAP_DAC_OVERRIDE"]);
+            }
+        });
+        desk.set_command(SEIZE_NODES);
+        let run = desk.command(&["run", "--bundle", "target/bundle", "one"]);
+        assert_not_seized(&lab.output("# an identity map".to_owned(), lab.on_own_dev(&run)));
     });
 }
 

@@ -237,31 +237,6 @@ fn identity_mapped(desk: &Desk) {
     });
 }
 
-fn sh(script: &str) {
-    assert!(Command::new("sh").args(["-ec", script]).status().unwrap().success(), "{script}");
-}
-
-/// The host's root, as root of a user namespace, owns the host's nodes: it takes no permission away from the whole machine.
-/// Here the host's /dev is one of the lab's own.
-#[test]
-fn device_nodes_of_the_host() {
-    lab!(World::Root, |lab| {
-        sh("mkdir -p /dev/shm; mount -t tmpfs none /dev; cd /dev; mknod -m 666 null c 1 3; mknod -m 666 zero c 1 5; \
-            mknod -m 666 full c 1 7; mknod -m 666 random c 1 8; mknod -m 666 urandom c 1 9; mknod -m 666 tty c 5 0");
-        let desk = Desk::new(lab, "nodes");
-        identity_mapped(&desk);
-        desk.set_command("chmod 600 /dev/null; chown 5 /dev/zero; echo x >/dev/null && echo tried");
-        let output = desk.run(&["run", "--bundle", "target/bundle", "one"]);
-        assert!(output.text.contains("tried"), "{output}");
-        for node in ["null", "zero", "full", "random", "urandom", "tty"] {
-            let found = fs::metadata(Path::new("/dev").join(node)).unwrap();
-            assert_eq!(found.permissions().mode() & 0o777, 0o666, "{node}: {output}");
-            assert_eq!(std::os::unix::fs::MetadataExt::uid(&found), 0, "{node}");
-        }
-        sh("cd /; umount /dev");
-    });
-}
-
 /// With the network of the host, a user namespace gets no sysfs of its own: the host's is shown, and nothing of it can be
 /// written, also not what is mounted below it, whatever the options of the mount are.
 #[test]

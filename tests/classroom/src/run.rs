@@ -17,6 +17,30 @@ pub struct Output {
     pub code: i32,
 }
 
+/// Nothing runs unless the new /dev is there.
+const OWN_DEV: &str = r#"
+set -e
+mount -t tmpfs tmpfs /dev
+node() { mknod -m 666 "/dev/$1" c "$2" "$3"; }
+node null 1 3; node zero 1 5; node full 1 7; node random 1 8; node urandom 1 9; node tty 5 0
+set +e
+"$@"
+code=$?
+cd /dev && stat -c 'outside: %n %a %u:%g' null zero full random urandom tty
+exit $code
+"#;
+
+/// What root of a cell tries on the device nodes that it sees, and that they can be read and written.
+pub const SEIZE_NODES: &str = "cd /dev; for node in null zero full random urandom tty; do \
+    chmod 600 $node; chown 1:1 $node; done; dd if=zero bs=1 count=1 2>null >null && echo works";
+
+/// The nodes of the host after [`SEIZE_NODES`] must be as they were, and must have worked.
+pub fn assert_not_seized(output: &Output) {
+    let outside = |name| output.text.contains(&format!("outside: {name} 666 0:0\n"));
+    let untouched = ["null", "zero", "full", "random", "urandom", "tty"].into_iter().all(outside);
+    assert!(untouched && output.code == 0 && output.text.contains("works\n"), "{output}");
+}
+
 impl Lab {
     /// A launcher, ready to run on the lab's root filesystem, with no standard input.
     pub fn launcher(&self, name: &str, arguments: &[&str]) -> Command {
@@ -45,6 +69,15 @@ impl Lab {
         reader.read_to_end(&mut text).expect("a pipe can be read");
         let status = child.wait().expect("it is our child");
         Output { command: shown, text: self.normalise(&String::from_utf8_lossy(&text)), code: code(status) }
+    }
+
+    /// The same command, on a host whose /dev is the test's own: what is done to its nodes is not done to the machine's.
+    /// After the command each node is shown: its name, permissions and owner.
+    pub fn on_own_dev(&self, command: &Command) -> Command {
+        let mut own = Command::new("unshare");
+        own.args(["--mount", "sh", "-c", OWN_DEV, "sh"]).arg(command.get_program()).args(command.get_args());
+        own.env("CELLBLOCK_ROOTFS", &self.rootfs).env_remove("TERM").stdin(Stdio::null());
+        own
     }
 
     /// Starts a launcher, to be watched or killed; its output is thrown away.
