@@ -99,7 +99,7 @@ fn rules_hidden(story: &str) -> String {
 #[test]
 fn attacks() {
     lab!(World::Root, |lab| {
-        let column = |options| classroom::attacks::Column { name: STEP, options, frugal: false };
+        let column = |options| classroom::attacks::Column { name: STEP, options, frugal: false, init: false };
         for attack in ["host-port", "abstract-socket"] {
             assert_eq!(lab.attack(column(&["--net", "none"]), attack).word, "HELD", "{attack}");
             assert_eq!(lab.attack(column(&["--net", "bridge"]), attack).word, "HELD", "{attack}");

@@ -3,13 +3,13 @@
 use std::fs;
 use std::process::Command;
 
-use classroom::attacks::COLUMNS;
+use classroom::attacks::{COLUMNS, Column, columns_with_init};
 use classroom::lab::{LOUD, binary, workspace};
 use classroom::{Lab, World, check, every_step, lab};
 
-fn matrix(lab: &Lab, name: &str) {
+fn matrix(lab: &Lab, columns: &[Column], name: &str) {
     let recorded = workspace().join(format!("tests/snapshots/{name}.snap"));
-    let (table, untried) = lab.matrix(&COLUMNS, &fs::read_to_string(recorded).unwrap_or_default());
+    let (table, untried) = lab.matrix(columns, &fs::read_to_string(recorded).unwrap_or_default());
     for (attack, why) in untried {
         eprintln!("\n{LOUD}: attack {attack}, for not even this machine's host gives it a chance: {why}");
     }
@@ -18,12 +18,23 @@ fn matrix(lab: &Lab, name: &str) {
 
 #[test]
 fn as_root() {
-    lab!(World::Root, |lab| matrix(lab, "matrix"));
+    lab!(World::Root, |lab| matrix(lab, &COLUMNS, "matrix"));
 }
 
 #[test]
 fn rootless() {
-    lab!(World::Rootless, |lab| matrix(lab, "matrix@rootless"));
+    lab!(World::Rootless, |lab| matrix(lab, &COLUMNS, "matrix@rootless"));
+}
+
+/// A small init stays in the cell, and must be no way out of it: all attacks once more, with `--init`.
+#[test]
+fn with_init() {
+    lab!(World::Root, |lab| matrix(lab, &columns_with_init(), "matrix@init"));
+}
+
+#[test]
+fn with_init_rootless() {
+    lab!(World::Rootless, |lab| matrix(lab, &columns_with_init(), "matrix@init_rootless"));
 }
 
 /// The rows that step 5 turns, alone: quick enough for the other world of cgroups, in scripts/vm.

@@ -15,19 +15,27 @@ pub struct Column {
     pub options: &'static [&'static str],
     /// Whether it does without them where it must.
     pub frugal: bool,
+    /// A small init is PID 1, from step 2 on.
+    pub init: bool,
 }
 
 /// The columns so far.
 pub const COLUMNS: [Column; 8] = [
-    Column { name: "host", options: &[], frugal: false },
-    Column { name: "chroot", options: &[], frugal: false },
-    Column { name: "namespaces", options: &[], frugal: false },
-    Column { name: "pivot-root", options: &[], frugal: false },
-    Column { name: "network", options: &[], frugal: false },
-    Column { name: "cgroups", options: &["--pids", "64", "--memory", "64m"], frugal: false },
-    Column { name: "privileges", options: &["--pids", "64", "--memory", "64m"], frugal: true },
-    Column { name: RUNTIME, options: &["--pids", "64", "--memory", "64m"], frugal: true },
+    Column { name: "host", options: &[], frugal: false, init: false },
+    Column { name: "chroot", options: &[], frugal: false, init: false },
+    Column { name: "namespaces", options: &[], frugal: false, init: false },
+    Column { name: "pivot-root", options: &[], frugal: false, init: false },
+    Column { name: "network", options: &[], frugal: false, init: false },
+    Column { name: "cgroups", options: &["--pids", "64", "--memory", "64m"], frugal: false, init: false },
+    Column { name: "privileges", options: &["--pids", "64", "--memory", "64m"], frugal: true, init: false },
+    Column { name: RUNTIME, options: &["--pids", "64", "--memory", "64m"], frugal: true, init: false },
 ];
+
+/// The same launchers with `--init`, which the first two columns have not.
+pub fn columns_with_init() -> Vec<Column> {
+    let has_init = |column: &&Column| !["host", "chroot"].contains(&column.name);
+    COLUMNS.iter().filter(has_init).map(|column| Column { init: true, ..*column }).collect()
+}
 
 /// Step 7's launcher is a verb of its runtime, which remembers what it has made.
 const RUNTIME: &str = "cellblock";
@@ -52,6 +60,9 @@ impl Lab {
                 let (state, rootfs) = (self.folder.join("state"), &self.rootfs);
                 let (state, rootfs) = (state.display().to_string(), rootfs.display().to_string());
                 words.extend(["--root", &state, "run", "--rootfs", &rootfs].map(str::to_owned));
+            }
+            if column.init {
+                words.push("--init".to_owned());
             }
             let needs_limits = ["fork-bomb", "memory"].contains(&attack);
             if self.world == World::Root || !column.frugal || needs_limits {
@@ -135,9 +146,14 @@ impl Lab {
         }
         for attack in names() {
             let verdicts: Vec<Verdict> = columns.iter().map(|column| self.attack(*column, &attack)).collect();
-            if verdicts[0].word == "n/a" && LACKED_BY_SOME.contains(&&*attack) {
+            let on_host = match columns[0].name {
+                "host" => verdicts[0].clone(),
+                _ if LACKED_BY_SOME.contains(&&*attack) => self.attack(COLUMNS[0], &attack),
+                _ => verdicts[0].clone(),
+            };
+            if on_host.word == "n/a" && LACKED_BY_SOME.contains(&&*attack) {
                 table.extend(recorded.lines().filter(|row| row.starts_with(&format!("{attack} "))).map(with_newline));
-                untried.insert(attack, verdicts[0].why.clone());
+                untried.insert(attack, on_host.why);
                 continue;
             }
             let cells = verdicts.iter().map(|verdict| format!("{:<12}", verdict.word)).collect::<String>();

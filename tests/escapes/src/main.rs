@@ -20,6 +20,7 @@ use clap::{Args, Parser, Subcommand};
 mod bundle;
 mod case;
 mod checks;
+mod elf;
 mod groups;
 mod sandbox;
 mod soak;

@@ -9,6 +9,9 @@
 //! inmate calls            make some system calls, and see what the kernel answers
 //! inmate ready            say so to whoever waits for it, as systemd does
 //! inmate threads          start four threads, and see that they run
+//! inmate listen PATH      be a socket there, and say who connects
+//! inmate keyring-trap NAME SECONDS  make a session keyring of that name, and wait for a key in it
+//! inmate keyring-fill     put that key into the session keyring
 //! inmate watch SECONDS PATH  get at what joins this container: does it hold PATH of the host, or more capabilities?
 //! inmate sentinel COMMAND on the host: put up what some attacks look for, run the command, take it down again
 //! ```
@@ -22,6 +25,7 @@ mod calls;
 mod orphans;
 mod report;
 mod sentinel;
+mod traps;
 mod watch;
 
 fn main() -> ExitCode {
@@ -36,12 +40,16 @@ fn main() -> ExitCode {
         ["calls"] => calls::print(),
         ["ready"] => ready(),
         ["threads"] => threads(),
+        ["listen", path] => traps::listen(path),
+        ["keyring-trap", name, seconds] => traps::keyring(name, seconds),
+        ["keyring-fill"] => traps::fill_keyring(None),
+        ["keyring-fill", name] => traps::fill_keyring(Some(name)),
         ["watch", seconds, path] => watch::newcomers(seconds, path),
         ["sentinel", ref command @ ..] if !command.is_empty() => sentinel::run(command),
         [attack::SETUID_PROBE] => attack::setuid_probe(),
         _ => {
             eprintln!(
-                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | ready | threads | watch SECONDS PATH | sentinel COMMAND"
+                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | ready | threads | watch SECONDS PATH | listen PATH | keyring-trap NAME SECONDS | keyring-fill | sentinel COMMAND"
             );
             ExitCode::from(125)
         }

@@ -81,15 +81,28 @@ const SESSION_KEYRING: i32 = -3;
 
 /// Starts a session keyring of its own, and puts a key of that name into it (man 2 keyctl, add_key).
 pub fn add_session_key(name: &std::ffi::CStr) -> Result<()> {
-    const JOIN_SESSION_KEYRING: i32 = 1;
-    let none = std::ptr::null::<libc::c_char>();
-    // SAFETY: a null name makes an anonymous keyring.
-    Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, none) })?;
-    add_key_here(name)
+    join_session_keyring(None)?;
+    fill_session_keyring(name)
 }
 
-/// Puts a key of that name into the session keyring (man 2 add_key).
-pub fn add_key_here(name: &std::ffi::CStr) -> Result<()> {
+/// Joins the session keyring of that name, which is made if there is none; without a name, a new one.
+pub fn join_session_keyring(name: Option<&std::ffi::CStr>) -> Result<()> {
+    const JOIN_SESSION_KEYRING: i32 = 1;
+    let name = name.map_or(std::ptr::null(), std::ffi::CStr::as_ptr);
+    // SAFETY: a name ends with a NUL and outlives the call; a null name makes an anonymous keyring.
+    Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name) }).map(drop)
+}
+
+/// Lets every user do everything with the session keyring (man 2 keyctl, KEYCTL_SETPERM).
+pub fn open_session_keyring() -> Result<()> {
+    const SETPERM: i32 = 5;
+    const ALL: u32 = 0x3f3f_3f3f;
+    // SAFETY: takes numbers only.
+    Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, SETPERM, SESSION_KEYRING, ALL) }).map(drop)
+}
+
+/// Puts a key of that name into the session keyring.
+pub fn fill_session_keyring(name: &std::ffi::CStr) -> Result<()> {
     let (kind, secret) = (c"user", c"secret");
     // SAFETY: all strings end with a NUL and outlive the call; the length is the secret's.
     let result = unsafe {
@@ -97,17 +110,6 @@ pub fn add_key_here(name: &std::ffi::CStr) -> Result<()> {
         libc::syscall(libc::SYS_add_key, kind.as_ptr(), name.as_ptr(), secret.as_ptr(), length, SESSION_KEYRING)
     };
     Errno::result(result).map(drop)
-}
-
-/// Joins or makes a session keyring of that name, which every user may search and so join (man 2 keyctl).
-pub fn join_open_session(name: &std::ffi::CStr) -> Result<()> {
-    const JOIN_SESSION_KEYRING: i32 = 1;
-    const SETPERM: i32 = 5;
-    const EVERYTHING: u32 = 0x3f3f_3f3f;
-    // SAFETY: the name ends with a NUL and outlives the call.
-    Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, name.as_ptr()) })?;
-    // SAFETY: takes numbers only.
-    Errno::result(unsafe { libc::syscall(libc::SYS_keyctl, SETPERM, SESSION_KEYRING, EVERYTHING) }).map(drop)
 }
 
 /// Looks for a key of that name in the session keyring (man 2 keyctl).

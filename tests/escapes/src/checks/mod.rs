@@ -8,6 +8,7 @@ use crate::sandbox::Sandbox;
 mod descriptors;
 mod devices;
 mod input;
+mod last_exec;
 mod lifecycle;
 mod names;
 mod neighbours;
@@ -16,6 +17,7 @@ mod places;
 mod proc_files;
 mod resources;
 mod rights;
+mod strangers;
 mod terminal;
 
 /// One check.
@@ -62,14 +64,16 @@ impl Verdict {
 
 /// All of them, family by family.
 pub fn all() -> Vec<Check> {
-    let families: [&[Check]; 12] = [
+    let families: [&[Check]; 14] = [
         &descriptors::CHECKS,
+        &last_exec::CHECKS,
         &own_binary::CHECKS,
         &places::CHECKS,
         &proc_files::CHECKS,
         &devices::CHECKS,
         &rights::CHECKS,
         &neighbours::CHECKS,
+        &strangers::CHECKS,
         &names::CHECKS,
         &input::CHECKS,
         &terminal::CHECKS,

@@ -173,7 +173,7 @@ fn no_new_privs(case: &Case) -> Verdict {
 }
 
 /// With a user namespace the root filesystem must belong to the one who is root inside.
-fn mapped(case: &Case) -> Bundle {
+pub fn mapped(case: &Case) -> Bundle {
     let mut bundle = case.bundle();
     let chown = std::process::Command::new("chown").args(["-hR", "100000:100000"]).arg(bundle.rootfs("/")).status();
     assert!(chown.is_ok_and(|status| status.success()));

@@ -23,12 +23,13 @@ struct Attack {
 }
 
 /// All of them, in the order in which the lessons end them.
-const ATTACKS: [Attack; 23] = [
+const ATTACKS: [Attack; 24] = [
     Attack { name: "host-files", tries: "read a file of the host by its path", run: files::host_files },
     Attack { name: "environment", tries: "find a variable of the host's", run: files::environment },
     Attack { name: "descriptors", tries: "find a file that the launcher left open", run: files::descriptors },
     Attack { name: "host-processes", tries: "signal a process of the host", run: processes::host_processes },
     Attack { name: "ptrace", tries: "trace a process of the host", run: processes::ptrace },
+    Attack { name: "init", tries: "find what is the host's at the first process", run: processes::first_process },
     Attack { name: "hostname", tries: "rename the host", run: processes::hostname },
     Attack { name: "shared-memory", tries: "find shared memory of the host", run: processes::shared_memory },
     Attack { name: "mount-leak", tries: "mount something on the host", run: files::mount_leak },

@@ -1,11 +1,15 @@
 //! Through what processes share: pids, signals, names, memory.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use kernel::sys::attack;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, getpid, getppid};
 
-use super::Verdict::{self, Escaped, Held, Look};
+use super::HOST_FILE;
+use super::Verdict::{self, Escaped, Held, Look, NotApplicable};
 use crate::sentinel;
 
 /// Sends signal 0, which only asks whether it could be sent, to every pid up to our own.
@@ -28,6 +32,51 @@ pub fn ptrace() -> Verdict {
         Ok(()) => Escaped("attached to the process outside that started us".to_owned()), // our end detaches
         Err(errno) => Held(format!("ptrace => {errno:?}")),
     }
+}
+
+/// Looks at the first process in sight, a small init perhaps: does it have descriptors of the host's, by which one climbs out or
+/// joins the host's network; its caller's variables; and a program that could be written to?
+pub fn first_process() -> Verdict {
+    const FIRST: &str = "/proc/1";
+    if !Path::new(FIRST).join("stat").exists() {
+        return NotApplicable("no /proc is here".to_owned());
+    }
+    if getpid().as_raw() == 1 {
+        return NotApplicable("the first process is this one: --init".to_owned());
+    }
+    let Ok(descriptors) = std::fs::read_dir(format!("{FIRST}/fd")) else {
+        return Held("no process may look at it".to_owned());
+    };
+    for way in descriptors.flatten().map(|entry| entry.path()).chain([format!("{FIRST}/cwd").into()]) {
+        if way.join("../".repeat(32)).join(HOST_FILE.trim_start_matches('/')).exists() {
+            return Escaped("climbed out by what it has open".to_owned());
+        }
+        if std::fs::read_link(&way).is_ok_and(|target| target.display().to_string().contains(":[")) && is_foreign(&way)
+        {
+            return Escaped("it holds a namespace of the host's".to_owned());
+        }
+    }
+    let variables = std::fs::read(format!("{FIRST}/environ")).unwrap_or_default();
+    if variables.windows(sentinel::VARIABLE.len()).any(|part| part == sentinel::VARIABLE.as_bytes()) {
+        return Escaped("it has the caller's variables".to_owned());
+    }
+    match program_of_the_host(FIRST) {
+        true => Escaped("it runs a file of the host's".to_owned()),
+        false => Held("it has nothing of the host's".to_owned()),
+    }
+}
+
+/// Whether a descriptor is of a namespace that is none of ours.
+fn is_foreign(way: &Path) -> bool {
+    let found = std::fs::metadata(way).map(|found| found.ino()).unwrap_or_default();
+    let own = std::fs::read_dir("/proc/self/ns").into_iter().flatten().flatten();
+    !own.flat_map(|entry| std::fs::metadata(entry.path())).any(|own| own.ino() == found)
+}
+
+/// Whether the file that a process runs has a name outside: a copy in memory has none.
+fn program_of_the_host(process: &str) -> bool {
+    let program = std::fs::read_link(format!("{process}/exe"));
+    program.is_ok_and(|path| !path.exists() && !path.display().to_string().starts_with("/memfd:"))
 }
 
 /// Renames the machine. Whose name it was can be seen only outside.
