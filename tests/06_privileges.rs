@@ -11,6 +11,7 @@ use classroom::lab::{FIGURES, LOUD, binary, not_run, workspace};
 use classroom::run::{SEIZE_NODES, assert_not_seized};
 use classroom::world::sh;
 use classroom::{Lab, Output, World, check, every_step, lab};
+use kernel::sys::attack;
 
 const STEP: &str = "privileges";
 
@@ -555,12 +556,13 @@ fn the_cost() {
 #[test]
 fn a_keyring_cannot_be_prepared() {
     lab!(World::Root, |lab| {
-        if kernel::sys::attack::session_keys().is_err() {
-            return; // this kernel keeps no keys: the doctor says so
+        if attack::session_keys().is_err() {
+            return not_run("a_keyring_cannot_be_prepared", "this kernel keeps no keys");
         }
         for name in [c"cell", c"cellblock", c"_ses"] {
-            kernel::sys::attack::join_open_session(name).expect("keys are kept here");
-            kernel::sys::attack::add_key_here(c"planted").expect("it is ours");
+            attack::join_session_keyring(Some(name)).expect("keys are kept here");
+            attack::open_session_keyring().expect("it is ours");
+            attack::fill_session_keyring(c"planted").expect("it is ours");
             let options = ["--userns", "host", "--seccomp", "unconfined"];
             let output = run(lab, &[&options[..], &["inmate", "report"]].concat());
             assert!(output.text.contains("keyring       empty"), "{name:?}: {output}");
