@@ -77,8 +77,8 @@ pub const HOLES: &[Hole] = &[
         edits: &[instead(
             CHROOT,
             "environment",
-            "\"/root\".into())];",
-            "\"/root\".into())]; variables.extend(std::env::vars_os());",
+            "\"/root\".into())",
+            "\"/root\".into())]; variables.extend(std::env::vars_os()); let _ = [()",
         )],
         seen_by: &[Attack("environment", &[])],
     },
@@ -453,7 +453,7 @@ pub const HOLES: &[Hole] = &[
         package: "cellblock",
         edits: &[instead(
             FURNITURE,
-            "open",
+            "make_new",
             "mount::mount_setattr(&tree, Depth::Recursive,",
             "mount::mount_setattr(&tree, Depth::One,",
         )],

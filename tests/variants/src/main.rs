@@ -120,10 +120,18 @@ fn run(holes: &[&'static Hole]) -> Result<()> {
     let tree = Tree::copy()?;
     let mut blind = Vec::new();
     for hole in holes {
-        let program = tree.build(hole)?;
+        let program = match tree.build(hole) {
+            Ok(program) => program,
+            Err(error) => {
+                eprintln!("{error:#}");
+                blind.push(format!("{}: not built", hole.name));
+                continue;
+            }
+        };
         for probe in hole.seen_by {
-            let (word, why) = probe.try_on(hole.package, &program)?;
-            println!("{:<30}{:<34}{word:<8}{why}", hole.name, probe.to_string());
+            let (word, why) =
+                probe.try_on(hole.package, &program).unwrap_or_else(|error| ("n/a".into(), error.to_string()));
+            println!("{:<30}{:<34}{word:<8}{}", hole.name, probe.to_string(), why.lines().next().unwrap_or_default());
             if !["UNSAFE", "ESCAPED"].contains(&&*word) {
                 blind.push(format!("{} by {probe}", hole.name));
             }

@@ -122,17 +122,16 @@ fn write_if_changed(file: &Path, now: &[u8]) -> Result<()> {
     Ok(fs::write(file, now)?)
 }
 
-/// The text with one line changed, within the function.
+/// The text with one line changed, within the function. Two functions may have the name: then the line says which.
 fn apply(text: &str, edit: &Edit) -> Result<String> {
     let lines: Vec<&str> = text.lines().collect();
-    let begin = lines.iter().position(|line| begins(line, edit.function)).context("it is gone")?;
-    let indent = &lines[begin][..lines[begin].len() - lines[begin].trim_start().len()];
-    let is_end = |line: &&str| ["}", "];", "};"].iter().any(|end| **line == format!("{indent}{end}"));
-    let length = lines[begin..].iter().position(|line| is_end(&line)).context("it has no end")?;
+    let begins: Vec<usize> = (0..lines.len()).filter(|&at| begins(lines[at], edit.function)).collect();
+    ensure!(!begins.is_empty(), "the function is gone");
     let wanted = match edit.change {
         Change::Without(line) | Change::Instead(line, _) => line,
     };
-    let found: Vec<usize> = (begin..=begin + length).filter(|&at| lines[at].contains(wanted)).collect();
+    let inside = begins.iter().flat_map(|&begin| begin..=begin + length(&lines[begin..]));
+    let found: Vec<usize> = inside.filter(|&at| lines[at].contains(wanted)).collect();
     let &[at] = &found[..] else { bail!("{wanted:?} is there {} times", found.len()) };
     let mut changed: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
     match edit.change {
@@ -140,6 +139,13 @@ fn apply(text: &str, edit: &Edit) -> Result<String> {
         Change::Instead(from, to) => changed[at] = changed[at].replacen(from, to, 1),
     }
     Ok(changed.join("\n") + "\n")
+}
+
+/// How many lines a function has after its first: up to the brace that stands as far to the left.
+fn length(lines: &[&str]) -> usize {
+    let indent = &lines[0][..lines[0].len() - lines[0].trim_start().len()];
+    let is_end = |line: &&str| ["}", "];", "};"].iter().any(|end| **line == format!("{indent}{end}"));
+    lines.iter().position(|line| is_end(line)).unwrap_or(0)
 }
 
 fn begins(line: &str, function: &str) -> bool {
