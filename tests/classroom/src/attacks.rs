@@ -40,6 +40,9 @@ pub fn columns_with_init() -> Vec<Column> {
 /// Step 7's launcher is a verb of its runtime, which remembers what it has made.
 const RUNTIME: &str = "cellblock";
 
+/// The attack on a small init: without one, the first process is the attacker.
+const FIRST_PROCESS: &str = "init";
+
 /// What came of an attack: HELD, ESCAPED or n/a, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -144,7 +147,8 @@ impl Lab {
         for column in columns.iter().filter(|column| !column.options.is_empty()) {
             notes += &format!("{} runs with {}\n", column.name, column.options.join(" "));
         }
-        for attack in names() {
+        let has_init = columns.iter().any(|column| column.init);
+        for attack in names().into_iter().filter(|attack| has_init || attack != FIRST_PROCESS) {
             let verdicts: Vec<Verdict> = columns.iter().map(|column| self.attack(*column, &attack)).collect();
             let on_host = match columns[0].name {
                 "host" => verdicts[0].clone(),

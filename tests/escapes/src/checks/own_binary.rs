@@ -1,6 +1,7 @@
 //! The runtime's own program: it enters the container, and the container must not write it.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 
 use super::{Check, Safe, Unsafe, Verdict, judge, safe_if};
@@ -94,17 +95,22 @@ fn runtime_lends_its_pages(case: &Case) -> Verdict {
     safe_if(runs.ok() != own.ok(), "a copy runs in there", "the waiting init runs the runtime's own file")
 }
 
+/// What runs cannot be written to in any case (ETXTBSY): so it is held, and tried again when it has ended.
 fn copy_is_sealed(case: &Case) -> Verdict {
+    let before = program(case);
     let container = match case.create(&mut case.bundle()) {
         Ok(container) => container,
         Err(output) => return Unsafe(output.text),
     };
-    let path = format!("/proc/{}/exe", container.pid());
-    let before = fs::read(&path).unwrap_or_default();
-    let write = format!("echo x >>{path}");
-    let mut shell = std::process::Command::new("sh");
-    shell.args(["-c", &write]);
-    let output = case.output(shell);
-    let same = fs::read(&path).is_ok_and(|after| after == before);
-    safe_if(same && !before.is_empty(), output.line(), "what runs in there can be written")
+    let held = fs::File::open(format!("/proc/{}/exe", container.pid()));
+    drop(container);
+    let Ok(held) = held else { return Unsafe("the probe itself does not run: there is no program to hold".to_owned()) };
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&held));
+    let ended = crate::case::eventually(|| crate::case::processes().is_empty());
+    let opened = fs::OpenOptions::new().append(true).open(&path).and_then(|mut file| file.write_all(b"x"));
+    match (opened, unchanged(case, &before)) {
+        (_, Unsafe(why)) => Unsafe(why),
+        (Ok(()), _) => Unsafe("what ran in there can be written".to_owned()),
+        (Err(error), _) => safe_if(ended, &error.to_string(), "the probe itself does not run: it has not ended"),
+    }
 }

@@ -86,6 +86,7 @@ impl Meeting {
         fs::create_dir_all(MEETING).expect("the sandbox is ours");
         fs::set_permissions(MEETING, fs::Permissions::from_mode(0o755)).expect("the sandbox is ours");
         fs::copy(case.bundle().rootfs("/bin/inmate"), Path::new(MEETING).join("inmate")).expect("the sandbox is ours");
+        fs::create_dir_all(Path::new(MEETING).join("root")).expect("the sandbox is ours");
         Meeting(PathBuf::from(MEETING))
     }
 

@@ -51,8 +51,7 @@ pub fn first_process() -> Verdict {
         if way.join("../".repeat(32)).join(HOST_FILE.trim_start_matches('/')).exists() {
             return Escaped("climbed out by what it has open".to_owned());
         }
-        if std::fs::read_link(&way).is_ok_and(|target| target.display().to_string().contains(":[")) && is_foreign(&way)
-        {
+        if is_namespace(&way) && is_foreign(&way) {
             return Escaped("it holds a namespace of the host's".to_owned());
         }
     }
@@ -64,6 +63,13 @@ pub fn first_process() -> Verdict {
         true => Escaped("it runs a file of the host's".to_owned()),
         false => Held("it has nothing of the host's".to_owned()),
     }
+}
+
+/// Whether a descriptor is of a namespace (man 7 namespaces).
+fn is_namespace(way: &Path) -> bool {
+    const KINDS: [&str; 8] = ["cgroup:[", "ipc:[", "mnt:[", "net:[", "pid:[", "time:[", "user:[", "uts:["];
+    let target = std::fs::read_link(way).unwrap_or_default();
+    KINDS.iter().any(|kind| target.display().to_string().starts_with(kind))
 }
 
 /// Whether a descriptor is of a namespace that is none of ours.
