@@ -55,6 +55,7 @@ const PRIVILEGES: &str = "steps/06-privileges/src/lib.rs";
 const INIT: &str = "steps/07-runtime/src/init.rs";
 const EXEC: &str = "steps/07-runtime/src/verbs/exec.rs";
 const STORE: &str = "steps/07-runtime/src/store.rs";
+const FILES: &str = "steps/07-runtime/src/store/files.rs";
 const SEAL: &str = "steps/00-kernel/src/sys/seal.rs";
 
 /// A cell with nothing but what the attack is about.
@@ -463,9 +464,9 @@ pub const HOLES: &[Hole] = &[
         name: "state-by-the-umask",
         package: "cellblock",
         edits: &[
-            instead(STORE, "make_directory", "DirBuilder::new().mode(0o700)", "DirBuilder::new().mode(0o777)"),
-            instead(STORE, "make_directory", "Permissions::from_mode(0o700)", "Permissions::from_mode(0o755)"),
-            instead(STORE, "write_whole", "Permissions::from_mode(mode)", "Permissions::from_mode(0o644)"),
+            instead(FILES, "make_directory", "DirBuilder::new().mode(0o700)", "DirBuilder::new().mode(0o777)"),
+            instead(FILES, "make_directory", "Permissions::from_mode(0o700)", "Permissions::from_mode(0o755)"),
+            instead(FILES, "write_whole", "Permissions::from_mode(mode)", "Permissions::from_mode(0o644)"),
         ],
         seen_by: &[Check("state-is-open")],
     },
@@ -474,12 +475,12 @@ pub const HOLES: &[Hole] = &[
         package: "cellblock",
         edits: &[
             instead(
-                STORE,
+                FILES,
                 "write_whole",
                 "let new = file.with_file_name(format!(\".{name}.{:08x}\", kernel::sys::process::random()?));",
                 "let new = { let _ = &name; file.with_extension(\"new\") };",
             ),
-            instead(STORE, "write_whole", ".create_new(true)", ".create(true).truncate(true)"),
+            instead(FILES, "write_whole", ".create_new(true)", ".create(true).truncate(true)"),
         ],
         seen_by: &[Check("pid-files-collide")],
     },
@@ -511,8 +512,8 @@ pub const HOLES: &[Hole] = &[
         edits: &[instead(
             "steps/07-runtime/src/hooks.rs",
             "run_one",
-            "talk(child, state, seconds)",
-            "talk(child, state, seconds.map(|_| 3600))",
+            "talk(child, state, seconds, gives_up)",
+            "talk(child, state, seconds.map(|_| 3600), gives_up)",
         )],
         seen_by: &[Check("hook-never-ends")],
     },
