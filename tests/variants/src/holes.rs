@@ -128,7 +128,7 @@ pub const HOLES: &[Hole] = &[
         name: "settings-can-be-written",
         package: "pivot-root",
         edits: &[without(PIVOT_ROOT, "furnish", "proc::make_read_only(&self.mount")],
-        seen_by: &[Attack("proc-sys", &[]), Attack("sysrq", &[])],
+        seen_by: &[Attack("proc-sys", &[])], // sysrq is one more of these settings, on kernels that have it
     },
     Hole {
         name: "init-runs-the-launcher",
@@ -185,7 +185,7 @@ pub const HOLES: &[Hole] = &[
             "steps/06-privileges/src/capabilities.rs",
             "for_user",
             "if is_root {",
-            "let kept = kept.and(Set::known()); if is_root {",
+            "let kept = Set::to_be_had().unwrap_or(kept); if is_root {",
         )],
         seen_by: &[Attack("remount", UNFILTERED), Attack("mount", UNFILTERED), Attack("file-handle", UNFILTERED)],
     },
@@ -220,6 +220,7 @@ pub const HOLES: &[Hole] = &[
                 "sys::process::close_from(3 + preserved)?;",
             ),
             without("steps/02-namespaces/src/report.rs", "close_all_but", "process::close_all_but(&kept, first)?;"),
+            without(INIT, "run", "make_workdir(&custom, task)?;"),
             instead(
                 CHROOT,
                 "go_to",
@@ -267,8 +268,11 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "host-root-stays",
         package: "cellblock",
-        edits: &[without(PIVOT_ROOT, "pivot", "mount::detach_here()")],
-        seen_by: &[Check("old-root-remains"), Check("chroot")],
+        edits: &[
+            without(PIVOT_ROOT, "pivot", "mount::detach_here()"),
+            without(FURNITURE, "pivot", "mount::detach_here()"),
+        ],
+        seen_by: &[Check("old-root-remains")],
     },
     Hole {
         name: "places-in-proc",
@@ -299,10 +303,22 @@ pub const HOLES: &[Hole] = &[
         seen_by: &[Check("masks-come-off")],
     },
     Hole {
+        name: "runtime-gives-all",
+        package: "cellblock",
+        edits: &[instead(
+            "steps/07-runtime/src/plan/task.rs",
+            "capabilities",
+            "let Some(asked) = asked else { return Capabilities::default() };",
+            "let all = Set::to_be_had().unwrap_or(to_be_had); let Some(asked) = asked.filter(|_| all == Set::default()) else { \
+             return Capabilities { bounding: all, effective: all, permitted: all, ..Capabilities::default() } };",
+        )],
+        seen_by: &[Check("remount"), Check("release-agent")],
+    },
+    Hole {
         name: "nothing-is-read-only",
         package: "cellblock",
         edits: &[instead(FURNITURE, "furnish", "closed.iter().map(", "closed.iter().take(0).map(")],
-        seen_by: &[Check("masks-come-off"), Check("remount")],
+        seen_by: &[Check("masks-come-off")],
     },
     Hole {
         name: "no-device-rules",
@@ -397,13 +413,20 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "any-group",
         package: "cellblock",
-        edits: &[instead(
-            "steps/05-cgroups/src/kept.rs",
-            "normal",
-            "Component::ParentDir => return refuse(\"it has .. in it\"),",
-            "Component::ParentDir => below.push(\"..\"),",
-        )],
-        seen_by: &[Check("cgroup-climbs"), Check("exec-cgroup-climbs")],
+        edits: &[
+            instead(
+                "steps/05-cgroups/src/kept.rs",
+                "normal",
+                "Component::ParentDir => return refuse(\"it has .. in it\"),",
+                "Component::ParentDir => below.push(\"..\"),",
+            ),
+            without(
+                "steps/07-runtime/src/spec/check/linux.rs",
+                "check_cgroups_path",
+                "ensure(!path.split('/').any(|part| part == \"..\")",
+            ),
+        ],
+        seen_by: &[Check("exec-cgroup-climbs")],
     },
     Hole {
         name: "users-are-cut",
@@ -522,12 +545,6 @@ pub const HOLES: &[Hole] = &[
         package: "cellblock",
         edits: &[without("steps/07-runtime/src/resources.rs", "limit", "group.limit(resources)")],
         seen_by: &[Check("memory-runs-out")],
-    },
-    Hole {
-        name: "programs-are-not-looked-for",
-        package: "cellblock",
-        edits: &[without(INIT, "run", "command.look_for_program()?;")],
-        seen_by: &[Check("command-is-missing")],
     },
     Hole {
         name: "places-follow-links",

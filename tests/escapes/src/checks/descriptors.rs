@@ -55,7 +55,7 @@ pub const CHECKS: [Check; 7] = [
 
 /// Numbers that a runtime's own descriptors may have.
 const NUMBERS: std::ops::Range<u32> = 3..21;
-const CLIMB: &str = "[ -e ../../../../../../../../../../..$MARK ] && echo ESCAPED to the host's root; echo tried";
+const CLIMB: &str = "[ -e ../../../../../../../../../../..$MARK ] && echo ESCAPED to the root outside; echo tried";
 
 /// Calls the runtime with two directories of the host open, as a careless caller has them.
 fn careless(case: &Case, words: &[&str]) -> Output {

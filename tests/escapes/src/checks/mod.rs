@@ -107,6 +107,10 @@ pub fn judge(output: &Output) -> Verdict {
     match escaped {
         Some(line) => Unsafe(line.trim().to_owned()),
         None if output.text.contains("panicked at") || output.text.contains("goroutine ") => crashed(output),
+        // A script that is wrong is no refusal: an apostrophe once hid a way out.
+        None if output.text.contains("syntax error") => {
+            Unsafe(format!("the probe itself does not run: {}", output.line()))
+        }
         None if output.code == 124 => Unsafe("it hangs".to_owned()),
         None if output.text.lines().any(|line| line == "tried") => Safe("held".to_owned()),
         None if (129..160).contains(&output.code) => crashed(output), // 255 is an ordinary failure of exec

@@ -88,8 +88,9 @@ fn mounts_leak_out(case: &Case) -> Verdict {
 
 fn old_root_remains(case: &Case) -> Verdict {
     // What stands there: its own root, and what the configuration mounts.
-    let script = "while read -r a b c d place e; do case $place in
-            /|/proc|/proc/*|/dev|/dev/*|/sys|/sys/*) ;; *) echo ESCAPED: $place is mounted;; esac
+    let script = "roots=0; while read -r a b c d place e; do case $place in
+            /) roots=$((roots + 1)); [ $roots = 1 ] || echo ESCAPED: another root is mounted over this one;;
+            /proc|/proc/*|/dev|/dev/*|/sys|/sys/*) ;; *) echo ESCAPED: $place is mounted;; esac
         done </proc/self/mountinfo; [ -e $MARK ] && echo ESCAPED: the mark is there; echo tried";
     judge(&case.run(case.bundle().script(script)))
 }
