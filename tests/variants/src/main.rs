@@ -62,7 +62,10 @@ enum Verb {
 
 fn main() -> ExitCode {
     let done = match Options::parse().verb {
-        Verb::List => Ok(list()),
+        Verb::List => {
+            list();
+            Ok(())
+        }
         Verb::Check => check(),
         Verb::Show { name } => find(&name).and_then(|hole| Tree::copy()?.show(hole)),
         Verb::Build { name } => find(&name).and_then(|hole| {

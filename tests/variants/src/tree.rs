@@ -145,7 +145,7 @@ fn apply(text: &str, edit: &Edit) -> Result<String> {
 fn length(lines: &[&str]) -> usize {
     let indent = &lines[0][..lines[0].len() - lines[0].trim_start().len()];
     let is_end = |line: &&str| ["}", "];", "};"].iter().any(|end| **line == format!("{indent}{end}"));
-    lines.iter().position(|line| is_end(line)).unwrap_or(0)
+    lines.iter().position(is_end).unwrap_or(0)
 }
 
 fn begins(line: &str, function: &str) -> bool {
