@@ -61,8 +61,8 @@ pub fn leases(links: &[Link], bridge: &Link, v4: Subnet) -> Vec<(String, Lease)>
 // ANCHOR: lock
 /// Its holder may change the bridges of this network namespace. It is a lock on a file that each network namespace has, and
 /// that only the namespace's root can open: any process may open the namespace itself, and a stranger's lock on that would keep
-/// root waiting. There is nothing to make and nothing to remove, and the lock ends with its holder. It is the same file for all launchers that
-/// see the same /proc; one in a pid namespace of its own, but in this network namespace, has another.
+/// root waiting. There is nothing to make and nothing to remove, and the lock ends with its holder. It is the same file for
+/// all launchers that see the same /proc; one in a pid namespace of its own, but in this network namespace, has another.
 #[derive(Debug)]
 pub struct Lock {
     _locked: Flock<File>,
