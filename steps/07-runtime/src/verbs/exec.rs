@@ -264,6 +264,7 @@ fn shut(task: &Task) -> Result<()> {
 fn enter(visit: &Visit) -> Result<Infallible> {
     let task = visit.task;
     Kept::join_by(&visit.doors)?;
+    label::confine_before_joining(task.apparmor.as_deref())?;
     purpose("into the container's namespaces, all at once");
     namespace::join(visit.init, visit.namespaces).context("cannot join the container's namespaces")?;
     if visit.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
@@ -284,7 +285,6 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     if visit.traced {
         be_born(visit, terminal.as_ref())?;
     }
-    label::confine(task.apparmor.as_deref())?; // by a /proc in which this process is
     command.look_for_program()?;
     if visit.detached {
         namespace::outlive_parent()?;
