@@ -7,6 +7,8 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use classroom::desk::has_proc_of_others;
+use classroom::lab::not_run;
 use classroom::{Desk, Lab, World, lab};
 use serde_json::json;
 
@@ -221,32 +223,86 @@ fn a_directory_as_standard_input() {
 
 /// A container whose processes may trace sees what joins it, and can attach to it: that holds nothing of the host's, and has no
 /// capability that the container has not.
+fn watch(lab: &Lab, change: impl FnOnce(&Desk), join: impl Fn(&Desk)) {
+    let desk = Desk::new(lab, "watched");
+    let secret = lab.folder.join("secret");
+    fs::write(&secret, OUTSIDE).unwrap();
+    desk.configure(|config| {
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+        }
+        config["root"]["readonly"] = json!(false);
+    });
+    change(&desk);
+    let watched = lab.rootfs.join("watched");
+    fs::write(&watched, "").unwrap();
+    fs::set_permissions(&watched, fs::Permissions::from_mode(0o666)).unwrap();
+    let begin = std::time::Instant::now();
+    desk.start(&format!("inmate watch 3 {} >/watched; echo done >>/watched; sleep 1000", secret.display()));
+    let found = || fs::read_to_string(&watched).unwrap_or_default();
+    while !found().contains("done") {
+        assert!(begin.elapsed().as_secs() < 60, "the watcher does not end: {}", found());
+        join(&desk);
+    }
+    let found = found();
+    assert!(!found.contains("CLIMBED") && !found.contains("TOOK OVER"), "{found}");
+    assert!(!found.contains("attached 0 times"), "the watcher was too slow to prove anything: {found}");
+    desk.kill();
+    desk.succeed(&["delete", "one"]);
+    fs::remove_file(watched).unwrap();
+    fs::remove_file(secret).unwrap();
+}
+
 #[test]
 fn what_joins_is_watched() {
-    lab!(World::Root, |lab| {
-        let desk = Desk::new(lab, "watched");
-        let secret = lab.folder.join("secret");
-        fs::write(&secret, OUTSIDE).unwrap();
-        desk.configure(|config| {
-            for set in ["bounding", "effective", "permitted"] {
-                config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+    lab!(World::Root, |lab| watch(lab, |_| {}, |desk| drop(desk.succeed(&["exec", "one", "true"]))));
+}
+
+/// A second container in the first one's namespaces of these kinds, as engines make pods.
+fn join_pod(desk: &Desk, kinds: &[&str]) {
+    let pid = desk.state()["pid"].clone();
+    desk.configure(|config| {
+        config["linux"]["cgroupsPath"] = json!(format!("{}/two", desk.parent));
+        config["process"]["args"] = json!(["sh", "-c", "tr '\\0' ' ' </proc/1/cmdline"]);
+        for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+            let kind = namespace["type"].as_str().unwrap().to_owned();
+            if kinds.contains(&kind.as_str()) {
+                namespace["path"] = json!(format!("/proc/{pid}/ns/{kind}"));
             }
-        });
-        desk.configure(|config| config["root"]["readonly"] = json!(false));
-        let watched = lab.rootfs.join("watched");
-        let begin = std::time::Instant::now();
-        desk.start(&format!("inmate watch 3 {} >/watched; echo done >>/watched; sleep 1000", secret.display()));
-        let found = || fs::read_to_string(&watched).unwrap_or_default();
-        while !found().contains("done") {
-            assert!(begin.elapsed().as_secs() < 60, "the watcher does not end: {}", found());
-            desk.succeed(&["exec", "one", "true"]);
         }
-        let found = found();
-        assert!(!found.contains("CLIMBED") && !found.contains("TOOK OVER"), "{found}");
-        assert!(!found.contains("attached 0 times"), "the watcher was too slow to prove anything: {found}");
-        desk.kill();
-        desk.succeed(&["delete", "one"]);
-        fs::remove_file(watched).unwrap();
-        fs::remove_file(secret).unwrap();
+    });
+    let output = desk.succeed(&["run", "--bundle", "target/bundle", "two"]);
+    assert!(output.contains("inmate watch") || output.contains("sleep"), "its /proc is another's: {output}");
+}
+
+#[test]
+fn what_joins_a_pod_is_watched() {
+    lab!(World::Root, |lab| {
+        if !has_proc_of_others() {
+            return not_run("what_joins_a_pod_is_watched", "before Linux 6.17 a child cannot be born late");
+        }
+        watch(lab, |_| {}, |desk| join_pod(desk, &["pid"]));
+    });
+}
+
+#[test]
+fn what_joins_a_pod_with_users_of_its_own_is_watched() {
+    lab!(World::Root, |lab| {
+        let own_users = |desk: &Desk| {
+            desk.configure(|config| {
+                config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+                let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
+                config["linux"]["uidMappings"] = map.clone();
+                config["linux"]["gidMappings"] = map;
+            });
+        };
+        watch(lab, own_users, |desk| {
+            desk.configure(|config| {
+                ["uidMappings", "gidMappings"].iter().for_each(|maps| {
+                    config["linux"].as_object_mut().unwrap().remove(*maps);
+                });
+            });
+            join_pod(desk, &["user", "pid"]);
+        });
     });
 }

@@ -21,16 +21,16 @@ use crate::{hooks, init, resources};
 
 /// A child that waits, and what it waits for.
 #[derive(Debug)]
-pub struct Waiting<'a> {
+pub struct Waiting<'c, 'd> {
     /// The child.
-    pub child: &'a Child,
+    pub child: &'c Child,
     /// Through it comes what belongs to the host.
-    pub hatch: &'a Hatch,
+    pub hatch: &'c Hatch,
     /// Devices of the host's network that will be its own.
-    pub devices: &'a [Device],
+    pub devices: &'d [Device],
 }
 
-impl<'a> Waiting<'a> {
+impl<'d> Waiting<'_, 'd> {
     // ANCHOR: attend
     /// The list of calls.
     pub fn attend(
@@ -39,7 +39,7 @@ impl<'a> Waiting<'a> {
         plan: &mut Plan,
         spec: &Spec,
         network: Option<&mut Network>,
-    ) -> Result<Option<Moved<'a>>> {
+    ) -> Result<Option<Moved<'d>>> {
         let child = self.child;
         remember(container, child)?;
         if let Some(scope) = container.record.scope.clone() {
@@ -84,7 +84,7 @@ impl<'a> Waiting<'a> {
     }
 
     /// Into the child's network namespace, which may be one that it will only join.
-    fn move_devices(&self, plan: &Plan) -> Result<Option<Moved<'a>>> {
+    fn move_devices(&self, plan: &Plan) -> Result<Option<Moved<'d>>> {
         if self.devices.is_empty() {
             return Ok(None);
         }
@@ -110,6 +110,13 @@ fn move_into_scope(container: &mut Container, plan: &mut Plan, scope: &Scope, sp
 fn remember(container: &mut Container, child: &Child) -> Result<()> {
     container.record.pid = Some(child.pid());
     container.record.begun = begin_of(child.pid()).ok_or_else(was_killed)?;
+    container.save()
+}
+
+/// Another process has taken the child's place. Its command may have come to its end already.
+pub fn remember_successor(container: &mut Container, child: &Child) -> Result<()> {
+    container.record.pid = Some(child.pid());
+    container.record.begun = begin_of(child.pid()).unwrap_or_default();
     container.save()
 }
 

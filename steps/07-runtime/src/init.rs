@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use cgroups::Kept;
 use cgroups::systemd::Scope;
 use kernel::sys::clone::{self, CloneFlags};
+use kernel::sys::inside::HeldLinks;
 use kernel::sys::mount::{self, Depth, Propagation};
 use kernel::sys::{namespace, netlink, privilege, schedule, socket, terminal};
 use kernel::{Fd, purpose};
@@ -19,7 +20,7 @@ use privileges::{Hatch, User};
 use crate::plan::{Plan, Task};
 use crate::spec::{Hooks, State, Status};
 use crate::terminal::Outlet;
-use crate::{hooks, label, listener};
+use crate::{birth, hooks, label, listener};
 
 /// All that the child needs of what its parent has planned and made.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ pub struct Cell<'a> {
     pub start: Option<Fd>,
     /// Step 4's network, where people asked for it.
     pub network: Option<&'a Network>,
+    /// Where the number of the process is told that goes on in another container's pid namespace, if one does.
+    pub number: Option<Fd>,
 }
 
 /// Whether the parent opens what belongs to the host: only it has the rights to.
@@ -60,6 +63,7 @@ pub fn is_handed_in(plan: &Plan) -> bool {
 /// The list of calls. Each line is a lesson.
 pub fn run(cell: &mut Cell) -> Result<Infallible> {
     find_group(cell)?;
+    let number = cell.number.take();
     let cell = &*cell;
     let (plan, task) = (&*cell.plan, &cell.plan.task);
     enter_group(cell)?;
@@ -69,21 +73,25 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     set_names(plan)?;
     settle_in(cell)?;
     let listener = listener::prepare(task)?;
-    let custom = furnish(cell)?;
-    if let (Some(size), Some(outlet)) = (task.terminal, &cell.outlet) {
-        crate::terminal::take(&crate::terminal::open(custom.root(), outlet, size, true)?)?;
-    }
+    let custom = furnish(cell, number.is_some())?;
+    let terminal = take_terminal(cell, &custom, number.is_some())?;
     set_sysctls(plan)?;
     make_workdir(&custom, task)?;
     custom.finish()?;
     drop(custom);
     task.schedule()?;
     schedule_personality(plan)?;
-    close_descriptors(cell, listener.as_ref())?;
+    if number.is_some() {
+        birth::prepare(cell.joined)?;
+    }
+    close_descriptors(cell, [&listener, &terminal, &number])?;
     let command = at_home(task)?;
     label::confine(task.apparmor.as_deref())?;
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
+    if let Some(number) = number {
+        be_born(number, terminal.as_ref())?;
+    }
     command.look_for_program()?;
     wait_for_start(cell)?;
     let state = State { status: Status::Created, pid: Some(std::process::id() as i32), ..cell.state.clone() };
@@ -159,7 +167,7 @@ fn set_names(plan: &Plan) -> Result<()> {
 }
 
 /// All that is mounted; and the programs of the caller's that want to see it before the host goes.
-fn furnish<'a>(cell: &'a Cell) -> Result<Custom<'a>> {
+fn furnish<'a>(cell: &'a Cell, is_outside: bool) -> Result<Custom<'a>> {
     let plan = &*cell.plan;
     purpose("what is mounted in here does not appear on the host");
     match plan.furniture.propagation {
@@ -173,6 +181,7 @@ fn furnish<'a>(cell: &'a Cell) -> Result<Custom<'a>> {
     let mut custom = furniture::prepare(root, trees, &plan.furniture)?;
     let state = State { pid: Some(std::process::id() as i32), ..cell.state.clone() };
     hooks::run("createContainer", &cell.hooks.create_container, &state)?;
+    let _links = is_outside.then(HeldLinks::hold).transpose()?; // the new /proc does not show this process
     custom.pivot()?;
     custom.furnish()?;
     Ok(custom)
@@ -229,11 +238,32 @@ fn schedule_personality(plan: &Plan) -> Result<()> {
 
 // ANCHOR: close
 /// From here on paths of the container's are resolved: nothing of the host's may be open, but what the caller hands on.
-fn close_descriptors(cell: &Cell, listener: Option<&Fd>) -> Result<()> {
-    let needed: Vec<&Fd> = cell.start.iter().chain(listener).collect();
+fn close_descriptors(cell: &Cell, others: [&Option<Fd>; 3]) -> Result<()> {
+    let needed: Vec<&Fd> = cell.start.iter().chain(others.into_iter().flatten()).collect();
     namespaces::close_all_but(&needed, 3 + cell.preserved)
 }
 // ANCHOR_END: close
+
+/// The container's terminal becomes this session's. A process that will be born later takes it in its own session: then it is
+/// returned.
+fn take_terminal(cell: &Cell, custom: &Custom, later: bool) -> Result<Option<Fd>> {
+    let (Some(size), Some(outlet)) = (cell.plan.task.terminal, &cell.outlet) else { return Ok(None) };
+    let terminal = crate::terminal::open(custom.root(), outlet, size, true)?;
+    if later {
+        return Ok(Some(terminal));
+    }
+    crate::terminal::take(&terminal)?;
+    Ok(None)
+}
+
+/// Goes on in the pid namespace that was joined for children, in a session of its own.
+fn be_born(number: Fd, terminal: Option<&Fd>) -> Result<()> {
+    namespaces::go_on_as_sibling(&number)?;
+    drop(number);
+    namespaces::die_with_parent()?;
+    terminal::new_session()?;
+    terminal.map_or(Ok(()), crate::terminal::take)
+}
 
 /// The command, with a home: many programs cannot do without.
 pub fn at_home(task: &Task) -> Result<chroot::Command> {

@@ -22,7 +22,7 @@ use crate::removal::Undo;
 use crate::spec::{self, Spec, Status};
 use crate::store::{Claim, Container, Lock, Record, START, Store, begin_of};
 use crate::terminal::{self, Outlet};
-use crate::{caller, clock, resources};
+use crate::{birth, caller, clock, resources};
 
 /// What a caller asks for.
 #[derive(Debug, Default)]
@@ -164,6 +164,7 @@ fn make(
     let devices = find_devices(plan)?;
     set_clocks(plan)?;
     let joined = open_namespaces(plan)?;
+    let (number, number_entry) = birth::channel(plan, &joined)?;
     let entrance = group.as_ref().map(Kept::entrance).transpose()?.flatten();
     let mut cell = Cell {
         plan,
@@ -178,15 +179,21 @@ fn make(
         preserved: request.preserved,
         start,
         network: request.network.as_ref(),
+        number: number_entry,
     };
     if !cell.plan.new.contains(CloneFlags::CLONE_NEWPID) && privilege::user() == 0 {
         purpose("others are in the child's pid namespace already: they may not look into it (CVE-2016-9962)");
         privilege::not_dumpable()?;
     }
-    let child = spawn(&mut cell, entrance.as_ref())?;
+    let mut child = spawn(&mut cell, entrance.as_ref())?;
+    drop(cell.number.take()); // held here too, its closing in the child would never be seen
     let waiting = Waiting { child: &child, hatch: &hatch, devices: &devices };
     let moved = waiting.attend(container, plan, spec, request.network.as_mut())?;
     child.open_gate()?;
+    if let Some(number) = number {
+        child.follow(&number)?;
+        gate::remember_successor(container, &child)?;
+    }
     child.read_report()?;
     let terminal = ours.map(|hatch| socket::receive_fd(&hatch, "terminal's master")).transpose()?;
     if request.waits && begin_of(child.pid()).is_none() {
@@ -243,7 +250,7 @@ fn spawn(cell: &mut Cell, entrance: Option<&Fd>) -> Result<Child> {
         };
         return namespaces::spawn_within(&at_birth, new, entrance, || init::run(cell));
     }
-    if let Some((pid, kind)) = pid {
+    if let Some((pid, kind)) = pid.filter(|_| cell.number.is_none()) {
         purpose("the child will be born into a pid namespace that is there already");
         namespace::join(pid, kind).context("linux.namespaces: cannot join the pid namespace")?;
     }

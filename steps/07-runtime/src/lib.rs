@@ -14,7 +14,8 @@
 //! What a runtime needs besides: hooks ([`hooks`]), a terminal ([`terminal`], [`foreground`]), its own file out of reach
 //! ([`own_program`]), a word to the service manager ([`notify`]), failures that callers can read ([`log`]).
 
-pub mod bundle;
+pub mod birth;
+mod bundle;
 pub mod caller;
 pub mod clock;
 pub mod features;

@@ -8,11 +8,15 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::Mutex;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+
+use crate::Failure;
+use crate::explain::call;
 
 /// How much of a file of a root filesystem is read at most, in bytes.
 pub const MOST: u64 = 1 << 20;
@@ -62,13 +66,44 @@ pub fn reopen(place: impl AsFd) -> Result<OwnedFd, Errno> {
     if !is(&fstat(place)?, SFlag::S_IFREG) {
         return Err(Errno::EINVAL);
     }
+    let open = |links: &OwnedFd| openat(links, place.as_raw_fd().to_string().as_str(), READ_ONLY, Mode::empty());
+    match &*LINKS.lock().expect("one thread") {
+        Some(held) => open(held),
+        None => open(&links()?),
+    }
+}
+
+/// The links to the descriptors of this process, in /proc.
+fn links() -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let links = nix::fcntl::open("/proc/self/fd", flags, Mode::empty()).map_err(|_| Errno::ENOENT)?;
     // A directory of the image's that is called /proc could have a device in it that is called /proc/self/fd/3.
-    if fstatfs(&links)?.filesystem_type() != PROC_SUPER_MAGIC {
-        return Err(Errno::ENOENT);
+    if fstatfs(&links)?.filesystem_type() == PROC_SUPER_MAGIC { Ok(links) } else { Err(Errno::ENOENT) }
+}
+
+static LINKS: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// While this lives, files are opened again by the /proc that was there when it was made.
+#[derive(Debug)]
+pub struct HeldLinks(());
+
+impl HeldLinks {
+    /// For a process that will stand in a root whose /proc does not show it (step 7).
+    ///
+    /// # Errors
+    /// There is no /proc.
+    pub fn hold() -> Result<HeldLinks, Failure> {
+        let links = links();
+        *LINKS.lock().expect("one thread") = links.as_ref().ok().map(OwnedFd::try_clone).and_then(Result::ok);
+        call(format_args!("open(\"/proc/self/fd\", PATH|DIRECTORY)"), links.map(drop))?;
+        Ok(HeldLinks(()))
     }
-    openat(&links, place.as_raw_fd().to_string().as_str(), READ_ONLY, Mode::empty())
+}
+
+impl Drop for HeldLinks {
+    fn drop(&mut self) {
+        *LINKS.lock().expect("one thread") = None;
+    }
 }
 
 /// Whether a file is of that kind (man 7 inode).

@@ -31,6 +31,12 @@ pub fn belongs_to(namespace: &Fd, users: &Fd) -> bool {
     matches!((nix::sys::stat::fstat(&owner), nix::sys::stat::fstat(users)), (Ok(one), Ok(other)) if same(one, other))
 }
 
+/// What the option `pidns` of a new proc file system takes to show this pid namespace instead of the own (Linux 6.17). It holds
+/// as long as the descriptor is open.
+pub fn for_proc(pid_namespace: &Fd) -> String {
+    format!("/proc/self/fd/{}", pid_namespace.raw())
+}
+
 /// A process, as a descriptor (man 2 pidfd_open).
 pub fn open_process(pid: i32) -> Result<Fd, Failure> {
     // SAFETY: takes numbers only.

@@ -2,16 +2,17 @@
 //! made, so that a mistake is told while nothing has to be undone.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cgroups::Kept;
 use kernel::sys::clone::CloneFlags;
 use kernel::sys::mount::{self, Depth, Propagation};
-use kernel::sys::privilege;
+use kernel::sys::{namespace, privilege};
 use kernel::{Errno, Failure, Fd, Remedy};
 use pivot_root::Place;
-use pivot_root::furniture::{Device, Furniture};
+use pivot_root::furniture::{Device, Furniture, What};
 use privileges::{IdMaps, Range};
 
 use crate::spec::{self, DeviceKind, IdMapping, Linux, NamespaceKind, Spec};
@@ -117,6 +118,21 @@ impl Plan {
     /// The user namespace that it joins, if it does: the new ones are to belong to that.
     pub fn joined_users(&self) -> Option<&Path> {
         self.joined.iter().find(|(kind, _)| *kind == CloneFlags::CLONE_NEWUSER).map(|(_, path)| path.as_path())
+    }
+
+    /// Shows another pid namespace than this process's in every new /proc of the container: the one in which its command will be.
+    ///
+    /// # Errors
+    /// The name of the descriptor has a zero in it: never.
+    pub fn show_pid_namespace(&mut self, namespace: &Fd) -> Result<()> {
+        for mount in &mut self.furniture.mounts {
+            if let What::New { kind, options, .. } = &mut mount.what
+                && kind.as_c_str() == c"proc"
+            {
+                options.push((c"pidns".to_owned(), Some(CString::new(namespace::for_proc(namespace))?)));
+            }
+        }
+        Ok(())
     }
 
     /// Whether it joins a user namespace in which nothing of the host's can be opened that is needed.
