@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use classroom::attacks::COLUMNS;
 use classroom::lab::{FIGURES, LOUD, binary, not_run, workspace};
-use classroom::run::{SEIZE_NODES, assert_not_seized};
+use classroom::run::{SEIZE_MOUNTED_NODES, SEIZE_NODES, assert_not_seized};
 use classroom::world::sh;
 use classroom::{Lab, Output, World, check, every_step, lab};
 use kernel::sys::attack;
@@ -326,6 +326,11 @@ fn the_hosts_device_nodes_cannot_be_changed() {
         for map in ["0:0:65536", "auto"] {
             let cell = lab.launcher(STEP, &["--net", "none", "--userns", map, "sh", "-c", SEIZE_NODES]);
             assert_not_seized(&lab.output(format!("# --userns {map}"), lab.on_own_dev(&cell)));
+            let may_mount = ["--cap-add", "SYS_ADMIN", "--seccomp", "unconfined"];
+            let words =
+                [&["--net", "none", "--userns", map], &may_mount[..], &["sh", "-c", SEIZE_MOUNTED_NODES]].concat();
+            let cell = lab.launcher(STEP, &words);
+            assert_not_seized(&lab.output(format!("# --userns {map}, and it may mount"), lab.on_own_dev(&cell)));
         }
     });
 }

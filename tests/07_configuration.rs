@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use classroom::run::{SEIZE_NODES, assert_not_seized};
+use classroom::run::{SEIZE_MOUNTED_NODES, SEIZE_NODES, assert_not_seized};
 use classroom::{Desk, Lab, World, lab};
 use serde_json::json;
 
@@ -175,6 +175,15 @@ fn the_hosts_device_nodes_cannot_be_changed() {
         desk.set_command(SEIZE_NODES);
         let run = desk.command(&["run", "--bundle", "target/bundle", "one"]);
         assert_not_seized(&lab.output("# an identity map".to_owned(), lab.on_own_dev(&run)));
+        desk.configure(|config| {
+            config["linux"].as_object_mut().unwrap().remove("seccomp");
+            for set in ["bounding", "effective", "permitted"] {
+                config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_SYS_ADMIN"));
+            }
+        });
+        desk.set_command(SEIZE_MOUNTED_NODES);
+        let run = desk.command(&["run", "--bundle", "target/bundle", "one"]);
+        assert_not_seized(&lab.output("# an identity map, and it may mount".to_owned(), lab.on_own_dev(&run)));
     });
 }
 

@@ -37,15 +37,20 @@ pub struct Dev {
 }
 
 // ANCHOR: dev
-/// Makes /dev and the file systems that belong into it: terminals, shared memory, message queues.
+/// Makes /dev and the file systems that belong into it: terminals, shared memory, message queues. `given` has nodes already.
 ///
 /// # Shell: `mount -t tmpfs tmpfs dev; mknod -m 666 dev/null c 1 3; ...`
-pub fn dev() -> Result<Dev> {
+pub fn dev(given: Option<Fd>) -> Result<Dev> {
     purpose("an empty /dev, filled with six harmless devices");
-    let quiet = Attributes::NOSUID.and(Attributes::NOEXEC);
-    let dev = file_system(c"tmpfs", &[(c"mode", c"755"), (c"size", c"64k")], quiet, "dev")?;
     let mask = mount::clear_umask();
-    let bound = make_nodes(&dev)?;
+    let (dev, bound) = match given {
+        Some(dev) => (dev, Vec::new()),
+        None => {
+            let dev = empty()?;
+            let bound = make_nodes(&dev)?;
+            (dev, bound)
+        }
+    };
     for (target, name) in LINKS {
         mount::symlinkat(target, &dev, name)?;
     }
@@ -63,6 +68,33 @@ pub fn dev() -> Result<Dev> {
     Ok(Dev { planned, null })
 }
 // ANCHOR_END: dev
+
+fn empty() -> Result<Fd, Failure> {
+    let quiet = Attributes::NOSUID.and(Attributes::NOEXEC);
+    file_system(c"tmpfs", &[(c"mode", c"755"), (c"size", c"64k")], quiet, "dev")
+}
+
+/// A /dev with nodes of its own for a cell that may make none (step 6), all of it `owner`'s. None if this process may not either.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN; no memory.
+pub fn for_a_cell(owner: (u32, u32)) -> Result<Option<Fd>> {
+    let dev = empty()?;
+    let mask = mount::clear_umask();
+    for (name, major, minor) in NODES {
+        match mount::mknodat(&dev, name, major, minor) {
+            Err(refused) if refused.errno() == Some(Errno::EPERM) => {
+                mount::restore_umask(mask);
+                return Ok(None);
+            }
+            made => made.with_context(|| format!("cannot make the device {name}"))?,
+        }
+        mount::chownat(&dev, Path::new(name), owner)?;
+    }
+    mount::restore_umask(mask);
+    mount::chownat(&dev, Path::new("."), owner)?;
+    Ok(Some(dev))
+}
 
 // ANCHOR: make_nodes
 /// Makes the nodes, or, where the kernel lets nobody make one (in a user namespace), plans to bind the host's.

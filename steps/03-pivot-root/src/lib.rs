@@ -29,6 +29,7 @@ pub mod sources;
 pub mod trees;
 mod volume;
 
+pub use dev::for_a_cell as dev_for_a_cell;
 use files::Files;
 pub use place::Place;
 pub use sources::Sources;
@@ -174,7 +175,7 @@ pub fn prepare(rootfs: &Path, mounts: &Mounts) -> Result<Root> {
 
 /// The same, with what is the host's opened already.
 pub fn prepare_from(sources: Sources, mounts: &Mounts) -> Result<Root> {
-    let dev = dev::dev()?;
+    let dev = dev::dev(sources.dev)?;
     let mut planned = vec![proc::proc()?, proc::sys()?];
     planned.extend(dev.planned);
     planned.extend(mounts.more.iter().map(FileSystem::mount).collect::<Result<Vec<_>>>()?);

@@ -19,6 +19,8 @@ pub struct Sources {
     pub root: Fd,
     /// The volumes, in the order in which they were asked for.
     pub volumes: Vec<Fd>,
+    /// A /dev that was made outside, for a cell that may make no device.
+    pub dev: Option<Fd>,
 }
 
 impl Sources {
@@ -34,7 +36,7 @@ impl Sources {
         let place = mount::open_path(rootfs, "rootfs").with_context(|| format!("cannot open {}", shown(rootfs)))?;
         let root = mount::open_tree(&place, Depth::Recursive, "root")?;
         let volumes = mounts.volumes.iter().map(Volume::open).collect::<Result<_>>()?;
-        Ok(Sources { root, volumes })
+        Ok(Sources { root, volumes, dev: None })
     }
     // ANCHOR_END: open
 

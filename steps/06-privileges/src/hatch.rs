@@ -12,11 +12,12 @@ use pivot_root::{Sources, Trees, trees};
 
 use crate::id_maps::IdMaps;
 
-/// A socket with one end outside and one inside.
+/// A socket with one end outside and one inside, and what is made before the child is born.
 #[derive(Debug)]
 pub struct Hatch {
     outside: Fd,
     inside: Fd,
+    dev: Option<Fd>,
 }
 
 impl Hatch {
@@ -24,7 +25,18 @@ impl Hatch {
     pub fn new() -> Result<Hatch> {
         purpose("a hatch: through it we hand the child what it cannot open itself");
         let (outside, inside) = socket::pair("hatch", "hatch")?;
-        Ok(Hatch { outside, inside })
+        Ok(Hatch { outside, inside, dev: None })
+    }
+
+    /// A hatch for a cell with these users. In its user namespace it may make no device, and one of the host's, bound, would be
+    /// at the mercy of a root that is the host's by number and may mount: read-only is not locked. So its /dev is made outside.
+    pub fn with_dev(id_maps: Option<&IdMaps>) -> Result<Hatch> {
+        let hatch = Hatch::new()?;
+        let Some(owner) = id_maps.filter(|maps| maps.is_ours_to_choose()).and_then(IdMaps::root_outside) else {
+            return Ok(hatch);
+        };
+        purpose("a /dev with six harmless devices, which in there nobody may make");
+        Ok(Hatch { dev: pivot_root::dev_for_a_cell(owner)?, ..hatch })
     }
 
     /// Hands the mounts in. They wait in the socket until the child takes them.
@@ -42,7 +54,7 @@ impl Hatch {
         while taken.len() < volumes {
             taken.extend(trees::receive_batch(&self.inside)?);
         }
-        Ok(Sources { root, volumes: taken })
+        Ok(Sources { root, volumes: taken, dev: self.dev.as_ref().map(Fd::duplicate).transpose()? })
     }
 
     /// Hands in a root and mounts of which there may be more than descriptors (step 7).

@@ -67,7 +67,7 @@ fn parent(options: Options) -> Result<ExitCode> {
     let mut network = network.prepare()?;
     mounts.add_files(network.files(&options.namespaces.hostname()?));
     options.namespaces.set_clocks()?;
-    let hatch = &Hatch::new()?;
+    let hatch = &Hatch::with_dev(privileges.id_maps.as_ref())?;
     let flags = options.namespaces.flags() | network.flags() | privileges.flags();
     let (options, mounts) = (&options, &mounts);
     let cell = Cell { options, command, mounts, network: &network, group, privileges, hatch };
