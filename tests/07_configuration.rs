@@ -187,6 +187,27 @@ fn the_hosts_device_nodes_cannot_be_changed() {
     });
 }
 
+/// In a user namespace the nodes are as the configuration says, with the owners that it says.
+#[test]
+fn device_nodes_for_other_users() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "nodes");
+        desk.configure(|config| {
+            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+            for map in ["uidMappings", "gidMappings"] {
+                config["linux"][map] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+            }
+            config["annotations"]["cellblock.root.idmap"] = json!("true");
+            let node = |path, minor| json!({"path": path, "type": "c", "major": 1, "minor": minor, "fileMode": 0o640, "uid": 5, "gid": 7});
+            config["linux"]["devices"] = json!([node("/dev/mine", 5), node("/opt/full", 7)]);
+        });
+        desk.set_command("stat -c '%n %a %u:%g %t:%T' /dev/null /dev/mine /opt/full; head -c 3 /dev/zero | wc -c");
+        let output = desk.succeed(&["run", "--bundle", "target/bundle", "one"]);
+        assert_eq!(output, "/dev/null 666 0:0 1:3\n/dev/mine 640 5:7 1:5\n/opt/full 640 5:7 1:7\n3\n");
+        std::fs::remove_file(lab.rootfs.join("opt/full")).unwrap(); // the place that was made
+    });
+}
+
 /// systemd in a container does this: its own processes go into a group below, so that others can get limits beside them.
 #[test]
 fn exec_when_the_first_process_has_moved() {

@@ -10,6 +10,7 @@ use kernel::sys::mount::{self, Attributes, Depth, Propagation, ResolveFlag};
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
 use crate::copy_up::copy_up;
+use crate::nodes::{Nodes, place_nodes};
 use crate::place::Place;
 use crate::trees::{self, Trees};
 use crate::{Root, dev, proc};
@@ -117,8 +118,7 @@ pub struct Custom<'a> {
     mounts: Vec<Option<Fd>>,
     /// Trees of the host for those that are not made yet.
     trees: Trees,
-    /// The host's nodes, where they are to be bound.
-    nodes: Vec<Fd>,
+    nodes: Nodes,
     furniture: &'a Furniture,
 }
 
@@ -131,11 +131,12 @@ pub fn binds(furniture: &Furniture) -> impl Iterator<Item = (&Path, Depth)> {
 }
 
 /// Makes all mounts, without a place. `trees` are the opened trees of the host, in the order of [`binds`]. When there are many
-/// mounts, the later ones are made when they are placed, for a process may not have as many descriptors.
+/// mounts, the later ones are made when they are placed, for a process may not have as many descriptors. `nodes` are those of
+/// [`crate::nodes::make`].
 ///
 /// # Errors
 /// A file system or an option that the kernel does not know; one that a user namespace may not mount.
-pub fn prepare(root: Fd, mut trees: Trees, furniture: &Furniture) -> Result<Custom<'_>> {
+pub fn prepare(root: Fd, mut trees: Trees, nodes: Option<Fd>, furniture: &Furniture) -> Result<Custom<'_>> {
     let mut mounts = Vec::with_capacity(furniture.mounts.len());
     for (index, asked) in furniture.mounts.iter().enumerate() {
         let is_late = index >= trees::BATCH && asked.needs_no_host();
@@ -145,7 +146,11 @@ pub fn prepare(root: Fd, mut trees: Trees, furniture: &Furniture) -> Result<Cust
     let null = mount::open_tree(&mount::open_path(Path::new("/dev/null"), "host's null")?, Depth::One, "null")?;
     // A device can be written to all the same; but nobody may take its permissions away from the whole machine.
     mount::mount_setattr(&null, Depth::One, Attributes::RDONLY.and(Attributes::NOEXEC).and(Attributes::NOSUID))?;
-    let nodes = if furniture.bind_devices { host_nodes(furniture)? } else { Vec::new() };
+    let nodes = match nodes {
+        Some(nodes) => Nodes::Own(nodes),
+        None if furniture.bind_devices => Nodes::Host(host_nodes(furniture)?),
+        None => Nodes::Made,
+    };
     let root = Root { mount: root, planned: Vec::new(), null, files: None, read_only: furniture.read_only };
     Ok(Custom { root, mounts, trees, nodes, furniture })
 }
@@ -356,15 +361,20 @@ impl Custom<'_> {
     }
     // ANCHOR_END: place
 
-    fn make_devices(&self) -> Result<()> {
+    fn make_devices(&mut self) -> Result<()> {
         let mask = mount::clear_umask();
         let root = &self.root.mount;
-        for (index, device) in self.furniture.devices.iter().enumerate() {
-            purpose("a device");
-            match self.nodes.get(index) {
-                Some(node) => mount::move_mount(node, &device.place.open(root, false)?)?,
-                None => make_device(root, device).with_context(|| format!("cannot make {}", device.place))?,
-            }
+        let places = self.furniture.devices.iter().map(|device| &device.place);
+        match &self.nodes {
+            Nodes::Made => self.furniture.devices.iter().try_for_each(|device| {
+                purpose("a device");
+                make_device(root, device).with_context(|| format!("cannot make {}", device.place))
+            })?,
+            Nodes::Host(nodes) => nodes.iter().zip(places).try_for_each(|(node, place)| {
+                purpose("a device");
+                anyhow::Ok(mount::move_mount(node, &place.open(root, false)?)?)
+            })?,
+            Nodes::Own(nodes) => self.root.null = place_nodes(root, nodes, places)?,
         }
         let dev = Place::system("dev").open(root, true)?;
         for (target, name) in dev::LINKS {

@@ -23,6 +23,7 @@ mod copy_up;
 mod dev;
 mod files;
 pub mod furniture;
+pub mod nodes;
 mod place;
 mod proc;
 pub mod sources;

@@ -119,8 +119,16 @@ impl IdMaps {
 
     /// Who the cell's root is on the host: user and group.
     pub fn root_outside(&self) -> Option<(u32, u32)> {
-        let root = |ranges: &[Range]| ranges.iter().find(|range| range.inside == 0).map(|range| range.outside);
-        root(&self.users).zip(root(&self.groups))
+        self.outside((0, 0))
+    }
+
+    /// Who a user and a group of the cell's are on the host.
+    pub fn outside(&self, owner: (u32, u32)) -> Option<(u32, u32)> {
+        let find = |ranges: &[Range], id: u32| {
+            let holds = |range: &&Range| id.checked_sub(range.inside).is_some_and(|offset| offset < range.count);
+            ranges.iter().find(holds).map(|range| range.outside + (id - range.inside))
+        };
+        find(&self.users, owner.0).zip(find(&self.groups, owner.1))
     }
 
     /// Whether files of this user of the host's must be shown with other owners, to be somebody's in the cell, and can be.

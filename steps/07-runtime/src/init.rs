@@ -39,6 +39,8 @@ pub struct Cell<'a> {
     pub state: State,
     /// Through it comes what belongs to the host.
     pub hatch: &'a Hatch,
+    /// Its device nodes, if it may make none.
+    pub nodes: Option<Fd>,
     /// Where its terminal goes.
     pub outlet: Option<Outlet>,
     /// So many descriptors of the caller's go on to the command, from 3 on.
@@ -178,7 +180,8 @@ fn furnish<'a>(cell: &'a Cell, is_outside: bool) -> Result<Custom<'a>> {
         true => cell.hatch.take_in_many()?,
         false => open_sources(plan)?,
     };
-    let mut custom = furniture::prepare(root, trees, &plan.furniture)?;
+    let nodes = cell.nodes.as_ref().map(Fd::duplicate).transpose()?;
+    let mut custom = furniture::prepare(root, trees, nodes, &plan.furniture)?;
     let state = State { pid: Some(std::process::id() as i32), ..cell.state.clone() };
     hooks::run("createContainer", &cell.hooks.create_container, &state)?;
     let _links = is_outside.then(HeldLinks::hold).transpose()?; // the new /proc does not show this process

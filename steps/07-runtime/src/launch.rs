@@ -11,6 +11,7 @@ use kernel::{Fd, purpose};
 use namespaces::Child;
 use network::Network;
 use network::device::{self, Device, Moved};
+use pivot_root::nodes;
 use privileges::Hatch;
 
 use crate::bundle::Bundle;
@@ -166,6 +167,7 @@ fn make(
     let joined = open_namespaces(plan)?;
     let (number, number_entry) = birth::channel(plan, &joined)?;
     let entrance = group.as_ref().map(Kept::entrance).transpose()?.flatten();
+    let nodes = make_nodes(plan)?;
     let mut cell = Cell {
         plan,
         group,
@@ -174,6 +176,7 @@ fn make(
         hooks: spec.hooks.as_ref().unwrap_or(&nothing),
         state,
         hatch: &hatch,
+        nodes,
         outlet,
         detached: request.detached,
         preserved: request.preserved,
@@ -255,6 +258,16 @@ fn spawn(cell: &mut Cell, entrance: Option<&Fd>) -> Result<Child> {
         namespace::join(pid, kind).context("linux.namespaces: cannot join the pid namespace")?;
     }
     namespaces::spawn_into(new, entrance, || init::run(cell))
+}
+
+/// Device nodes for a container that may make none, where we may.
+fn make_nodes(plan: &Plan) -> Result<Option<Fd>> {
+    if !plan.furniture.bind_devices || !init::is_handed_in(plan) {
+        return Ok(None);
+    }
+    // Who is who in a user namespace that is joined we do not know: there they are nobody's, as the host's would be.
+    let outside = |owner| plan.id_maps.as_ref().and_then(|maps| maps.outside(owner)).unwrap_or((0, 0));
+    nodes::make(&plan.furniture, outside)
 }
 
 fn find_devices(plan: &Plan) -> Result<Vec<Device>> {

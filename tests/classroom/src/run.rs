@@ -34,9 +34,9 @@ exit $code
 pub const SEIZE_NODES: &str = "cd /dev; for node in null zero full random urandom tty; do \
     chmod 600 $node; chown 1:1 $node; done; dd if=zero bs=1 count=1 2>null >null && echo works";
 
-/// The same by root of a cell that may mount there: first it makes what is read-only writable.
-pub const SEIZE_MOUNTED_NODES: &str = "cd /dev; for node in null zero full random urandom tty; do \
-    mount -o remount,rw,bind /dev/$node 2>/dev/null; chmod 600 $node; chown 1:1 $node; done; \
+/// The same by root of a cell that may mount there: first it makes what is read-only writable. A null device covers the interrupts.
+pub const SEIZE_MOUNTED_NODES: &str = "cd /dev; for node in /dev/null /dev/zero /dev/full /dev/random \
+    /dev/urandom /dev/tty /proc/interrupts; do mount -o remount,rw,bind $node; chmod 600 $node; chown 1:1 $node; done; \
     dd if=zero bs=1 count=1 2>null >null && echo works";
 
 /// The nodes of the host after [`SEIZE_NODES`] must be as they were, and must have worked.
