@@ -1,5 +1,5 @@
 //! Step 5, rations: what a cell may take of the machine, on cgroup v1 and v2 alike. What needs the machine for itself is
-//! in 05_alone.rs.
+//! in 05_timing.rs.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -18,18 +18,16 @@ use anyhow::{Context, Result};
 use kernel::sys::clone::{self, CloneFlags};
 use kernel::{Errno, Failure, Remedy, purpose, sys};
 
-mod envoy;
 mod init;
 mod report;
 mod sealed;
 mod spawn;
 mod wait;
 
-pub use envoy::{go_on_as_sibling, spawn_within};
 pub use init::run as become_init;
 pub use report::{close_all_but, finish as finish_report, open as report_to, read_signed, sign as sign_report};
 pub use sealed::go_on_sealed;
-pub use spawn::{Child, die_with_parent, spawn, spawn_into};
+pub use spawn::{Child, die_with_parent, spawn, spawn_into, wait_at};
 
 /// What the cell sees of the machine.
 #[derive(clap::Args, Debug)]

@@ -23,7 +23,6 @@ use kernel::sys::netlink::Netlink;
 use namespaces::Child;
 
 mod bridge;
-pub mod device;
 mod files;
 pub mod firewall;
 mod lease;

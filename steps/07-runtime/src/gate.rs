@@ -1,14 +1,14 @@
 //! What the parent does for the child that waits at the gate: all that only who stands outside can do.
 
+use crate::mounts;
+use crate::net_devices::{self, Device, Moved};
+use crate::sys::namespace;
+use crate::systemd::Scope;
 use anyhow::{Context, Result};
-use cgroups::systemd::Scope;
 use kernel::Failure;
 use kernel::sys::clone::CloneFlags;
-use kernel::sys::namespace;
 use namespaces::Child;
 use network::Network;
-use network::device::{self, Device, Moved};
-use pivot_root::furniture;
 use privileges::Hatch;
 
 use crate::plan::Plan;
@@ -63,7 +63,7 @@ impl<'a> Waiting<'a> {
         if !init::is_handed_in(plan) {
             return Ok(());
         }
-        let sources = pivot_root::Sources::open_all(&plan.rootfs, furniture::binds(&plan.furniture))?;
+        let sources = pivot_root::Sources::open_all(&plan.rootfs, mounts::binds(&plan.furniture))?;
         sources.make_slaves()?;
         plan.show_with_other_owners(&sources, self.child.pid())?;
         self.hatch.hand_in(&sources)
@@ -77,7 +77,7 @@ impl<'a> Waiting<'a> {
         let joined =
             plan.joined.iter().find(|(kind, _)| *kind == CloneFlags::CLONE_NEWNET).map(|(_, path)| path.clone());
         let path = joined.unwrap_or_else(|| format!("/proc/{}/ns/net", self.child.pid()).into());
-        device::move_in(self.devices, &namespace::open(&path)?).map(Some).context("linux.netDevices")
+        net_devices::move_in(self.devices, &namespace::open(&path)?).map(Some).context("linux.netDevices")
     }
 }
 

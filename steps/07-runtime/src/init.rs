@@ -4,15 +4,16 @@
 use std::convert::Infallible;
 use std::path::Path;
 
+use crate::groups::Kept;
+use crate::mounts::{self, Custom};
+use crate::sys::{namespace, schedule, terminal};
+use crate::systemd::Scope;
 use anyhow::{Context, Result};
-use cgroups::Kept;
-use cgroups::systemd::Scope;
 use kernel::sys::clone::{self, CloneFlags};
 use kernel::sys::mount::{self, Depth, Propagation};
-use kernel::sys::{namespace, netlink, privilege, schedule, socket, terminal};
+use kernel::sys::{netlink, privilege, socket};
 use kernel::{Fd, purpose};
 use network::Network;
-use pivot_root::furniture::{self, Custom};
 use pivot_root::{Place, Sources};
 use privileges::{Hatch, User};
 
@@ -166,12 +167,12 @@ fn furnish<'a>(cell: &'a Cell) -> Result<Custom<'a>> {
         Some((propagation, depth)) => mount::propagate("/", depth, propagation)?,
         None => mount::propagate("/", Depth::Recursive, Propagation::Slave)?,
     }
-    let binds = furniture::binds(&plan.furniture);
+    let binds = mounts::binds(&plan.furniture);
     let sources = match is_handed_in(plan) {
         true => cell.hatch.take_in(binds.count())?,
         false => Sources::open_all(&plan.rootfs, binds)?,
     };
-    let custom = furniture::prepare(sources.root, sources.volumes, &plan.furniture)?;
+    let custom = mounts::prepare(sources.root, sources.volumes, &plan.furniture)?;
     let state = State { pid: Some(std::process::id() as i32), ..cell.state.clone() };
     hooks::run("createContainer", &cell.hooks.create_container, &state)?;
     custom.pivot()?;

@@ -1,11 +1,11 @@
 //! The container's group and its limits, as the configuration has them: from its words to step 5's. Where `--systemd-cgroup`
 //! asks for it, the group is a scope of systemd's.
 
+use crate::groups::Kept;
+use crate::groups::device_rules::{Access, Kind, Rule};
+use crate::groups::resources as step5;
+use crate::systemd::{self, Scope};
 use anyhow::{Context, Result};
-use cgroups::Kept;
-use cgroups::device_rules::{Access, Kind, Rule};
-use cgroups::resources as step5;
-use cgroups::systemd::{self, Scope};
 use kernel::{Errno, Failure};
 
 use crate::spec::{self, DeviceRuleKind, Spec};
@@ -131,7 +131,7 @@ fn device_rules(asked: &[spec::DeviceRule]) -> Result<Vec<Rule>> {
         let all = Rule { allow: false, kind: Kind::All, major: None, minor: None, access: Access::ALL };
         rules.push(all);
     }
-    rules.extend(cgroups::device_rules::harmless());
+    rules.extend(crate::groups::device_rules::harmless());
     Ok(rules)
 }
 

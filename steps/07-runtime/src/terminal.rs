@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
+use crate::sys::terminal::{self, Size};
 use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Depth};
 use kernel::sys::socket;
-use kernel::sys::terminal::{self, Size};
 use kernel::{Failure, Fd, purpose};
 use pivot_root::Place;
 

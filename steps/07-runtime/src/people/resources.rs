@@ -31,7 +31,7 @@ fn memory(limits: &Limits) -> Option<Memory> {
 fn cpu(limits: &Limits) -> Option<Cpu> {
     let any = limits.quota.is_some() || limits.weight.is_some() || limits.cpuset.is_some();
     any.then(|| Cpu {
-        shares: limits.weight.map(cgroups::resources::v2::shares_of_weight),
+        shares: limits.weight.map(crate::groups::resources::v2::shares_of_weight),
         quota: limits.quota.map(|quota| quota as i64),
         period: limits.quota.map(|_| cgroups::PERIOD),
         cpus: limits.cpuset.clone(),

@@ -3,12 +3,12 @@
 use std::ffi::CString;
 use std::path::Path;
 
+use crate::groups::Kept;
+use crate::mounts::{Furniture, Mount, What};
 use anyhow::Result;
-use cgroups::Kept;
 use kernel::hierarchies::Hierarchies;
 use kernel::sys::mount::Depth;
 use pivot_root::Place;
-use pivot_root::furniture::{Furniture, Mount, What};
 
 /// Puts the mounts that the group calls for in the place of each one of type `cgroup`.
 ///

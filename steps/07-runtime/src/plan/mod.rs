@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::groups::Kept;
+use crate::mounts::{Device, Furniture};
 use anyhow::{Context, Result};
-use cgroups::Kept;
 use kernel::sys::clone::CloneFlags;
 use kernel::sys::mount::{self, Depth, Propagation};
 use kernel::sys::privilege;
 use kernel::{Errno, Failure, Remedy};
-use pivot_root::furniture::{Device, Furniture};
 use pivot_root::{Place, Sources};
 use privileges::{IdMaps, Range};
 
@@ -208,7 +208,7 @@ pub fn flag(kind: NamespaceKind) -> CloneFlags {
         NamespaceKind::Mount => CloneFlags::CLONE_NEWNS,
         NamespaceKind::Network => CloneFlags::CLONE_NEWNET,
         NamespaceKind::Pid => CloneFlags::CLONE_NEWPID,
-        NamespaceKind::Time => CloneFlags::from_bits_retain(kernel::sys::namespace::NEWTIME),
+        NamespaceKind::Time => CloneFlags::from_bits_retain(crate::sys::namespace::NEWTIME),
         NamespaceKind::User => CloneFlags::CLONE_NEWUSER,
         NamespaceKind::Uts => CloneFlags::CLONE_NEWUTS,
     }
@@ -284,7 +284,7 @@ fn device(asked: &spec::Device) -> Result<Device> {
     const BLOCK: u32 = 0o060_000;
     const FIFO: u32 = 0o010_000;
     let kind = match asked.kind {
-        DeviceKind::Char => pivot_root::furniture::CHARACTER_DEVICE,
+        DeviceKind::Char => crate::mounts::CHARACTER_DEVICE,
         DeviceKind::Block => BLOCK,
         DeviceKind::Fifo => FIFO,
     };

@@ -3,11 +3,11 @@
 use std::ffi::CString;
 use std::path::Path;
 
+use crate::mounts::{Mount, What};
 use anyhow::Result;
 use kernel::Failure;
 use kernel::sys::mount::{Attributes, Depth, Propagation};
 use pivot_root::Place;
-use pivot_root::furniture::{Mount, What};
 
 use crate::spec;
 

@@ -1,9 +1,9 @@
 //! What runs in a container: the `process` of the configuration, or the one that `exec` adds.
 
+use crate::sys::schedule::{self, Scheduling};
+use crate::sys::terminal::Size;
 use anyhow::{Context, Result};
 use kernel::Failure;
-use kernel::sys::schedule::{self, Scheduling};
-use kernel::sys::terminal::Size;
 use privileges::seccomp::Filter;
 use privileges::{Capabilities, Handcuffs, Rlimit, Set, User};
 

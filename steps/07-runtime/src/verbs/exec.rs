@@ -4,10 +4,12 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::groups::Kept;
+use crate::sibling;
+use crate::sys::{namespace, terminal};
 use anyhow::{Context as _, Result};
-use cgroups::Kept;
 use kernel::sys::clone::CloneFlags;
-use kernel::sys::{clone, mount, namespace, privilege, socket, terminal};
+use kernel::sys::{clone, mount, privilege, socket};
 use kernel::{Failure, Fd, purpose};
 use privileges::User;
 
@@ -181,7 +183,7 @@ impl Exec {
 
     /// The parent's list of calls.
     fn visit(&self, container: &Container, spec: &Spec, task: &Task) -> Result<ExitCode> {
-        let init = &container.process()?;
+        let init = container.process()?;
         let group = container.record.group.as_ref().map(|group| self.group(group, container)).transpose()?;
         let group = group.as_ref();
         let pidfd_socket = self.pidfd_socket.as_deref().map(caller::connect_pidfd_socket).transpose()?;
@@ -198,7 +200,7 @@ impl Exec {
         let visit = Visit {
             task,
             doors,
-            init,
+            init: init.descriptor(),
             namespaces,
             traced,
             outlet,
@@ -217,7 +219,7 @@ impl Exec {
         child.open_gate()?;
         if namespaces.contains(CloneFlags::CLONE_NEWPID) {
             drop(visit.number); // held here too, its closing in the child would never be seen
-            child.follow(&number)?;
+            sibling::follow(&mut child, &number)?;
         }
         if let Some(listener) = visit.listener {
             listener.pass_on(child.pid(), container.state(Status::Running))?;
@@ -309,7 +311,7 @@ fn close_descriptors(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
 /// Goes on in the container's pid namespace, if it has one of its own, in a session of its own.
 fn be_born(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
     if visit.namespaces.contains(CloneFlags::CLONE_NEWPID) {
-        namespaces::go_on_as_sibling(&visit.number)?;
+        sibling::go_on(CloneFlags::empty(), &visit.number)?;
         namespaces::die_with_parent()?;
     }
     terminal::new_session()?;

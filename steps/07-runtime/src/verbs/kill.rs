@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use kernel::sys::namespace;
 use kernel::{Errno, Failure};
 
 use super::Context;
@@ -31,7 +30,7 @@ impl Kill {
         if self.all {
             match &container.record.group {
                 Some(group) => group.signal_all(number)?,
-                None => namespace::signal(&container.process()?, number)?,
+                None => container.process()?.signal(number)?,
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -39,7 +38,7 @@ impl Kill {
         if container.status() == Status::Stopped {
             return Err(not_running().into());
         }
-        match namespace::signal(&container.process()?, number) {
+        match container.process()?.signal(number) {
             Err(refused) if refused.errno() == Some(Errno::ESRCH) => return Err(not_running().into()),
             sent => sent?,
         }

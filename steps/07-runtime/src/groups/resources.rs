@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure, purpose};
 
-use crate::{Kept, Setting};
+use super::Kept;
+use cgroups::Setting;
 
 #[cfg(test)]
 mod tests;

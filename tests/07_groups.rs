@@ -1,4 +1,4 @@
-//! Step 5, beside the lesson: a group that outlives its maker, as the runtime needs it. Here there is no launcher: the
+//! Step 7: a group that outlives its maker, as the runtime needs it. Here there is no launcher: the
 //! test is the runtime, and a shell that enters the group is the container.
 
 use std::fs;
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cgroups::device_rules::{Access, Kind, Rule};
-use cgroups::resources::{Cpu, Memory};
-use cgroups::{Kept, Resources};
+use cellblock::groups::device_rules::{Access, Kind, Rule};
+use cellblock::groups::resources::{Cpu, Memory};
+use cellblock::groups::{Kept, Resources};
 use classroom::every_step::wait_for_a_line;
 use classroom::groups::{directories, world};
 use classroom::{Lab, World, lab};

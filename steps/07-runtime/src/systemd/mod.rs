@@ -14,8 +14,8 @@ use kernel::sys::cgroup;
 use kernel::{Errno, Failure, purpose};
 use serde::{Deserialize, Serialize};
 
-use crate::group::is_v2;
-use crate::{Kept, Resources, delegated, members, v1, v2};
+use crate::groups::{Kept, Resources, members};
+use cgroups::{delegated, is_v2, v1, v2};
 
 mod bus;
 mod manager;

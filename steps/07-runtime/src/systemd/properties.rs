@@ -1,4 +1,4 @@
-//! Limits as a unit's properties, beside the lesson (man 5 systemd.resource-control): the same that [`crate::resources`]
+//! Limits as a unit's properties, beside the lesson (man 5 systemd.resource-control): the same that [`crate::groups::resources`]
 //! writes to files. systemd writes the files of its units itself, at each `systemctl daemon-reload` for one; a limit that
 //! it does not know it would then undo. What has no property stays in the files alone, as with runc.
 //!
@@ -7,9 +7,9 @@
 use kernel::Failure;
 
 use super::bus::{Property, Value};
-use crate::Resources;
-use crate::resources::v2::{swap, weight_of_io, weight_of_shares};
-use crate::resources::{Cpu, asked, named};
+use crate::groups::Resources;
+use crate::groups::resources::v2::{swap, weight_of_io, weight_of_shares};
+use crate::groups::resources::{Cpu, asked, named};
 
 /// The kernel's own period, in microseconds.
 const PERIOD: u64 = 100_000;
@@ -178,7 +178,7 @@ fn quoted(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::Memory;
+    use crate::groups::resources::Memory;
 
     fn number(name: &str, value: u64) -> Property {
         (name.to_owned(), Value::Uint64(value))

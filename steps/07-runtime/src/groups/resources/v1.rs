@@ -3,7 +3,7 @@
 use kernel::Failure;
 
 use super::{Cpu, Memory, Resources, asked, named, set};
-use crate::Setting;
+use cgroups::Setting;
 
 /// What is written, in this order. `is_there` says whether the group has a file.
 ///

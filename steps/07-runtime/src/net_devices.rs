@@ -7,13 +7,13 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use crate::sys::namespace;
 use anyhow::{Context, Result};
 use kernel::sys::clone::CloneFlags;
-use kernel::sys::namespace;
 use kernel::sys::netlink::Netlink;
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
-use crate::link::{self, Link};
+use network::link::{self, Link};
 
 /// A device that will move, as it is on the host.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //! finds it again by what was written down. Where it lies is for the caller to say (`cgroupsPath` of a configuration).
 //!
 //! It is the lesson's group otherwise: in v2's tree; or in v1's trees, and beside them in v2's if there is one, where it
-//! can be killed, frozen and watched. Who is in it, and what can be done to them, is in [`crate::members`].
+//! can be killed, frozen and watched. Who is in it, and what can be done to them, is in [`members`].
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -13,11 +13,16 @@ use kernel::sys::cgroup;
 use kernel::{Errno, Failure, Fd, purpose};
 use serde::{Deserialize, Serialize};
 
-use crate::delegated;
-use crate::group::PARENT;
-use crate::making::Making;
-use crate::members;
-use crate::stats::{self, Used};
+use cgroups::{PARENT, Used, delegated, stats};
+
+pub mod device_rules;
+mod making;
+pub mod members;
+pub mod resources;
+mod statistics;
+
+use making::Making;
+pub use resources::Resources;
 
 /// A group that stays until [`Kept::remove`]. It can be written to a file and read again: it is a list of directories.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +41,7 @@ pub struct Kept {
 impl Kept {
     /// Makes the group. An absolute path begins at the mount point of each tree, another below /cellblock, or below the
     /// part of the tree that was delegated to this user. `needed` are the controllers that must be there, by the names
-    /// that v2 has for them ([`crate::Resources::controllers`]); the usual ones are taken if they are.
+    /// that v2 has for them ([`Resources::controllers`]); the usual ones are taken if they are.
     ///
     /// A group that is there already is taken if no process is in it: its limits hold on, and it stays. If anything fails,
     /// what was made is removed.

@@ -10,7 +10,7 @@ use kernel::sys::signal::SIGKILL;
 use kernel::sys::{cgroup, group_tree};
 use kernel::{Errno, Failure, purpose};
 
-use crate::Kept;
+use super::Kept;
 
 /// How long a freeze may take: who sleeps in the kernel, on a dead network file system say, is not frozen until it wakes.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -8,9 +8,11 @@ use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth, Propagation, ResolveFlag};
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
-use crate::copy_up::copy_up;
-use crate::place::Place;
-use crate::{Root, dev, proc};
+use pivot_root::{Place, dev, proc};
+
+mod copy_up;
+
+use copy_up::copy_up;
 
 /// All that is in a cell.
 #[derive(Debug, Default)]
@@ -66,7 +68,7 @@ pub enum What {
         /// Options, with a value or without.
         options: Vec<(CString, Option<CString>)>,
     },
-    /// A second mount of something that the host has: opened by [`crate::Sources`], in the order of the mounts.
+    /// A second mount of something that the host has: opened by [`pivot_root::Sources`], in the order of the mounts.
     Bind {
         /// On the host.
         source: PathBuf,
@@ -110,14 +112,15 @@ pub const CHARACTER_DEVICE: u32 = 0o020_000;
 /// A root that is furnished by somebody else's plan; nothing of it has a place yet.
 #[derive(Debug)]
 pub struct Custom<'a> {
-    root: Root,
+    root: Fd,
+    null: Fd,
     mounts: Vec<Fd>,
     /// The host's nodes, where they are to be bound.
     nodes: Vec<Fd>,
     furniture: &'a Furniture,
 }
 
-/// Which trees of the host a furniture asks for, in order: what [`crate::Sources`] is to open.
+/// Which trees of the host a furniture asks for, in order: what [`pivot_root::Sources`] is to open.
 pub fn binds(furniture: &Furniture) -> impl Iterator<Item = (&Path, Depth)> {
     furniture.mounts.iter().filter_map(|mount| match &mount.what {
         What::Bind { source, depth } => Some((source.as_path(), *depth)),
@@ -144,8 +147,7 @@ pub fn prepare(root: Fd, binds: Vec<Fd>, furniture: &Furniture) -> Result<Custom
     // A device can be written to all the same; but nobody may take its permissions away from the whole machine.
     mount::mount_setattr(&null, Depth::One, Attributes::RDONLY.and(Attributes::NOEXEC).and(Attributes::NOSUID))?;
     let nodes = if furniture.bind_devices { host_nodes(furniture)? } else { Vec::new() };
-    let root = Root { mount: root, planned: Vec::new(), null, files: None, read_only: furniture.read_only };
-    Ok(Custom { root, mounts, nodes, furniture })
+    Ok(Custom { root, null, mounts, nodes, furniture })
 }
 
 impl Mount {
@@ -240,19 +242,19 @@ impl Custom<'_> {
     /// dumb: else its end would be the host's.
     pub fn pivot(&self) -> Result<()> {
         if self.furniture.propagation.is_none() {
-            return self.root.pivot();
+            return pivot_root::pivot(&self.root);
         }
         purpose("nothing of the exchange may be seen by the host");
         mount::propagate("/", Depth::One, Propagation::Private)?;
-        self.root.exchange()?;
+        pivot_root::exchange(&self.root)?;
         mount::propagate(".", Depth::Recursive, Propagation::Slave)?;
         mount::detach_here().context("cannot let go of the old root")?;
-        Ok(mount::fchdir(&self.root.mount)?)
+        Ok(mount::fchdir(&self.root)?)
     }
 
     /// The new root: where programs and files of the cell are found.
     pub fn root(&self) -> &Fd {
-        &self.root.mount
+        &self.root
     }
 
     /// Puts everything onto its place, then closes what nobody may write or read.
@@ -270,7 +272,7 @@ impl Custom<'_> {
         }
         self.make_devices()?;
         for (target, place) in &self.furniture.links {
-            mount::symlinkat(target, &place.parent().open(&self.root.mount, true)?, &place.name().to_string_lossy())?;
+            mount::symlinkat(target, &place.parent().open(&self.root, true)?, &place.name().to_string_lossy())?;
         }
         for (made, asked) in self.mounts.iter().zip(&self.furniture.mounts) {
             if asked.is_new_tmpfs() && asked.set.has(Attributes::RDONLY) {
@@ -279,22 +281,22 @@ impl Custom<'_> {
             }
         }
         let (masked, closed) = (&self.furniture.masked, &self.furniture.read_only_paths);
-        proc::mask_paths(&self.root.mount, &self.root.null, masked.iter().map(String::as_str))?;
-        proc::make_read_only(&self.root.mount, closed.iter().map(String::as_str))
+        proc::mask_paths(&self.root, &self.null, masked.iter().map(String::as_str))?;
+        proc::make_read_only(&self.root, closed.iter().map(String::as_str))
     }
 
     /// The last: from here on the root filesystem may be read only.
     pub fn finish(&self) -> Result<()> {
         if let Some((propagation, depth)) = self.furniture.propagation {
             purpose("who is told of what is mounted in here");
-            mount::propagate_mount(&self.root.mount, depth, propagation)?;
+            mount::propagate_mount(&self.root, depth, propagation)?;
         }
-        self.root.close_root()
+        if self.furniture.read_only { pivot_root::make_read_only(&self.root) } else { Ok(()) }
     }
 
     // ANCHOR: place
     fn place(&self, made: &Fd, asked: &Mount) -> Result<()> {
-        let root = &self.root.mount;
+        let root = &self.root;
         let before = asked.place.find(root)?;
         let target = asked.place.open(root, mount::is_directory(made)?)?;
         if let (true, Some(before)) = (asked.is_new_tmpfs(), &before) {
@@ -312,7 +314,7 @@ impl Custom<'_> {
 
     fn make_devices(&self) -> Result<()> {
         let mask = mount::clear_umask();
-        let root = &self.root.mount;
+        let root = &self.root;
         for (index, device) in self.furniture.devices.iter().enumerate() {
             purpose("a device");
             match self.nodes.get(index) {
