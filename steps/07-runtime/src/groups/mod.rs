@@ -22,7 +22,6 @@ pub mod resources;
 mod statistics;
 
 use making::Making;
-pub use resources::Resources;
 
 /// A group that stays until [`Kept::remove`]. It can be written to a file and read again: it is a list of directories.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +40,7 @@ pub struct Kept {
 impl Kept {
     /// Makes the group. An absolute path begins at the mount point of each tree, another below /cellblock, or below the
     /// part of the tree that was delegated to this user. `needed` are the controllers that must be there, by the names
-    /// that v2 has for them ([`Resources::controllers`]); the usual ones are taken if they are.
+    /// that v2 has for them ([`crate::spec::Resources::controllers`]); the usual ones are taken if they are.
     ///
     /// A group that is there already is taken if no process is in it: its limits hold on, and it stays. If anything fails,
     /// what was made is removed.

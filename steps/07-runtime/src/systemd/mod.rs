@@ -14,7 +14,8 @@ use kernel::sys::cgroup;
 use kernel::{Errno, Failure, purpose};
 use serde::{Deserialize, Serialize};
 
-use crate::groups::{Kept, Resources, members};
+use crate::groups::{Kept, members};
+use crate::spec::Resources;
 use cgroups::{delegated, is_v2, v1, v2};
 
 mod bus;
