@@ -27,18 +27,20 @@ pub fn spawn_within(
 ) -> Result<Child> {
     let (gate_exit, gate) = clone::pipe("gate", "gate")?;
     let (number, number_entry) = clone::pipe("number", "number")?;
-    let gate = Cell::new(Some(gate));
+    let (gate, number_entry) = (Cell::new(Some(gate)), Cell::new(Some(number_entry)));
     let mut child = namespaces::spawn_into(CloneFlags::empty(), cgroup, || {
         gate.take(); // the parent's end: held here too, its closing would never be seen
+        let number_entry = number_entry.take().expect("the parent has a copy of its own");
         for (namespace, kind) in joined {
             namespace::join(namespace, *kind).context("cannot join a namespace")?;
         }
         go_on(namespaces, &number_entry)?;
+        drop(number_entry); // the parent reads to its end
         namespaces::wait_at(&gate_exit)?;
         run()
     })?;
     child.open_gate()?;
-    drop(number_entry);
+    number_entry.take();
     follow(&mut child, &number)?;
     child.wait_behind(gate.take().expect("only the child has taken it"));
     Ok(child)
