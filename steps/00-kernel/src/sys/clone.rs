@@ -192,7 +192,10 @@ impl Process {
 pub fn ends_without_exec(pid: i32) -> bool {
     const EXITING: u64 = 0x4;
     const HAS_NOT_EXECED: u64 = 0x40;
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let mut buffer = [0; 512]; // one call: the kernel makes the whole line anew for each
+    let count =
+        std::fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut buffer)).unwrap_or(0);
+    let text = String::from_utf8_lossy(&buffer[..count]);
     let flags = text.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(6)?.parse::<u64>().ok());
     flags.is_some_and(|flags| flags & EXITING != 0 && flags & HAS_NOT_EXECED != 0)
 }
