@@ -13,6 +13,8 @@ use crate::firewall;
 use crate::lease::{self, Lease, Lock, OURS};
 use crate::link::{self, Link, Mac};
 use crate::options::Plan;
+use crate::publish::Port;
+use crate::settings;
 use crate::subnet::Subnet;
 
 /// How the addresses of our network cards begin: a bridge without a note that has one was left half-made.
@@ -147,12 +149,17 @@ fn update_rules(netlink: &Netlink, name: &str) -> Result<()> {
     }
     let rules = firewall::rules(name, &subnets, &leases);
     let note = bridge_note(&subnets, &firewall::fingerprint(&rules));
+    let localnet = leases.iter().any(|lease| lease.ports.iter().any(Port::on_loopback_v4));
+    if !localnet {
+        settings::route_localnet(name, false)?;
+    }
     if bridge.note != note || !firewall::is_there(name)? {
         purpose("the firewall's rules, made anew from what is plugged in");
         firewall::replace(name, &rules)?;
         link::write_note(netlink, name, &note)?;
     }
-    Ok(())
+    // After the rules, which drop what would come in by it from elsewhere.
+    if localnet { settings::route_localnet(name, true) } else { Ok(()) }
 }
 // ANCHOR_END: update_rules
 
@@ -232,6 +239,8 @@ fn make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {
 
 fn set_up(netlink: &Netlink, name: &str, subnets: &[Subnet]) -> Result<Link> {
     let bridge = find_link(netlink, name)?.context("it was made just now")?;
+    purpose("it takes no router, address or way from what is plugged into it");
+    settings::learn_nothing(name)?;
     for subnet in subnets {
         link::add_address(netlink, &bridge, subnet.host(1), subnet.prefix)?;
     }
@@ -266,8 +275,7 @@ fn refuse_overlap(netlink: &Netlink, subnets: &[Subnet]) -> Result<()> {
 // ANCHOR: forward
 /// Makes the host a router between the bridge and its other links, and says so: it stays one.
 fn forward(netlink: &Netlink, bridge: &str) -> Result<()> {
-    purpose("the host passes packets on; and its own 127.0.0.1 may reach a published port");
-    write_file(&format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet"), "1")?;
+    purpose("the host passes packets on");
     switch_on("net.ipv4.ip_forward")?;
     if has_ipv6() {
         // A router listens to no other router's advertisements: the host's own way out would be lost.

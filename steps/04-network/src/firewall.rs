@@ -23,11 +23,14 @@ pub fn table(bridge: &str) -> String {
 // ANCHOR: rules
 /// The rules of one bridge, as `nft` reads them.
 pub fn rules(bridge: &str, subnets: &[Subnet], leases: &[Lease]) -> String {
-    let ports: String = leases
-        .iter()
-        .flat_map(|lease| lease.ports.iter().map(move |port| (lease, port)))
-        .flat_map(|(lease, port)| subnets.iter().filter_map(move |subnet| lead_in(*subnet, lease, port)))
-        .collect();
+    let ports = |from_outside: bool| -> String {
+        let all = leases.iter().flat_map(|lease| lease.ports.iter().map(move |port| (lease, port)));
+        // A port of the loopback is for the host itself: a packet from elsewhere is never led in.
+        all.filter(|(_, port)| !from_outside || !port.is_loopback())
+            .flat_map(|(lease, port)| subnets.iter().filter_map(move |subnet| lead_in(*subnet, lease, port)))
+            .collect()
+    };
+    let (from_outside, from_here) = (ports(true), ports(false));
     let mut leaving = String::new();
     for subnet in subnets {
         let ip = family(*subnet);
@@ -39,18 +42,18 @@ pub fn rules(bridge: &str, subnets: &[Subnet], leases: &[Lease]) -> String {
     format!(
         r#"  chain arriving {{
     type nat hook prerouting priority dstnat
-{ports}  }}
+{from_outside}  }}
   chain from_the_host_itself {{
     type nat hook output priority -100
-{ports}  }}
+{from_here}  }}
   chain leaving {{
     type nat hook postrouting priority srcnat
 {leaving}    ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
   }}
-  chain no_loopback_from_cells {{
+  chain no_loopback_from_other_links {{
     type filter hook prerouting priority raw
-    iifname "{bridge}" ip daddr 127.0.0.0/8 drop
-    iifname "{bridge}" ip saddr 127.0.0.0/8 drop
+    iifname != "lo" ip daddr 127.0.0.0/8 drop
+    iifname != "lo" ip saddr 127.0.0.0/8 drop
   }}
   chain only_published_ports {{
     type filter hook forward priority filter
@@ -187,7 +190,8 @@ mod tests {
         let subnets: Vec<Subnet> = ["10.76.0.0/16", "fd76::/64"].iter().map(|text| text.parse().unwrap()).collect();
         let lease = Lease { number: 2, ports: vec!["127.0.0.1:8080:80".parse().unwrap()] };
         let text = rules("br", &subnets, &[lease]);
-        assert!(text.contains("ip daddr 127.0.0.1 tcp dport 8080 dnat ip to 10.76.0.2:80\n"), "{text}");
+        let rule = "ip daddr 127.0.0.1 tcp dport 8080 dnat ip to 10.76.0.2:80\n";
+        assert_eq!(text.matches(rule).count(), 1, "for packets of the host's own, not for arriving ones: {text}");
         assert!(!text.contains("dnat ip6"), "{text}");
     }
 
