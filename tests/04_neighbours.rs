@@ -3,11 +3,15 @@
 use std::fs;
 use std::io::Read;
 use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use classroom::world::{self, HOST, fetch, sh};
 use classroom::{Lab, World, every_step, lab};
 
 const STEP: &str = "network";
+/// The address of the first cell's network card.
+const FIRST: &str = "02:cb:0a:4c:00:02";
 
 /// Starts a cell that says `up`, waits for its standard input to close, and runs `then`.
 fn cell(lab: &Lab, options: &[&str], before: &str, then: &str) -> Child {
@@ -102,5 +106,64 @@ fn the_hosts_loopback_after_a_flush() {
         end(other);
         assert_eq!(localnet(), "0\n", "the last cell with a published port is gone");
         end(bystander);
+    });
+}
+/// A cell that takes another's addresses reaches nothing with them, and takes nothing from the other.
+#[test]
+fn a_cell_that_answers_for_its_neighbour() {
+    lab!(World::Root, |lab| {
+        lab.run(STEP, &["true"]);
+        let victim = serve(lab, &[]);
+        let known = |address: &str| host(&format!("ip neighbour show to {address} dev cellblock0"));
+        assert_eq!(fetch("10.76.0.2:80"), "hello\n");
+        assert_eq!(fetch("[fd76:ce11:a4c::2]:80"), "hello\n");
+        assert!(known("10.76.0.2").contains(FIRST) && known("fd76:ce11:a4c::2").contains(FIRST));
+        sleep(Duration::from_millis(1200)); // what was learned is kept for a second, whatever comes
+        let attack = |script: &str| lab.run(STEP, &["sh", "-c", script]);
+        attack("ip address add 10.76.0.2/32 dev eth0; arping -q -U -c 3 -I eth0 10.76.0.2");
+        assert!(known("10.76.0.2").contains(FIRST), "ARP: {}", known("10.76.0.2"));
+        let sent = attack("inmate claim fd76:ce11:a4c::2");
+        assert!(sent.text.contains("sent"), "{sent}");
+        assert!(known("fd76:ce11:a4c::2").contains(FIRST), "IPv6: {}", known("fd76:ce11:a4c::2"));
+        let stolen = attack(&format!(
+            "ip link set eth0 down; ip link set eth0 address {FIRST}; ip link set eth0 up
+             ip address add 10.76.0.2/16 dev eth0; ping -c 1 -W 1 -I 10.76.0.2 10.76.0.1"
+        ));
+        assert!(stolen.text.contains("100% packet loss"), "its card's address: {stolen}");
+        let source = attack("ip address add 10.76.0.99/16 dev eth0; ping -c 1 -W 1 -I 10.76.0.99 10.76.0.1");
+        assert!(source.text.contains("100% packet loss"), "an address of its own choice: {source}");
+        let honest =
+            attack("ping -c 1 -W 3 10.76.0.2; ping -c 1 -W 3 fd76:ce11:a4c::2; wget -qO- http://10.76.0.2/page");
+        assert_eq!(honest.text.matches(" 0% packet loss").count(), 2, "cells reach one another: {honest}");
+        assert!(honest.text.ends_with("hello\n"), "{honest}");
+        assert_eq!(end(victim), "");
+    });
+}
+
+/// Where the kernel cannot filter on a bridge, the launcher says what is not held, and goes on.
+#[test]
+fn without_a_filter_for_bridges() {
+    lab!(World::Root, |lab| {
+        lab.run(STEP, &["true"]);
+        let nft = host("PATH=$PATH:/usr/sbin:/sbin; command -v nft");
+        let nft = nft.trim();
+        let script = format!(
+            "#!/bin/sh\n[ \"$1\" = -f ] || exec {nft} \"$@\"\ninput=$(cat)\n\
+             case $input in *'table bridge'*) echo 'Error: Operation not supported' >&2; exit 1;; esac\n\
+             echo \"$input\" | {nft} -f -\n"
+        );
+        let folder = lab.folder.join("old");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("nft"), script).unwrap();
+        sh(&format!("chmod 755 {}/nft", folder.display()));
+        let mut launcher = lab.launcher(STEP, &["ping", "-c", "1", "-W", "3", "10.76.0.1"]);
+        let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+        let output = launcher.env("PATH", path).output().unwrap();
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(
+            text.contains(" 0% packet loss") && text.contains("a cell can take its neighbours' addresses"),
+            "{text}"
+        );
+        fs::remove_dir_all(folder).unwrap();
     });
 }

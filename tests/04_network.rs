@@ -79,20 +79,9 @@ fn explained() {
             )
         };
         let story = tell();
-        check!("network_explained", rules_hidden(&story));
         (0..5).for_each(|_| assert_eq!(tell(), story));
+        check!("network_explained", story);
     });
-}
-
-/// The fingerprint of the rules changes with every word of them.
-fn rules_hidden(story: &str) -> String {
-    let hide = |line: &str| match line.split_once(" rules ") {
-        Some((before, after)) if after.len() > 17 && !after.starts_with("none") => {
-            format!("{before} rules N{}", &after[16..])
-        }
-        _ => line.to_owned(),
-    };
-    story.lines().map(|line| hide(line) + "\n").collect()
 }
 
 /// Without a network, and on a bridge, nothing of the host is reached; on the host's network all of it.

@@ -13,6 +13,7 @@ use crate::firewall;
 use crate::lease::{self, Lease, Lock, OURS};
 use crate::link::{self, Link, Mac};
 use crate::options::Plan;
+use crate::own_addresses;
 use crate::publish::Port;
 use crate::settings;
 use crate::subnet::Subnet;
@@ -66,7 +67,7 @@ impl Plugged {
             subnets,
             number: 0,
             mac: [0; 6],
-            lease: Lease { number: 0, ports: plan.ports.clone() },
+            lease: Lease { number: 0, mac: plan.mac, ports: plan.ports.clone() },
             veth: format!("cb{:08x}", kernel::sys::process::random()?),
             stays: false,
             _reserved: reserved.into_iter().flatten().collect(),
@@ -76,7 +77,7 @@ impl Plugged {
         plugged.number = lease::choose(&plugged.netlink, &plugged.bridge, plugged.subnets[0], wanted)?;
         plugged.lease.number = plugged.number;
         plugged.lease.note(plugged.subnets[0])?;
-        plugged.mac = plan.mac.unwrap_or_else(|| our_mac(plugged.subnets[0], plugged.number));
+        plugged.mac = plugged.lease.mac(plugged.subnets[0]);
         Ok(plugged)
     }
     // ANCHOR_END: prepare
@@ -143,19 +144,21 @@ fn update_rules(netlink: &Netlink, name: &str) -> Result<()> {
     let links = link::links(netlink)?;
     let bridge = links.iter().find(|link| link.name == name);
     let Some((bridge, subnets)) = bridge.and_then(|bridge| Some((bridge, subnets_of(bridge)?))) else { return Ok(()) };
-    let leases: Vec<Lease> = lease::leases(&links, bridge, subnets[0]).into_iter().map(|(_, lease)| lease).collect();
+    let cables = lease::leases(&links, bridge, subnets[0]);
+    let leases: Vec<Lease> = cables.iter().map(|(_, lease)| lease.clone()).collect();
     if leases.is_empty() {
         return take_down(netlink, name);
     }
     let rules = firewall::rules(name, &subnets, &leases);
-    let note = bridge_note(&subnets, &firewall::fingerprint(&rules));
+    let filter = own_addresses::rules(&subnets, &cables);
+    let note = bridge_note(&subnets, &firewall::fingerprint(&format!("{rules}{filter}")));
     let localnet = leases.iter().any(|lease| lease.ports.iter().any(Port::on_loopback_v4));
     if !localnet {
         settings::route_localnet(name, false)?;
     }
     if bridge.note != note || !firewall::is_there(name)? {
         purpose("the firewall's rules, made anew from what is plugged in");
-        firewall::replace(name, &rules)?;
+        firewall::replace(name, &rules, &filter)?;
         link::write_note(netlink, name, &note)?;
     }
     // After the rules, which drop what would come in by it from elsewhere.
@@ -325,7 +328,7 @@ fn has_ipv6() -> bool {
 
 /// The address of a network card, made from the IP address: who gets an address again is found at the same card, and
 /// no neighbour has to forget the old one first.
-fn our_mac(v4: Subnet, number: u32) -> Mac {
+pub fn our_mac(v4: Subnet, number: u32) -> Mac {
     let [a, b] = OUR_MAC;
     match v4.host(number) {
         std::net::IpAddr::V4(address) => {

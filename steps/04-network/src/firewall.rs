@@ -92,14 +92,31 @@ pub fn fingerprint(rules: &str) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// Puts the table in place of the one before, if there was one.
+/// Puts the tables in place of those before, if there were any: the rules for packets that the host passes on, and the filter
+/// for frames that the bridge passes on. A kernel may have none of the latter.
 ///
 /// # Shell: `nft -f -`
-pub fn replace(bridge: &str, rules: &str) -> Result<()> {
+pub fn replace(bridge: &str, rules: &str, filter: &str) -> Result<()> {
     let table = table(bridge);
-    let script = format!("table inet {table} {{}}\ndelete table inet {table}\ntable inet {table} {{\n{rules}}}\n");
-    let count = rules.lines().filter(|line| line.starts_with("    ") && !line.contains("type ")).count();
-    nft(&format!("table inet {table}, {count} rules"), &["-f", "-"], &script).map(drop)
+    let whole = |family: &str, text: &str| format!("{}table {family} {table} {{\n{text}}}\n", without(family, &table));
+    let count = |text: &str| text.lines().filter(|line| line.starts_with("    ") && !line.contains("type ")).count();
+    let inet = whole("inet", rules);
+    let shown = format!("table inet {table}, {} rules", count(rules));
+    let both = nft(&shown, &["-f", "-"], &format!("{inet}{}", whole("bridge", filter)));
+    if both.is_ok() {
+        return Ok(());
+    }
+    nft(&shown, &["-f", "-"], &inet)?;
+    eprintln!(
+        "network: this kernel filters nothing on a bridge: a cell can take its neighbours' addresses, and their packets\n\
+         hint: modprobe nf_tables; the kernel needs CONFIG_NF_TABLES_BRIDGE; until then, another --bridge for each cell"
+    );
+    Ok(())
+}
+
+/// What removes a table, whether it is there or not.
+fn without(family: &str, table: &str) -> String {
+    format!("table {family} {table} {{}}\ndelete table {family} {table}\n")
 }
 
 /// Whether the table is there: asked by a message of our own, which costs less than a program's start.
@@ -114,17 +131,25 @@ pub fn is_there(bridge: &str) -> Result<bool> {
     }
 }
 
-/// Removes the table, if it is there.
+/// Removes the tables, if they are there.
 pub fn remove(bridge: &str) -> Result<()> {
     let table = table(bridge);
-    let script = format!("table inet {table} {{}}\ndelete table inet {table}\n");
-    nft(&format!("delete table inet {table}"), &["-f", "-"], &script).map(drop)
+    let (inet, frames) = (without("inet", &table), without("bridge", &table));
+    let shown = format!("delete table inet {table}");
+    nft(&shown, &["-f", "-"], &format!("{inet}{frames}")).or_else(|_| nft(&shown, &["-f", "-"], &inet)).map(drop)
 }
 
 /// The bridges for which there is a table of ours.
 pub fn tables() -> Result<Vec<String>> {
-    let listed = nft("list tables", &["list", "tables", "inet"], "")?;
-    Ok(listed.lines().filter_map(|line| line.strip_prefix("table inet cellblock_")).map(str::to_owned).collect())
+    let listed = nft("list tables", &["list", "tables"], "")?;
+    let name = |line: &str| {
+        let rest = line.strip_prefix("table inet ").or(line.strip_prefix("table bridge "))?;
+        rest.strip_prefix("cellblock_").map(str::to_owned)
+    };
+    let mut names: Vec<String> = listed.lines().filter_map(name).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
 }
 
 /// Other tables that drop what is forwarded, whatever ours accepts: as Docker, ufw and firewalld set them up.
@@ -188,7 +213,7 @@ mod tests {
     #[test]
     fn a_port_of_one_address_is_led_in_by_one_family() {
         let subnets: Vec<Subnet> = ["10.76.0.0/16", "fd76::/64"].iter().map(|text| text.parse().unwrap()).collect();
-        let lease = Lease { number: 2, ports: vec!["127.0.0.1:8080:80".parse().unwrap()] };
+        let lease = Lease { number: 2, mac: None, ports: vec!["127.0.0.1:8080:80".parse().unwrap()] };
         let text = rules("br", &subnets, &[lease]);
         let rule = "ip daddr 127.0.0.1 tcp dport 8080 dnat ip to 10.76.0.2:80\n";
         assert_eq!(text.matches(rule).count(), 1, "for packets of the host's own, not for arriving ones: {text}");
@@ -198,7 +223,7 @@ mod tests {
     #[test]
     fn a_port_of_all_addresses_by_both() {
         let subnets: Vec<Subnet> = ["10.76.0.0/16", "fd76::/64"].iter().map(|text| text.parse().unwrap()).collect();
-        let lease = Lease { number: 3, ports: vec!["53:5353/udp".parse().unwrap()] };
+        let lease = Lease { number: 3, mac: None, ports: vec!["53:5353/udp".parse().unwrap()] };
         let text = rules("br", &subnets, &[lease]);
         assert!(text.contains("udp dport 53 dnat ip to 10.76.0.3:5353\n"), "{text}");
         assert!(text.contains("udp dport 53 dnat ip6 to [fd76::3]:5353\n"), "{text}");

@@ -29,6 +29,7 @@ pub mod firewall;
 mod lease;
 pub mod link;
 mod options;
+mod own_addresses;
 mod prune;
 mod publish;
 mod settings;

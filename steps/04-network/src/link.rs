@@ -19,6 +19,11 @@ const ROUTER: u8 = 9; // RTPROT_RA
 /// An address of the link layer.
 pub type Mac = [u8; 6];
 
+/// As it is written.
+pub fn show_mac(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// A link, as far as we care.
 #[derive(Debug, Clone)]
 pub struct Link {
@@ -103,7 +108,12 @@ pub fn write_note(netlink: &Netlink, name: &str, note: &str) -> Result<(), Failu
     let order = Message::order(libc::RTM_SETLINK, 0, &link_head(0, 0))
         .text(libc::IFLA_IFNAME, name)
         .attribute(libc::IFLA_IFALIAS, note.as_bytes());
-    netlink.ask(format_args!("RTM_SETLINK name={name} alias={note:?}"), order).map(drop)
+    // The number that stands for the rules is another on each run, as the cables' names are.
+    let shown = match note.split_once(" rules ") {
+        Some((before, number)) if number != "none" => format!("{before} rules <number>"),
+        _ => note.to_owned(),
+    };
+    netlink.ask(format_args!("RTM_SETLINK name={name} alias={shown:?}"), order).map(drop)
 }
 
 /// Takes the note off a cable and switches it off: whoever gets the address next must not share it with a cell that is still

@@ -139,7 +139,8 @@ fn host(text: &str) -> Result<(String, IpAddr), Failure> {
     })
 }
 
-fn mac(text: &str) -> Result<Mac, Failure> {
+/// Reads the address of a network card.
+pub fn mac(text: &str) -> Result<Mac, Failure> {
     let refuse = |why: &str| Failure::new(format!("--mac {text:?}: {why}")).hint("for example --mac 02:00:00:00:00:01");
     let bytes: Vec<u8> = text.split(':').map_while(|part| u8::from_str_radix(part, 16).ok()).collect();
     let mac: Mac = bytes.try_into().map_err(|_| refuse("it is not six bytes in hexadecimal"))?;

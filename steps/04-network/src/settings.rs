@@ -16,7 +16,7 @@ pub fn learn_nothing(link: &str) -> Result<()> {
     for setting in ["accept_ra", "autoconf", "accept_redirects", "accept_source_route"] {
         write_if_there(&format!("/proc/sys/net/ipv6/conf/{link}/{setting}"), "0")?;
     }
-    for setting in ["accept_redirects", "secure_redirects", "accept_source_route"] {
+    for setting in ["accept_redirects", "accept_source_route"] {
         write_if_there(&format!("/proc/sys/net/ipv4/conf/{link}/{setting}"), "0")?;
     }
     Ok(())
