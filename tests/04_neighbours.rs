@@ -69,6 +69,27 @@ fn a_cell_that_answers_for_the_router() {
     });
 }
 
+/// What the launcher recommends there, done to the letter, keeps the host's way out.
+#[test]
+fn the_hint_keeps_the_hosts_router() {
+    lab!(World::Root, |lab| {
+        let outside = world::World::new();
+        let inmate = lab.rootfs.join("bin/inmate");
+        let sent = outside.sh(&format!(
+            "ip link set street down; ip link set street name eth0; ip link set eth0 up; {} advertise 2001:db8:9::",
+            inmate.display()
+        ));
+        assert!(sent.contains("sent"), "{sent}");
+        let way_out = || host("ip -6 route show default").contains("proto ra");
+        assert!(way_out(), "the host has listened");
+        let said = lab.run(STEP, &["true"]).text;
+        let hint = said.lines().find_map(|line| line.strip_prefix("hint: ")).unwrap_or_else(|| panic!("{said}"));
+        sh(&format!("{hint} >/dev/null"));
+        assert!(way_out(), "it still has its way out, after: {hint}");
+        assert_eq!(lab.run(STEP, &["true"]).text, "", "and forwards");
+    });
+}
+
 /// A port published at 127.0.0.1 is for the host alone: a neighbour in its LAN may send packets to that address too.
 #[test]
 fn a_loopback_port_from_the_lan() {

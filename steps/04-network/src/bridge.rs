@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result};
 use kernel::sys::clone::write_file;
@@ -18,7 +19,9 @@ use crate::publish::Port;
 use crate::settings;
 use crate::subnet::Subnet;
 
-/// How the addresses of our network cards begin: a bridge without a note that has one was left half-made.
+/// The note on a bridge that is not whole yet.
+const HALF_MADE: &str = "cellblock: half-made";
+/// How the addresses of our network cards begin.
 const OUR_MAC: [u8; 2] = [0x02, 0xcb];
 
 /// Which cable is a cell's: what has to be known to give its place back, by another process than the one that laid it.
@@ -26,6 +29,29 @@ const OUR_MAC: [u8; 2] = [0x02, 0xcb];
 pub struct Cable {
     bridge: String,
     veth: String,
+    /// The inode of the network namespace in which they are: the same names elsewhere are not ours.
+    #[serde(default)]
+    namespace: Option<u64>,
+}
+
+impl Cable {
+    /// Refuses a cable that lies in another network namespace than this process.
+    ///
+    /// # Errors
+    /// It does, or there is no /proc.
+    pub fn check_here(&self) -> Result<()> {
+        let Some(namespace) = self.namespace.filter(|namespace| namespace_here().ok() != Some(*namespace)) else {
+            return Ok(());
+        };
+        let text = format!("the bridge {} is in another network namespace, net:[{namespace}]", self.bridge);
+        Err(Failure::new(text).hint("lsns --type net shows a process in it: nsenter --net --target PID").into())
+    }
+}
+
+/// Which network namespace this is (man 7 namespaces).
+fn namespace_here() -> Result<u64> {
+    const FILE: &str = "/proc/self/ns/net";
+    Ok(fs::metadata(FILE).with_context(|| format!("cannot read {FILE}"))?.ino())
 }
 
 /// A cell's place on a bridge. Dropped, it is given back, unless it stays; the last one takes the bridge down.
@@ -97,7 +123,7 @@ impl Plugged {
 
     /// Which cable is the cell's.
     pub fn cable(&self) -> Cable {
-        Cable { bridge: self.bridge.name.clone(), veth: self.veth.clone() }
+        Cable { bridge: self.bridge.name.clone(), veth: self.veth.clone(), namespace: namespace_here().ok() }
     }
 
     fn number_of(&self, address: std::net::IpAddr) -> Result<u32> {
@@ -130,6 +156,7 @@ impl Drop for Plugged {
 
 /// Gives a cell's address and ports back; takes the bridge down if nobody else is plugged in.
 pub fn unplug(cable: &Cable) -> Result<()> {
+    cable.check_here()?;
     let netlink = Netlink::route()?;
     let _lock = Lock::take()?;
     purpose("give the address back; the kernel removes the cable with the cell");
@@ -187,9 +214,9 @@ fn find_link(netlink: &Netlink, name: &str) -> Result<Option<Link>> {
     Ok(link::links(netlink)?.into_iter().find(|link| link.name == name))
 }
 
-/// A launcher died between making the bridge and writing its note.
+/// A launcher died before the bridge was whole. It says so itself, by its note: another's bridge may have any address.
 pub fn is_half_made(link: &Link) -> bool {
-    link.kind == "bridge" && link.note.is_empty() && link.mac.is_some_and(|mac| mac.starts_with(&OUR_MAC))
+    link.kind == "bridge" && link.note == HALF_MADE
 }
 
 /// The subnets that a bridge of ours has on its note.
@@ -223,7 +250,7 @@ fn bridge_note(subnets: &[Subnet], rules: &str) -> String {
 }
 
 // ANCHOR: make
-/// Makes the bridge, with the first address of each subnet. Its note is written last: without one it is half-made.
+/// Makes the bridge, with the first address of each subnet. Its note is written last: until then it says that it is half-made.
 fn make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {
     let v4 = plan.v4.unwrap_or_else(|| Subnet::new([10, 76, 0, 0].into(), 16));
     let mut subnets = vec![v4];
@@ -243,6 +270,7 @@ fn make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {
 fn set_up(netlink: &Netlink, name: &str, subnets: &[Subnet]) -> Result<Link> {
     let bridge = find_link(netlink, name)?.context("it was made just now")?;
     purpose("it takes no router, address or way from what is plugged into it");
+    link::write_note(netlink, name, HALF_MADE)?;
     settings::learn_nothing(name)?;
     for subnet in subnets {
         link::add_address(netlink, &bridge, subnet.host(1), subnet.prefix)?;
@@ -282,12 +310,12 @@ fn forward(netlink: &Netlink, bridge: &str) -> Result<()> {
     switch_on("net.ipv4.ip_forward")?;
     if has_ipv6() {
         // A router listens to no other router's advertisements: the host's own way out would be lost.
-        let advertised = link::routes(netlink, false)?.iter().any(|route| route.advertised);
-        match advertised {
-            false => switch_on("net.ipv6.conf.all.forwarding")?,
-            true => eprintln!(
+        let uplinks = advertised_uplinks(netlink)?;
+        match uplinks.as_str() {
+            "" => switch_on("net.ipv6.conf.all.forwarding")?,
+            _ => eprintln!(
                 "network: a router told this host its IPv6 way out, which forwarding would cut: cells have none beyond it\n\
-                 hint: sysctl -w net.ipv6.conf.all.accept_ra=2 net.ipv6.conf.all.forwarding=1 keeps both"
+                 hint: sysctl -w{uplinks} net.ipv6.conf.all.forwarding=1"
             ),
         }
     }
@@ -300,6 +328,20 @@ fn forward(netlink: &Netlink, bridge: &str) -> Result<()> {
     Ok(())
 }
 // ANCHOR_END: forward
+
+/// What makes each link with an advertised route go on listening to its router while it forwards: the setting for all links
+/// reaches none that is there already.
+fn advertised_uplinks(netlink: &Netlink) -> Result<String> {
+    let routes = link::routes(netlink, false)?;
+    let listens = |link: &Link| {
+        let setting = format!("/proc/sys/net/ipv6/conf/{}/accept_ra", link.name);
+        let told = routes.iter().any(|route| route.advertised && route.link == link.index);
+        told && fs::read_to_string(setting).is_ok_and(|value| value.trim() != "2")
+    };
+    // sysctl takes a dot in a link's name for a slash, and the other way round.
+    let setting = |link: &Link| format!(" net.ipv6.conf.{}.accept_ra=2", link.name.replace('.', "/"));
+    Ok(link::links(netlink)?.iter().filter(|link| listens(link)).map(setting).collect())
+}
 
 /// How to make another firewall let our bridge's packets pass.
 fn allow(table: &str, bridge: &str) -> String {
