@@ -21,6 +21,8 @@ use crate::subnet::Subnet;
 
 /// The note on a bridge that is not whole yet.
 const HALF_MADE: &str = "cellblock: half-made";
+/// How the name begins that a bridge has until it gets its note. No --bridge can be called so, nor is it easily another's.
+const NEW: &str = "cb.";
 /// How the addresses of our network cards begin.
 const OUR_MAC: [u8; 2] = [0x02, 0xcb];
 
@@ -216,7 +218,9 @@ fn find_link(netlink: &Netlink, name: &str) -> Result<Option<Link>> {
 
 /// A launcher died before the bridge was whole. It says so itself, by its note: another's bridge may have any address.
 pub fn is_half_made(link: &Link) -> bool {
-    link.kind == "bridge" && link.note == HALF_MADE
+    let is_new = link.name.starts_with(NEW) && link.name.ends_with(".new") && link.note.is_empty();
+    let ours = link.mac.is_some_and(|mac| mac.starts_with(&OUR_MAC));
+    link.kind == "bridge" && (link.note == HALF_MADE || is_new && ours)
 }
 
 /// The subnets that a bridge of ours has on its note.
@@ -257,9 +261,16 @@ fn make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {
     subnets.extend(has_ipv6().then(|| plan.v6.unwrap_or_else(|| Subnet::companion(v4))));
     refuse_overlap(netlink, &subnets)?;
     purpose("a bridge, the switch into which cells are plugged, with the first address of each subnet");
-    link::add_bridge(netlink, &plan.bridge, our_mac(v4, 1))
+    let new = format!("{NEW}{:08x}.new", kernel::sys::process::random()?);
+    link::add_bridge(netlink, &new, our_mac(v4, 1))
         .hint_on(Errno::EPERM, "only root may change the host's network: sudo, or --net none, or --net host")
         .context("cannot make a bridge")?;
+    purpose("its name, and with it the note that it is ours, and half-made");
+    let link = find_link(netlink, &new)?.context("it was made just now")?;
+    if let Err(taken) = link::rename(netlink, &link, &plan.bridge, HALF_MADE) {
+        link::delete(netlink, &new)?;
+        return Err(taken.into());
+    }
     let made = set_up(netlink, &plan.bridge, &subnets);
     if made.is_err() {
         let _ = take_down(netlink, &plan.bridge);
@@ -270,7 +281,6 @@ fn make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {
 fn set_up(netlink: &Netlink, name: &str, subnets: &[Subnet]) -> Result<Link> {
     let bridge = find_link(netlink, name)?.context("it was made just now")?;
     purpose("it takes no router, address or way from what is plugged into it");
-    link::write_note(netlink, name, HALF_MADE)?;
     settings::learn_nothing(name)?;
     for subnet in subnets {
         link::add_address(netlink, &bridge, subnet.host(1), subnet.prefix)?;
