@@ -117,7 +117,7 @@ impl Plugged {
         link::add_veth(&self.netlink, &self.veth, pid, self.mac).context("cannot make a virtual cable")?;
         purpose("our end into the bridge; the note on it says whose address that is");
         link::plug_in(&self.netlink, &self.veth, &self.bridge, &self.lease.note(self.subnets[0])?)?;
-        update_rules(&self.netlink, &self.bridge.name)?;
+        update_rules(&self.netlink, &self.bridge.name, Change::In)?;
         self.lock = None;
         Ok(())
     }
@@ -163,13 +163,20 @@ pub fn unplug(cable: &Cable) -> Result<()> {
     let _lock = Lock::take()?;
     purpose("give the address back; the kernel removes the cable with the cell");
     link::unplug(&netlink, &cable.veth)?;
-    update_rules(&netlink, &cable.bridge)
+    update_rules(&netlink, &cable.bridge, Change::Out)
+}
+
+/// What has just happened to a cable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    In,
+    Out,
 }
 
 // ANCHOR: update_rules
 /// Writes the rules anew if what is plugged in asks for others than those that stand (the bridge's own note remembers
 /// which these are), or if somebody has thrown them away. With nobody plugged in any more, takes the bridge down.
-fn update_rules(netlink: &Netlink, name: &str) -> Result<()> {
+fn update_rules(netlink: &Netlink, name: &str, change: Change) -> Result<()> {
     let links = link::links(netlink)?;
     let bridge = links.iter().find(|link| link.name == name);
     let Some((bridge, subnets)) = bridge.and_then(|bridge| Some((bridge, subnets_of(bridge)?))) else { return Ok(()) };
@@ -180,12 +187,15 @@ fn update_rules(netlink: &Netlink, name: &str) -> Result<()> {
     }
     let rules = firewall::rules(name, &subnets, &leases);
     let filter = own_addresses::rules(&subnets, &cables);
-    let note = bridge_note(&subnets, &firewall::fingerprint(&format!("{rules}{filter}")));
+    let number = firewall::fingerprint(&rules);
+    let note = bridge_note(&subnets, &format!("{number}+{}", firewall::fingerprint(&filter)));
+    // A program's start is dear: the filter of a cable that is gone harms nothing, and goes with the next change.
+    let as_good = |there: &str| there == note || change == Change::Out && there.contains(&format!("rules {number}+"));
     let localnet = leases.iter().any(|lease| lease.ports.iter().any(Port::on_loopback_v4));
     if !localnet {
         settings::route_localnet(name, false)?;
     }
-    if bridge.note != note || !firewall::is_there(name)? {
+    if !as_good(&bridge.note) || !firewall::is_there(name)? {
         purpose("the firewall's rules, made anew from what is plugged in");
         firewall::replace(name, &rules, &filter)?;
         link::write_note(netlink, name, &note)?;
