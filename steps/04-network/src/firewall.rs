@@ -109,7 +109,7 @@ pub fn replace(bridge: &str, rules: &str, filter: &str) -> Result<()> {
     nft(&shown, &["-f", "-"], &inet)?;
     eprintln!(
         "network: this kernel filters nothing on a bridge: a cell can take its neighbours' addresses, and their packets\n\
-         hint: modprobe nf_tables; the kernel needs CONFIG_NF_TABLES_BRIDGE; until then, another --bridge for each cell"
+         hint: modprobe nf_tables; the kernel needs CONFIG_NF_TABLES_BRIDGE; until then, a --bridge and a --subnet for each cell"
     );
     Ok(())
 }
