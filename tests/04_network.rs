@@ -79,20 +79,9 @@ fn explained() {
             )
         };
         let story = tell();
-        check!("network_explained", rules_hidden(&story));
         (0..5).for_each(|_| assert_eq!(tell(), story));
+        check!("network_explained", story);
     });
-}
-
-/// The fingerprint of the rules changes with every word of them.
-fn rules_hidden(story: &str) -> String {
-    let hide = |line: &str| match line.split_once(" rules ") {
-        Some((before, after)) if after.len() > 17 && !after.starts_with("none") => {
-            format!("{before} rules N{}", &after[16..])
-        }
-        _ => line.to_owned(),
-    };
-    story.lines().map(|line| hide(line) + "\n").collect()
 }
 
 /// Without a network, and on a bridge, nothing of the host is reached; on the host's network all of it.
@@ -292,9 +281,13 @@ fn prune_removes_what_a_crash_left() {
         server.kill().unwrap();
         server.wait().unwrap();
         cables(0);
-        sh("nft add table inet cellblock_lost; ip link add half address 02:cb:00:00:00:01 type bridge");
+        sh(
+            "nft add table inet cellblock_lost; ip link add half type bridge; ip link set half alias 'cellblock: half-made'; \
+             ip link add stranger address 02:cb:00:00:00:01 type bridge",
+        );
         check!("network_prune", lab.run(STEP, &["prune"]));
         assert_eq!(lab.run(STEP, &["prune"]).text, "", "nothing is left");
+        sh("ip link delete stranger"); // it is there: a card's address does not make a bridge ours
     });
 }
 
@@ -390,6 +383,7 @@ fn failures() {
             &["--mac", "01:00:00:00:00:00", "true"],
             &["--dns", "server", "true"],
             &["--add-host", "db", "true"],
+            &["--hostname", "a\n10.0.0.1 bank.example", "true"],
         ];
         check!(
             "network_failures",

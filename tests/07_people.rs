@@ -397,7 +397,12 @@ fn a_bridge_without_its_launcher() {
         let same_port = prison.run(&["-p", "8080:80", "true"]);
         assert!(same_port.text.contains("cannot publish 8080:80/tcp: another cell does"), "{same_port}");
         assert!(answers(), "the port is still the first one's");
-        assert_eq!(prison.verb(&["delete", "--force", &prison.id]).code, 0);
+        let mut elsewhere = Command::new("unshare");
+        let delete = prison.command(&["delete", "--force", &prison.id]);
+        let delete = elsewhere.arg("--net").arg(delete.get_program()).args(delete.get_args());
+        let refused = lab.output("$ cellblock delete".to_owned(), std::mem::replace(delete, Command::new("true")));
+        assert!(refused.code != 0 && refused.text.contains("is in another network namespace"), "{refused}");
+        assert_eq!(prison.verb(&["delete", "--force", &prison.id]).code, 0, "its record is still there");
         assert!(fetch("127.0.0.1:8080").contains("refused"), "nothing answers any more");
         // One that has ended by itself, and one whose launcher was killed.
         prison.first_line(&["-d", "--name", &prison.id, "true"]);
@@ -411,6 +416,20 @@ fn a_bridge_without_its_launcher() {
             assert!(pruned.contains(&format!("removed the container {id}\n")), "{pruned}");
         }
         assert_eq!(prison.verb(&["prune"]).text, "", "there is nothing left");
+    });
+}
+
+/// The files of names are the host's, and a cell cannot fill the file system in which they lie.
+#[test]
+fn files_of_names_are_read_only() {
+    lab!(World::Root, |lab| {
+        let prison = Prison::new(lab);
+        for file in ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] {
+            let script = format!("cat /dev/zero | head -c 4000000 > {file}; wc -c < {file}");
+            for output in [prison.run(&["sh", "-c", &script]), lab.run(LESSON, &["sh", "-c", &script])] {
+                assert!(output.text.contains("Read-only file system"), "{file}: {output}");
+            }
+        }
     });
 }
 

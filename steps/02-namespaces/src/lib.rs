@@ -57,12 +57,17 @@ impl NamespaceOptions {
     /// Refuses what the kernel would refuse later, before anything is made.
     ///
     /// # Errors
-    /// A hostname that is empty or longer than 64 bytes (man 2 sethostname).
+    /// A hostname that is empty or longer than 64 bytes (man 2 sethostname), or has a control character in it.
     pub fn check(&self) -> Result<()> {
         match &self.hostname {
             Some(name) if name.is_empty() || name.len() > 64 => {
                 let text = format!("the hostname {name:?} has {} bytes", name.len());
                 Err(Failure::new(text).hint("--hostname takes 1 to 64 bytes").into())
+            }
+            // A line break in it would be a line of its own in /etc/hosts.
+            Some(name) if name.contains(char::is_control) => {
+                let text = format!("the hostname {name:?} has a control character in it");
+                Err(Failure::new(text).hint("for example --hostname cell").into())
             }
             _ => Ok(()),
         }

@@ -7,6 +7,8 @@ use crate::options::{Mode, Plan};
 
 /// The three files: where, and what is in them.
 pub fn files(plan: &Plan, addresses: &[IpAddr], hostname: &str) -> Vec<(&'static str, String)> {
+    // The host's own name, which a cell has by default, may be anything.
+    let hostname: &str = &hostname.replace(char::is_control, "?");
     vec![
         ("/etc/hostname", format!("{hostname}\n")),
         ("/etc/hosts", hosts(plan, addresses, hostname)),

@@ -50,6 +50,7 @@ impl Drop for Undo<'_> {
 /// # Errors
 /// The first thing that cannot be removed. While its group is there, it is remembered, so that it can be tried again.
 pub fn remove(container: &Container, spec: Option<&Spec>) -> Result<()> {
+    container.record.cable.as_ref().map_or(Ok(()), network::Cable::check_here)?;
     let group = remove_group(&container.record);
     let unplugged = container.record.cable.as_ref().map_or(Ok(()), network::unplug);
     if group.is_err() {
