@@ -543,7 +543,7 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "limits-are-forgotten",
         package: "cellblock",
-        edits: &[without("steps/07-runtime/src/resources.rs", "limit", "group.limit(resources)")],
+        edits: &[without("steps/07-runtime/src/resources.rs", "limit", "group.limit(asked)")],
         seen_by: &[Check("memory-runs-out")],
     },
     Hole {
