@@ -45,6 +45,7 @@ impl<'a> Waiting<'a> {
         if let Some(id_maps) = &plan.id_maps {
             id_maps.write(child.pid())?;
         }
+        plan.task.give_standard(child.pid());
         plan.task.raise_limits(child.pid())?;
         self.hand_in(plan)?;
         network.map_or(Ok(()), |network| network.plug(child))?;

@@ -232,8 +232,7 @@ fn close_descriptors(cell: &Cell, listener: Option<&Fd>) -> Result<()> {
 
 /// The command, with a home: many programs cannot do without.
 pub fn at_home(task: &Task) -> Result<chroot::Command> {
-    let home = privileges::home_of(task.user.uid).unwrap_or_else(|| "/".to_owned());
-    task.command.clone().with_variable("HOME", &home)
+    task.command.at_home(privileges::home_of(task.user.uid).as_deref())
 }
 
 // ANCHOR: wait

@@ -55,8 +55,13 @@ pub fn complete(scope: &Scope, group: &Kept, child: i32, spec: &Spec) -> Result<
     limit(group, &asked)
 }
 
+/// What is asked for. Before version 1.3 of the specification a limit of 0 processes was "not set"; now it is a limit.
 fn asked_of(spec: &Spec) -> spec::Resources {
-    spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default()
+    let mut asked = spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default();
+    if !spec.is_at_least(3) {
+        asked.pids = asked.pids.filter(|pids| pids.limit != Some(0));
+    }
+    asked
 }
 
 /// Makes it, with its limits. None for an ordinary user who may make no group, and asks for no limit.
@@ -64,8 +69,7 @@ fn asked_of(spec: &Spec) -> spec::Resources {
 /// # Errors
 /// A group that is not free; a missing controller; a value that the kernel refuses.
 pub fn make(path: &str, spec: &Spec) -> Result<Option<Kept>> {
-    let nothing = spec::Resources::default();
-    let asked = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()).unwrap_or(&nothing);
+    let asked = &asked_of(spec);
     let not_ours = |error: &anyhow::Error| {
         let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
         matches!(errno, Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
@@ -101,6 +105,8 @@ fn guard_devices(group: &Kept, asked: &[spec::DeviceRule]) -> Result<()> {
 
 /// Changes the limits of a group that is in use.
 pub fn update(group: &Kept, scope: Option<&Scope>, asked: &spec::Resources) -> Result<()> {
+    let pids = asked.pids.clone().filter(|pids| pids.limit != Some(0)); // in an update 0 is "not given"
+    let asked = &spec::Resources { pids, ..asked.clone() };
     match scope {
         Some(scope) => scope.limit(group, asked)?,
         None => group.limit(asked)?,

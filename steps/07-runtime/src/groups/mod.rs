@@ -113,13 +113,18 @@ impl Kept {
     /// # Errors
     /// The group is gone.
     pub fn entrance(&self) -> Result<Option<Fd>, Failure> {
-        let unified = self.unified.as_ref().filter(|unified| !self.found.contains(*unified));
+        let unified = self.unified.as_ref().filter(|unified| !self.is_only_moved_into(unified));
         unified.map(|unified| cgroup::open_group(unified, "group")).transpose()
+    }
+
+    /// Whether no process can be born into it: it was there before, or it takes no processes but those that are moved.
+    fn is_only_moved_into(&self, unified: &Path) -> bool {
+        self.found.iter().any(|found| found == unified) || cgroup::read(unified, "pids.max").trim() == "0"
     }
 
     /// The files by which a process enters the trees that it is not born into: v1's, and a group of v2's that was there before.
     fn entrances(&self) -> impl Iterator<Item = (&Path, &'static str)> {
-        let unified = self.unified.iter().filter(|unified| self.found.contains(*unified));
+        let unified = self.unified.iter().filter(|unified| self.is_only_moved_into(unified));
         let legacy = self.legacy.iter().map(|directory| (directory.as_path(), "tasks"));
         unified.map(|directory| (directory.as_path(), "cgroup.procs")).chain(legacy)
     }

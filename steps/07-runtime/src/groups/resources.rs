@@ -30,7 +30,7 @@ impl Resources {
             ("cpu", timed || real_time),
             ("cpuset", named(&cpu.cpus).or(named(&cpu.mems)).is_some()),
             ("memory", self.memory.is_limited()),
-            ("pids", set(self.pids_limit())),
+            ("pids", self.pids_limit().is_some()),
             ("io", throttled || weighted),
             ("hugetlb", !self.hugepage_limits.is_empty()),
             ("net_cls", set(self.network.class_id)),

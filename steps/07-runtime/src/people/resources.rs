@@ -29,12 +29,18 @@ fn memory(limits: &Limits) -> Memory {
 
 fn cpu(limits: &Limits) -> Cpu {
     Cpu {
-        shares: limits.weight.map(crate::groups::resources::v2::shares_of_weight),
+        shares: limits.weight.map(shares),
         quota: limits.quota.map(|quota| quota as i64),
         period: limits.quota.map(|_| cgroups::PERIOD),
         cpus: limits.cpuset.clone(),
         ..Cpu::default()
     }
+}
+
+/// The shares that become this weight again.
+fn shares(weight: u64) -> u64 {
+    let is_v1 = kernel::hierarchies::Hierarchies::read().is_ok_and(|trees| !cgroups::is_v2(&trees));
+    if is_v1 { cgroups::v1::shares(weight) } else { crate::groups::resources::v2::shares_of_weight(weight) }
 }
 
 fn block_io(devices: &[IoMax]) -> BlockIo {

@@ -76,13 +76,6 @@ pub fn become_standard(terminal: &Fd) -> Result<(), Failure> {
     call(format_args!("dup2({terminal}, 0..2)"), result)
 }
 
-/// Gives a standard descriptor to a user, as who opens /dev/stderr must own it (man 2 fchown). Refusals do not matter: it
-/// may be anything.
-pub fn give_standard(number: i32, uid: u32, gid: u32) {
-    // SAFETY: takes numbers only.
-    let _ = unsafe { libc::fchown(number, uid, gid) };
-}
-
 /// How a terminal treats what is typed (man 3 termios): saved, so that it can be restored.
 #[derive(Debug)]
 pub struct Mode {

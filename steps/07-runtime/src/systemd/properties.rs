@@ -29,7 +29,7 @@ pub fn of(resources: &Resources, is_v2: bool) -> Result<Vec<Property>, Failure> 
     // -1 is the largest number, which is systemd's "infinity".
     let limit = if is_v2 { "MemoryMax" } else { "MemoryLimit" };
     asked(memory.limit).into_iter().for_each(|bytes| put(limit, bytes as u64));
-    asked(resources.pids_limit()).into_iter().for_each(|number| put("TasksMax", number as u64));
+    resources.pids_limit().into_iter().for_each(|number| put("TasksMax", number as u64));
     let (shares, weight) = (asked(resources.cpu.shares), asked(resources.block_io.weight));
     if is_v2 {
         asked(memory.reservation).into_iter().for_each(|bytes| put("MemoryLow", bytes as u64));

@@ -215,6 +215,7 @@ impl Exec {
         if let (Some(scope), Some(whole), Some(group)) = (closed, &container.record.group, group) {
             scope.attach(child.pid(), whole, group)?;
         }
+        task.give_standard(init.pid());
         task.raise_limits(child.pid())?;
         child.open_gate()?;
         if namespaces.contains(CloneFlags::CLONE_NEWPID) {

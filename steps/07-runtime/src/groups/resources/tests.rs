@@ -144,7 +144,7 @@ fn the_rest() {
 fn zeros_and_what_is_not_set_ask_for_nothing() {
     let memory = Memory { limit: Some(0), swap: Some(0), swappiness: Some(u64::MAX), ..Memory::default() };
     let cpu = Cpu { shares: Some(0), quota: Some(0), cpus: Some(String::new()), ..Cpu::default() };
-    let resources = Resources { memory, cpu, pids: Some(Pids { limit: Some(0) }), ..Resources::default() };
+    let resources = Resources { memory, cpu, pids: Some(Pids { limit: None }), ..Resources::default() };
     assert_eq!(lines(&resources), [[""; 0]; 2]);
     assert_eq!(resources.controllers(), [""; 0]);
 }

@@ -16,7 +16,7 @@ pub fn settings(resources: &Resources, is_there: &dyn Fn(&str) -> bool) -> Resul
     }
     let mut all = memory(&resources.memory, is_there)?;
     all.extend(cpu(&resources.cpu)?);
-    if let Some(limit) = asked(resources.pids_limit()) {
+    if let Some(limit) = resources.pids_limit() {
         all.push(Setting::new("pids.max", if limit < 0 { "max".to_owned() } else { limit.to_string() }));
     }
     all.extend(block_io(resources, is_there));

@@ -14,7 +14,7 @@ pub fn settings(resources: &Resources, is_there: &dyn Fn(&str) -> bool) -> Resul
     refuse_legacy(resources)?;
     let mut all = memory(&resources.memory, is_there)?;
     all.extend(cpu(&resources.cpu));
-    all.extend(asked(resources.pids_limit()).map(|limit| Setting::new("pids.max", amount(limit))));
+    all.extend(resources.pids_limit().map(|limit| Setting::new("pids.max", amount(limit))));
     all.extend(block_io(&resources.block_io, is_there));
     for HugepageLimit { page_size: size, limit: bytes } in &resources.hugepage_limits {
         all.push(Setting::new(&format!("hugetlb.{size}.max"), bytes.to_string()));
