@@ -23,10 +23,12 @@ fn serve(lab: &Lab, page: &str, options: &[&str]) -> Child {
     child
 }
 
-/// Waits until so many cables are plugged in: the kernel removes those of killed cells in the background.
+/// Waits until so many cables are plugged in: the kernel removes those of killed cells in the background. A bridge that was
+/// killed before it had its name (cb....new) is none.
 fn cables(count: usize) {
-    let plugged =
-        || fs::read_to_string("/proc/net/dev").unwrap().lines().filter(|line| line.trim().starts_with("cb")).count();
+    let links = || fs::read_to_string("/proc/net/dev").unwrap();
+    let is_cable = |line: &str| line.trim().starts_with("cb") && !line.contains(".new:");
+    let plugged = || links().lines().filter(|line| is_cable(line)).count();
     assert!(
         (0..100).any(|_| plugged() == count || {
             sleep(Duration::from_millis(20));
@@ -267,6 +269,7 @@ fn killed_at_twenty_moments() {
         }
         cables(0);
         lab.run(STEP, &["prune"]);
+        assert!(!fs::read_to_string("/proc/net/dev").unwrap().contains(" cb"), "prune removes a bridge without a name");
     });
 }
 
