@@ -419,6 +419,48 @@ fn a_bridge_without_its_launcher() {
     });
 }
 
+/// A restart of the machine takes bridge and cable along, and numbers its namespaces anew: the record alone is left, and goes.
+#[test]
+fn a_cable_of_another_boot() {
+    lab!(World::Root, |lab| {
+        let prison = Prison::new(lab);
+        let file = prison.state.join(&prison.id).join("state.json");
+        let read = || serde_json::from_slice::<serde_json::Value>(&fs::read(&file).unwrap()).unwrap();
+        let start = || {
+            prison.first_line(&["-d", "--name", &prison.id, "true"]);
+            let stopped = || prison.verb(&["state", &prison.id]).text.contains("stopped");
+            assert!((0..100).any(|_| stopped() || {
+                std::thread::sleep(Duration::from_millis(20));
+                false
+            }));
+        };
+        let edit = |boot: &str| {
+            let mut record = read();
+            assert!(record["cable"]["boot"].is_string(), "{record}");
+            record["cable"]["namespace"] = 1.into();
+            record["cable"]["boot"] = boot.into();
+            fs::write(&file, record.to_string()).unwrap();
+        };
+        let now = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        for verb in [&["delete", &prison.id][..], &["delete", "--force", &prison.id], &["prune"]] {
+            start();
+            edit(now.trim());
+            let here = prison.verb(verb);
+            assert!(here.text.contains("is in another network namespace") && file.exists(), "the same boot: {here}");
+            edit("00000000-0000-0000-0000-000000000000");
+            let after = prison.verb(verb);
+            assert!(after.code == 0 && !file.exists(), "after a restart: {after}");
+        }
+        // Records of version 0.7.0 say neither.
+        start();
+        let mut record = read();
+        record["cable"].as_object_mut().unwrap().retain(|key, _| key == "bridge" || key == "veth");
+        fs::write(&file, record.to_string()).unwrap();
+        assert_eq!(prison.verb(&["delete", &prison.id]).code, 0);
+        lab.run("network", &["prune"]);
+    });
+}
+
 /// The files of names are the host's, and a cell cannot fill the file system in which they lie.
 #[test]
 fn files_of_names_are_read_only() {

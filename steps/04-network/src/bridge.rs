@@ -34,6 +34,9 @@ pub struct Cable {
     /// The inode of the network namespace in which they are: the same names elsewhere are not ours.
     #[serde(default)]
     namespace: Option<u64>,
+    /// Which start of the machine that was: after another, the cable is gone, and the number may be another namespace's.
+    #[serde(default)]
+    boot: Option<String>,
 }
 
 impl Cable {
@@ -42,12 +45,22 @@ impl Cable {
     /// # Errors
     /// It does, or there is no /proc.
     pub fn check_here(&self) -> Result<()> {
-        let Some(namespace) = self.namespace.filter(|namespace| namespace_here().ok() != Some(*namespace)) else {
-            return Ok(());
-        };
+        let elsewhere = self.namespace.filter(|namespace| namespace_here().ok() != Some(*namespace));
+        let Some(namespace) = elsewhere.filter(|_| !self.went_with_the_machine()) else { return Ok(()) };
         let text = format!("the bridge {} is in another network namespace, net:[{namespace}]", self.bridge);
         Err(Failure::new(text).hint("lsns --type net shows a process in it: nsenter --net --target PID").into())
     }
+
+    /// Whether the machine has been started anew since the cable was laid.
+    fn went_with_the_machine(&self) -> bool {
+        self.boot.as_ref().is_some_and(|then| boot_id().is_ok_and(|now| now != *then))
+    }
+}
+
+/// Which start of the machine this is (man 5 proc, /proc/sys/kernel/random/boot_id).
+fn boot_id() -> Result<String> {
+    const FILE: &str = "/proc/sys/kernel/random/boot_id";
+    Ok(fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?.trim().to_owned())
 }
 
 /// Which network namespace this is (man 7 namespaces).
@@ -125,7 +138,8 @@ impl Plugged {
 
     /// Which cable is the cell's.
     pub fn cable(&self) -> Cable {
-        Cable { bridge: self.bridge.name.clone(), veth: self.veth.clone(), namespace: namespace_here().ok() }
+        let (bridge, veth) = (self.bridge.name.clone(), self.veth.clone());
+        Cable { bridge, veth, namespace: namespace_here().ok(), boot: boot_id().ok() }
     }
 
     fn number_of(&self, address: std::net::IpAddr) -> Result<u32> {
@@ -159,6 +173,9 @@ impl Drop for Plugged {
 /// Gives a cell's address and ports back; takes the bridge down if nobody else is plugged in.
 pub fn unplug(cable: &Cable) -> Result<()> {
     cable.check_here()?;
+    if cable.went_with_the_machine() {
+        return Ok(()); // what has its names now is another's
+    }
     let netlink = Netlink::route()?;
     let _lock = Lock::take()?;
     purpose("give the address back; the kernel removes the cable with the cell");
