@@ -32,6 +32,7 @@ mod options;
 mod own_addresses;
 mod prune;
 mod publish;
+mod router;
 mod settings;
 mod subnet;
 
