@@ -188,3 +188,115 @@ fn without_a_filter_for_bridges() {
         fs::remove_dir_all(folder).unwrap();
     });
 }
+
+/// Two networks beside the host that know it as their router. The second is the usual [`world::World`].
+fn two_networks() -> (world::World, world::World) {
+    let first = world::World::new();
+    sh("ip link set uplink down; ip link set uplink name first; ip address flush dev first
+        ip address add 203.0.113.1/24 dev first; ip -6 address add 2001:db8:2::1/64 dev first nodad; ip link set first up");
+    first.sh("ip address flush dev street
+         ip address add 203.0.113.2/24 dev street; ip -6 address add 2001:db8:2::2/64 dev street nodad
+         ip route add default via 203.0.113.1; ip -6 route add default via 2001:db8:2::1");
+    let second = world::World::new();
+    second.sh(&format!("ip route add default via {HOST}; ip -6 route add default via 2001:db8::1"));
+    // A new link's own address of IPv6 is good for something only after a second.
+    let wait = |world: &world::World, router: &str| {
+        let answer = world.sh(&format!("for i in 1 2 3 4 5 6 7 8; do busybox ping -c 1 -W 1 {router} && break; done"));
+        assert!(answer.contains(" 0% packet loss"), "{answer}");
+    };
+    wait(&first, "2001:db8:2::1");
+    wait(&second, "2001:db8::1");
+    (first, second)
+}
+
+/// A setting of the lab's host.
+fn setting(name: &str) -> String {
+    fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap().trim().to_owned()
+}
+
+fn forwarding() -> [String; 2] {
+    ["ipv4/ip_forward", "ipv6/conf/all/forwarding"].map(setting)
+}
+
+/// Whether a packet of each family gets through the host, from one network to the other.
+fn passes(from: &world::World) -> [bool; 2] {
+    [world::WORLD, "2001:db8::2"].map(|to| from.sh(&format!("busybox ping -c 1 -W 2 {to}")).contains(" 0% packet loss"))
+}
+
+/// A host that was no router is one for its cells alone, and no longer than they live.
+#[test]
+fn a_router_for_cells_alone() {
+    lab!(World::Root, |lab| {
+        let (first, _second) = two_networks();
+        sh("sysctl -qw net.ipv4.conf.all.accept_redirects=0");
+        let ping = ["ping", "-c", "1", "-W", "3", world::WORLD];
+        let bystander = cell(lab, &[], "", "true");
+        assert_eq!(forwarding(), ["1", "1"]);
+        assert_eq!(passes(&first), [false, false], "between links that are not ours");
+        let other = cell(lab, &["--bridge", "other", "--subnet", "10.78.0.0/24"], "", "true");
+        let out = lab.run(STEP, &ping);
+        assert!(out.text.contains(" 0% packet loss"), "from a cell to the world: {out}");
+        end(bystander);
+        assert_eq!(forwarding(), ["1", "1"], "the other bridge still needs it");
+        assert_eq!(passes(&first), [false, false], "and still for cells alone");
+        sh("nft flush ruleset");
+        let again = lab.run(STEP, &[&["--bridge", "other"], &ping[..]].concat());
+        assert!(again.text.contains(" 0% packet loss"), "{again}");
+        assert_eq!(passes(&first), [false, false], "the next launch has seen that the policy was gone");
+        end(other);
+        assert_eq!(forwarding(), ["0", "0"], "the last cell is gone");
+        assert_eq!(setting("ipv4/conf/all/accept_redirects"), "0", "the kernel sets it with forwarding");
+        assert!(!host("nft list tables").contains("cellblock"), "{}", host("nft list tables"));
+    });
+}
+
+/// What a killed launcher has switched on, `prune` switches off; also where a bridge was removed by hand.
+#[test]
+fn a_router_after_a_crash() {
+    lab!(World::Root, |lab| {
+        for by_hand in [false, true] {
+            let mut killed = cell(lab, &[], "", "true");
+            killed.kill().unwrap();
+            killed.wait().unwrap();
+            let gone =
+                || !fs::read_to_string("/proc/net/dev").unwrap().lines().any(|line| line.trim().starts_with("cb"));
+            assert!((0..100).any(|_| gone() || {
+                sleep(Duration::from_millis(20));
+                false
+            }));
+            assert_eq!(forwarding(), ["1", "1"], "nobody has switched it off");
+            if by_hand {
+                sh("ip link delete cellblock0");
+            }
+            let pruned = lab.run(STEP, &["prune"]);
+            assert_eq!(forwarding(), ["0", "0"], "{pruned}");
+            assert!(!host("nft list tables").contains("cellblock"), "{}", host("nft list tables"));
+        }
+        // Killed at any moment: what is on, a note tells of.
+        for round in 0..20 {
+            let mut child = lab.start(STEP, &["sleep", "20"]);
+            sleep(Duration::from_micros(round * 2000));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(classroom::trace::orphans_end_within(Duration::from_secs(3)));
+            sleep(Duration::from_millis(100));
+            lab.run(STEP, &["prune"]);
+            assert_eq!(forwarding(), ["0", "0"], "after a kill at {} ms", round * 2);
+        }
+    });
+}
+
+/// A host that is a router stays one, as it is.
+#[test]
+fn a_host_that_was_a_router() {
+    lab!(World::Root, |lab| {
+        let (first, _second) = two_networks();
+        sh("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1");
+        assert_eq!(passes(&first), [true, true]);
+        let cell = cell(lab, &[], "", "true");
+        assert_eq!(passes(&first), [true, true], "nothing of the host's is touched");
+        end(cell);
+        assert_eq!(forwarding(), ["1", "1"]);
+        assert_eq!(passes(&first), [true, true]);
+    });
+}

@@ -47,7 +47,7 @@ fn end(mut child: Child) {
 #[test]
 fn inside() {
     lab!(World::Root, |lab| {
-        lab.run(STEP, &["true"]); // the first launch says that it switches forwarding on; this one is the second
+        lab.run(STEP, &["true"]);
         check!("network_inside", lab.run(STEP, &["sh", "-c", "ip -4 -o address | awk '{print $2, $4}'; ip route"]));
         check!(
             "network_none",

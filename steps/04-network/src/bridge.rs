@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result};
-use kernel::sys::clone::write_file;
 use kernel::sys::netlink::Netlink;
 use kernel::{Errno, Failure, Remedy, purpose};
 use serde::{Deserialize, Serialize};
@@ -16,6 +15,7 @@ use crate::link::{self, Link, Mac};
 use crate::options::Plan;
 use crate::own_addresses;
 use crate::publish::Port;
+use crate::router::{self, Switched};
 use crate::settings;
 use crate::subnet::Subnet;
 
@@ -205,7 +205,8 @@ fn update_rules(netlink: &Netlink, name: &str, change: Change) -> Result<()> {
     let rules = firewall::rules(name, &subnets, &leases);
     let filter = own_addresses::rules(&subnets, &cables);
     let number = firewall::fingerprint(&rules);
-    let note = bridge_note(&subnets, &format!("{number}+{}", firewall::fingerprint(&filter)));
+    let rules_now = format!("{number}+{}", firewall::fingerprint(&filter));
+    let note = bridge_note(&subnets, Switched::of(&bridge.note), &rules_now);
     // A program's start is dear: the filter of a cable that is gone harms nothing, and goes with the next change.
     let as_good = |there: &str| there == note || change == Change::Out && there.contains(&format!("rules {number}+"));
     let localnet = leases.iter().any(|lease| lease.ports.iter().any(Port::on_loopback_v4));
@@ -215,6 +216,7 @@ fn update_rules(netlink: &Netlink, name: &str, change: Change) -> Result<()> {
     if !as_good(&bridge.note) || !firewall::is_there(name)? {
         purpose("the firewall's rules, made anew from what is plugged in");
         firewall::replace(name, &rules, &filter)?;
+        router::restore_policy(&links)?;
         link::write_note(netlink, name, &note)?;
     }
     // After the rules, which drop what would come in by it from elsewhere.
@@ -247,7 +249,12 @@ fn find_link(netlink: &Netlink, name: &str) -> Result<Option<Link>> {
 pub fn is_half_made(link: &Link) -> bool {
     let is_new = link.name.starts_with(NEW) && link.name.ends_with(".new") && link.note.is_empty();
     let ours = link.mac.is_some_and(|mac| mac.starts_with(&OUR_MAC));
-    link.kind == "bridge" && (link.note == HALF_MADE || is_new && ours)
+    link.kind == "bridge" && (link.note.starts_with(HALF_MADE) || is_new && ours)
+}
+
+/// Whether its note is one of ours.
+pub fn is_ours(link: &Link) -> bool {
+    subnets_of(link).is_some() || link.kind == "bridge" && link.note.starts_with(HALF_MADE)
 }
 
 /// The subnets that a bridge of ours has on its note.
@@ -275,9 +282,9 @@ pub fn subnets_of(link: &Link) -> Option<Vec<Subnet>> {
     subnets.first().is_some_and(Subnet::is_v4).then_some(subnets)
 }
 
-fn bridge_note(subnets: &[Subnet], rules: &str) -> String {
+fn bridge_note(subnets: &[Subnet], switched: Switched, rules: &str) -> String {
     let subnets: String = subnets.iter().map(|subnet| format!("{subnet} ")).collect();
-    format!("{OURS}{subnets}rules {rules}")
+    format!("{OURS}{subnets}{}rules {rules}", switched.words())
 }
 
 // ANCHOR: make
@@ -313,14 +320,15 @@ fn set_up(netlink: &Netlink, name: &str, subnets: &[Subnet]) -> Result<Link> {
         link::add_address(netlink, &bridge, subnet.host(1), subnet.prefix)?;
     }
     link::set_up(netlink, name)?;
-    forward(netlink, name)?;
-    link::write_note(netlink, name, &bridge_note(subnets, "none"))?;
+    let switched = forward(netlink, name)?;
+    link::write_note(netlink, name, &bridge_note(subnets, switched, "none"))?;
     Ok(bridge)
 }
 // ANCHOR_END: make
 
-/// Takes down a bridge and its rules.
+/// Takes down a bridge and its rules; and forwarding first, while the bridge's note still says that it is ours to take back.
 pub fn take_down(netlink: &Netlink, name: &str) -> Result<()> {
+    router::take_back(&link::links(netlink)?, name)?;
     purpose("nobody is plugged in any more: remove the bridge and its rules");
     link::delete(netlink, name).with_context(|| format!("cannot remove the bridge {name}"))?;
     firewall::remove(name)
@@ -341,20 +349,23 @@ fn refuse_overlap(netlink: &Netlink, subnets: &[Subnet]) -> Result<()> {
 }
 
 // ANCHOR: forward
-/// Makes the host a router between the bridge and its other links, and says so: it stays one.
-fn forward(netlink: &Netlink, bridge: &str) -> Result<()> {
+/// Makes the host a router between the bridge and its other links, and returns what was off before. The bridge's note says
+/// that first: a launcher that is killed leaves nothing on that the next command does not find.
+fn forward(netlink: &Netlink, bridge: &str) -> Result<Switched> {
     purpose("the host passes packets on");
-    switch_on("net.ipv4.ip_forward")?;
-    if has_ipv6() {
-        // A router listens to no other router's advertisements: the host's own way out would be lost.
-        let uplinks = advertised_uplinks(netlink)?;
-        match uplinks.as_str() {
-            "" => switch_on("net.ipv6.conf.all.forwarding")?,
-            _ => eprintln!(
-                "network: a router told this host its IPv6 way out, which forwarding would cut: cells have none beyond it\n\
-                 hint: sysctl -w{uplinks} net.ipv6.conf.all.forwarding=1"
-            ),
-        }
+    // A router listens to no other router's advertisements: the host's own way out would be lost.
+    let uplinks = if has_ipv6() { router::advertised_uplinks(netlink)? } else { String::new() };
+    if !uplinks.is_empty() {
+        eprintln!(
+            "network: a router told this host its IPv6 way out, which forwarding would cut: cells have none beyond it\n\
+             hint: sysctl -w{uplinks} net.ipv6.conf.all.forwarding=1"
+        );
+    }
+    let links = link::links(netlink)?;
+    let switched = router::needed(&links, bridge, has_ipv6() && uplinks.is_empty())?;
+    if !switched.is_nothing() {
+        link::write_note(netlink, bridge, format!("{HALF_MADE} {}", switched.words()).trim_end())?;
+        router::switch_on(&links, switched)?;
     }
     for table in firewall::who_drops_forwarded()? {
         eprintln!(
@@ -362,23 +373,9 @@ fn forward(netlink: &Netlink, bridge: &str) -> Result<()> {
             allow(&table, bridge)
         );
     }
-    Ok(())
+    Ok(switched)
 }
 // ANCHOR_END: forward
-
-/// What makes each link with an advertised route go on listening to its router while it forwards: the setting for all links
-/// reaches none that is there already.
-fn advertised_uplinks(netlink: &Netlink) -> Result<String> {
-    let routes = link::routes(netlink, false)?;
-    let listens = |link: &Link| {
-        let setting = format!("/proc/sys/net/ipv6/conf/{}/accept_ra", link.name);
-        let told = routes.iter().any(|route| route.advertised && route.link == link.index);
-        told && fs::read_to_string(setting).is_ok_and(|value| value.trim() != "2")
-    };
-    // sysctl takes a dot in a link's name for a slash, and the other way round.
-    let setting = |link: &Link| format!(" net.ipv6.conf.{}.accept_ra=2", link.name.replace('.', "/"));
-    Ok(link::links(netlink)?.iter().filter(|link| listens(link)).map(setting).collect())
-}
 
 /// How to make another firewall let our bridge's packets pass.
 fn allow(table: &str, bridge: &str) -> String {
@@ -389,16 +386,6 @@ fn allow(table: &str, bridge: &str) -> String {
         "with Docker: iptables -I DOCKER-USER -i {bridge} -j ACCEPT; iptables -I DOCKER-USER -o {bridge} -j ACCEPT; \
          with ufw: ufw route allow in on {bridge}; ufw route allow out on {bridge}"
     )
-}
-
-fn switch_on(setting: &str) -> Result<()> {
-    let path = format!("/proc/sys/{}", setting.replace('.', "/"));
-    if fs::read_to_string(&path).is_ok_and(|value| value.trim() != "0") {
-        return Ok(());
-    }
-    write_file(&path, "1").hint(format!("sysctl -w {setting}=1"))?;
-    eprintln!("network: {setting} was off, so this host passed no packets on; it is on now, and stays on");
-    Ok(())
 }
 
 fn has_ipv6() -> bool {

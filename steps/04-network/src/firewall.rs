@@ -13,6 +13,7 @@ use kernel::{Errno, Failure};
 
 use crate::lease::Lease;
 use crate::publish::Port;
+use crate::router::Switched;
 use crate::subnet::Subnet;
 
 /// The name of a bridge's table.
@@ -139,6 +140,43 @@ pub fn remove(bridge: &str) -> Result<()> {
     nft(&shown, &["-f", "-"], &format!("{inet}{frames}")).or_else(|_| nft(&shown, &["-f", "-"], &inet)).map(drop)
 }
 
+/// The policy for the whole host stands in a table of its own; no --bridge has a dash in its name.
+pub const POLICY: &str = "-router";
+
+// ANCHOR: policy
+/// Where forwarding was off before, nothing passes but from our bridges and to them.
+pub fn set_policy(bridges: &[&str], switched: Switched) -> Result<()> {
+    let names = bridges.iter().map(|bridge| format!("\"{bridge}\"")).collect::<Vec<_>>().join(", ");
+    let drops = [("ipv4", switched.v4), ("ipv6", switched.v6)].into_iter().filter(|(_, ours)| *ours);
+    let drops: String = drops.map(|(family, _)| format!("    meta nfproto {family} drop\n")).collect();
+    let table = table(POLICY);
+    let script = format!(
+        r#"{}table inet {table} {{
+  chain only_our_bridges {{
+    type filter hook forward priority filter
+    iifname {{ {names} }} accept
+    oifname {{ {names} }} accept
+{drops}  }}
+}}
+"#,
+        without("inet", &table)
+    );
+    nft(&format!("table inet {table}"), &["-f", "-"], &script).map(drop)
+}
+// ANCHOR_END: policy
+
+/// Which families the policy that stands is for.
+pub fn policy() -> Result<Switched> {
+    let table = table(POLICY);
+    Ok(Switched::by_policy(&nft(&format!("list table inet {table}"), &["list", "table", "inet", &table], "")?))
+}
+
+/// Removes the policy, whether it is there or not.
+pub fn remove_policy() -> Result<()> {
+    let table = table(POLICY);
+    nft(&format!("delete table inet {table}"), &["-f", "-"], &without("inet", &table)).map(drop)
+}
+
 /// The bridges for which there is a table of ours.
 pub fn tables() -> Result<Vec<String>> {
     let listed = nft("list tables", &["list", "tables"], "")?;
@@ -146,7 +184,7 @@ pub fn tables() -> Result<Vec<String>> {
         let rest = line.strip_prefix("table inet ").or(line.strip_prefix("table bridge "))?;
         rest.strip_prefix("cellblock_").map(str::to_owned)
     };
-    let mut names: Vec<String> = listed.lines().filter_map(name).collect();
+    let mut names: Vec<String> = listed.lines().filter_map(name).filter(|name| name != POLICY).collect();
     names.sort();
     names.dedup();
     Ok(names)

@@ -31,6 +31,7 @@ mod options;
 mod own_addresses;
 mod prune;
 mod publish;
+mod router;
 mod settings;
 mod subnet;
 
