@@ -23,12 +23,14 @@ pub mod dev;
 mod files;
 mod place;
 pub mod proc;
-mod sources;
+pub mod sources;
+pub mod trees;
 mod volume;
 
 use files::Files;
 pub use place::Place;
 pub use sources::Sources;
+pub use trees::Trees;
 pub use volume::{Tmpfs, Volume};
 
 /// What is mounted in the cell.

@@ -98,6 +98,16 @@ impl Place {
         Place { path: self.path.parent().unwrap_or(Path::new("")).to_owned(), links: self.links }
     }
 
+    /// The directories in which it lies, as far as its path says.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.path.ancestors().skip(1)
+    }
+
+    /// As a path below the root.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Its own name there.
     pub fn name(&self) -> &Path {
         Path::new(self.path.file_name().expect("no . and no .. in it"))

@@ -38,29 +38,19 @@ impl Sources {
     }
     // ANCHOR_END: open
 
-    /// The same for trees that are not volumes of the lesson's, each as deep as is said: step 7's bind mounts.
-    pub fn open_all<'a>(rootfs: &Path, binds: impl Iterator<Item = (&'a Path, Depth)>) -> Result<Sources> {
-        purpose("what belongs to the host, each as a mount of its own");
-        let open = |path: &Path, depth, label| {
-            let place = mount::open_path(path, "source").with_context(|| format!("cannot open {}", shown(path)))?;
-            Ok(mount::open_tree(&place, depth, label)?)
-        };
-        let root = open(rootfs, Depth::Recursive, "root")?;
-        let volumes = binds.map(|(path, depth)| open(path, depth, "bind")).collect::<Result<_>>()?;
-        Ok(Sources { root, volumes })
-    }
-
-    /// Makes them deaf towards the host: what is mounted there appears in them, and nothing of theirs there.
-    pub fn make_slaves(&self) -> Result<()> {
-        purpose("no mount made in these may appear on the host");
-        let mut all = std::iter::once(&self.root).chain(&self.volumes);
-        Ok(all.try_for_each(|source| mount::propagate_mount(source, Depth::Recursive, Propagation::Slave))?)
-    }
-
     /// Makes them private: who opens them outside has the host's mounts, which tell each other what happens in them.
     pub fn make_private(&self) -> Result<()> {
         purpose("no mount made in these may appear on the host");
         let mut all = std::iter::once(&self.root).chain(&self.volumes);
         Ok(all.try_for_each(|source| mount::propagate_mount(source, Depth::Recursive, Propagation::Private))?)
     }
+}
+
+/// A second mount of one tree of the host's, as deep as is said: step 7's bind mounts.
+///
+/// # Errors
+/// The path is not there; EPERM without CAP_SYS_ADMIN.
+pub fn open(path: &Path, depth: Depth, label: &'static str) -> Result<Fd> {
+    let place = mount::open_path(path, "source").with_context(|| format!("cannot open {}", shown(path)))?;
+    Ok(mount::open_tree(&place, depth, label)?)
 }

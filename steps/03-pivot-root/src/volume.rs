@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth};
-use kernel::{Failure, Fd, purpose};
+use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
 use crate::place::Place;
+use crate::trees::TOO_FEW;
 use crate::{Planned, file_system};
 
 /// A file or directory of the host's that is seen in the cell.
@@ -53,8 +54,9 @@ impl Volume {
     pub(crate) fn open(&self) -> Result<Fd> {
         purpose("a volume: a second mount of a tree that the host has already");
         let source = mount::open_path(&self.source, "source")
+            .hint_on(Errno::EMFILE, TOO_FEW)
             .with_context(|| format!("cannot open {}", self.source.display()))?;
-        Ok(mount::open_tree(&source, Depth::Recursive, "volume")?)
+        Ok(mount::open_tree(&source, Depth::Recursive, "volume").hint_on(Errno::EMFILE, TOO_FEW)?)
     }
 
     // ANCHOR: volume

@@ -8,7 +8,7 @@ use kernel::sys::mount::{self, Depth};
 use kernel::sys::privilege;
 use kernel::sys::socket;
 use kernel::{Errno, Fd, Remedy, purpose};
-use pivot_root::Sources;
+use pivot_root::{Sources, Trees, trees};
 
 use crate::id_maps::IdMaps;
 
@@ -31,15 +31,31 @@ impl Hatch {
     pub fn hand_in(&self, sources: &Sources) -> Result<()> {
         purpose("hand them in");
         socket::send_fd(&self.outside, b"root", &sources.root)?;
-        sources.volumes.iter().try_for_each(|volume| Ok(socket::send_fd(&self.outside, b"volume", volume)?))
+        sources.volumes.chunks(trees::BATCH).try_for_each(|volumes| trees::send_batch(&self.outside, volumes))
     }
 
     /// Takes them: the root, and so many volumes.
     pub fn take_in(&self, volumes: usize) -> Result<Sources> {
         purpose("what the parent has handed in");
         let root = socket::receive_fd(&self.inside, "root")?;
-        let volumes = (0..volumes).map(|_| socket::receive_fd(&self.inside, "volume"));
-        Ok(Sources { root, volumes: volumes.collect::<Result<_, _>>()? })
+        let mut taken = Vec::new();
+        while taken.len() < volumes {
+            taken.extend(trees::receive_batch(&self.inside)?);
+        }
+        Ok(Sources { root, volumes: taken })
+    }
+
+    /// Hands in a root and mounts of which there may be more than descriptors (step 7).
+    pub fn hand_in_many(&self, root: &Fd, many: impl Iterator<Item = Result<Fd>>) -> Result<()> {
+        purpose("hand them in");
+        socket::send_fd(&self.outside, b"root", root)?;
+        trees::send(&self.outside, many)
+    }
+
+    /// Takes the root, and then each of the mounts when it is needed.
+    pub fn take_in_many(&self) -> Result<(Fd, Trees)> {
+        purpose("what the parent has handed in");
+        Ok((socket::receive_fd(&self.inside, "root")?, Trees::receive(&self.inside)?))
     }
 }
 

@@ -1,14 +1,18 @@
 //! What the parent does for the child that waits at the gate: all that only who stands outside can do.
 
+use std::path::Path;
+
 use crate::mounts;
 use crate::net_devices::{self, Device, Moved};
 use crate::sys::namespace;
 use crate::systemd::Scope;
 use anyhow::{Context, Result};
-use kernel::Failure;
 use kernel::sys::clone::CloneFlags;
+use kernel::sys::mount::{self, Depth, Propagation};
+use kernel::{Failure, Fd, purpose};
 use namespaces::Child;
 use network::Network;
+use pivot_root::sources;
 use privileges::Hatch;
 
 use crate::plan::Plan;
@@ -64,10 +68,21 @@ impl<'a> Waiting<'a> {
         if !init::is_handed_in(plan) {
             return Ok(());
         }
-        let sources = pivot_root::Sources::open_all(&plan.rootfs, mounts::binds(&plan.furniture))?;
-        sources.make_slaves()?;
-        plan.show_with_other_owners(&sources, self.child.pid())?;
-        self.hatch.hand_in(&sources)
+        purpose("what belongs to the host, each as a mount of its own: no mount made in these may appear on the host");
+        let child = self.child.pid();
+        let open = |path: &Path, depth, label| -> Result<Fd> {
+            let tree = sources::open(path, depth, label)?;
+            mount::propagate_mount(&tree, Depth::Recursive, Propagation::Slave)?;
+            Ok(tree)
+        };
+        let root = open(&plan.rootfs, Depth::Recursive, "root")?;
+        plan.show_root_with_other_owners(&root, child)?;
+        let binds = mounts::binds(&plan.furniture).enumerate().map(|(index, (path, depth))| {
+            let tree = open(path, depth, "bind")?;
+            plan.show_with_other_owners(index, &tree, child)?;
+            Ok(tree)
+        });
+        self.hatch.hand_in_many(&root, binds)
     }
 
     /// Into the child's network namespace, which may be one that it will only join.

@@ -14,7 +14,7 @@ use kernel::sys::mount::{self, Depth, Propagation};
 use kernel::sys::{netlink, privilege, socket};
 use kernel::{Fd, purpose};
 use network::Network;
-use pivot_root::{Place, Sources};
+use pivot_root::{Place, Trees, sources};
 use privileges::{Hatch, User};
 
 use crate::plan::{Plan, Task};
@@ -167,17 +167,23 @@ fn furnish<'a>(cell: &'a Cell) -> Result<Custom<'a>> {
         Some((propagation, depth)) => mount::propagate("/", depth, propagation)?,
         None => mount::propagate("/", Depth::Recursive, Propagation::Slave)?,
     }
-    let binds = mounts::binds(&plan.furniture);
-    let sources = match is_handed_in(plan) {
-        true => cell.hatch.take_in(binds.count())?,
-        false => Sources::open_all(&plan.rootfs, binds)?,
+    let (root, trees) = match is_handed_in(plan) {
+        true => cell.hatch.take_in_many()?,
+        false => open_sources(plan)?,
     };
-    let custom = mounts::prepare(sources.root, sources.volumes, &plan.furniture)?;
+    let mut custom = mounts::prepare(root, trees, &plan.furniture)?;
     let state = State { pid: Some(std::process::id() as i32), ..cell.state.clone() };
     hooks::run("createContainer", &cell.hooks.create_container, &state)?;
     custom.pivot()?;
     custom.furnish()?;
     Ok(custom)
+}
+
+fn open_sources(plan: &Plan) -> Result<(Fd, Trees)> {
+    purpose("what belongs to the host, each as a mount of its own");
+    let root = sources::open(&plan.rootfs, Depth::Recursive, "root")?;
+    let binds = mounts::binds(&plan.furniture).map(|(path, depth)| sources::open(path, depth, "bind"));
+    Ok((root, Trees::keep(binds)?))
 }
 
 /// By a /proc that nobody else has ever seen: the container's could be another file system in disguise (CVE-2025-52881).

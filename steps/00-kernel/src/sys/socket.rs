@@ -2,7 +2,7 @@
 //! that have a name among the files.
 
 use std::io::IoSlice;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
@@ -39,10 +39,45 @@ pub fn send_fd(socket: &Fd, bytes: &[u8], fd: &Fd) -> Result<(), Failure> {
     call(format_args!("sendmsg({socket}, {fd})"), result.map(drop))
 }
 
+/// Hands several descriptors over in one message, and never waits for the other end (man 2 sendmsg).
+pub fn send_fds(socket: &Fd, bytes: &[u8], fds: &[Fd]) -> Result<(), Failure> {
+    let raw: Vec<RawFd> = fds.iter().map(Fd::raw).collect();
+    let (bytes, rights) = ([IoSlice::new(bytes)], [ControlMessage::ScmRights(&raw)]);
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    let result = sendmsg::<()>(socket.raw(), &bytes, &rights, flags, None);
+    call(format_args!("sendmsg({socket}, {} descriptors)", fds.len()), result.map(drop))
+}
+
+/// Takes the descriptors of one message, at most so many (man 2 recvmsg). EMFILE if there was no room for all of them, and
+/// ENOTCONN if the other end has closed instead.
+pub fn receive_fds(socket: &Fd, label: &'static str, most: usize) -> Result<Vec<Fd>, Failure> {
+    let mut byte = [0];
+    // SAFETY: this calculates with its argument only.
+    let mut space = vec![0; unsafe { libc::CMSG_SPACE((most * size_of::<RawFd>()) as libc::c_uint) } as usize];
+    let mut bytes = [std::io::IoSliceMut::new(&mut byte)];
+    let received = recvmsg::<()>(socket.raw(), &mut bytes, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC);
+    let fds = received.and_then(|message| {
+        let mut fds = Vec::new();
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(raw) = control {
+                // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
+                fds.extend(raw.into_iter().map(|raw| Fd::new(unsafe { OwnedFd::from_raw_fd(raw) }, label)));
+            }
+        }
+        match message.flags.contains(MsgFlags::MSG_CTRUNC) {
+            true => Err(Errno::EMFILE),
+            false if fds.is_empty() => Err(Errno::ENOTCONN),
+            false => Ok(fds),
+        }
+    });
+    let count = fds.as_ref().map(Vec::len).map_err(|errno| *errno);
+    call(format_args!("recvmsg({socket})"), count).map(|_| fds.unwrap_or_default())
+}
+
 /// Takes a descriptor that was handed over (man 2 recvmsg). ENOTCONN if the other end has closed instead.
 pub fn receive_fd(socket: &Fd, label: &'static str) -> Result<Fd, Failure> {
     let mut byte = [0];
-    let mut space = cmsg_space!([std::os::fd::RawFd; 1]);
+    let mut space = cmsg_space!([RawFd; 1]);
     let mut bytes = [std::io::IoSliceMut::new(&mut byte)];
     let received = recvmsg::<()>(socket.raw(), &mut bytes, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC);
     let fd = received.and_then(|message| {

@@ -1,6 +1,7 @@
 //! A cell furnished as somebody else says, mount by mount. The lesson does not need this file; the configuration that
 //! step 7 reads does. The way is the lesson's: everything made without a place, then the pivot, then each to its place.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +9,7 @@ use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth, Propagation, ResolveFlag};
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
+use pivot_root::trees::{self, Trees};
 use pivot_root::{Place, dev, proc};
 
 mod copy_up;
@@ -68,7 +70,7 @@ pub enum What {
         /// Options, with a value or without.
         options: Vec<(CString, Option<CString>)>,
     },
-    /// A second mount of something that the host has: opened by [`pivot_root::Sources`], in the order of the mounts.
+    /// A second mount of something that the host has: opened before, in the order of the mounts.
     Bind {
         /// On the host.
         source: PathBuf,
@@ -114,13 +116,16 @@ pub const CHARACTER_DEVICE: u32 = 0o020_000;
 pub struct Custom<'a> {
     root: Fd,
     null: Fd,
-    mounts: Vec<Fd>,
+    /// In the order of the furniture's. None: it will be made when it is placed, or has been placed.
+    mounts: Vec<Option<Fd>>,
+    /// Trees of the host for those that are not made yet.
+    trees: Trees,
     /// The host's nodes, where they are to be bound.
     nodes: Vec<Fd>,
     furniture: &'a Furniture,
 }
 
-/// Which trees of the host a furniture asks for, in order: what [`pivot_root::Sources`] is to open.
+/// Which trees of the host a furniture asks for, in order.
 pub fn binds(furniture: &Furniture) -> impl Iterator<Item = (&Path, Depth)> {
     furniture.mounts.iter().filter_map(|mount| match &mount.what {
         What::Bind { source, depth } => Some((source.as_path(), *depth)),
@@ -128,29 +133,40 @@ pub fn binds(furniture: &Furniture) -> impl Iterator<Item = (&Path, Depth)> {
     })
 }
 
-/// Makes all mounts, without a place. `binds` are the opened trees of the host, in the order of [`binds`].
+/// Makes all mounts, without a place. `trees` are the opened trees of the host, in the order of [`binds`]. When there are many
+/// mounts, the later ones are made when they are placed, for a process may not have as many descriptors.
 ///
 /// # Errors
 /// A file system or an option that the kernel does not know; one that a user namespace may not mount.
-pub fn prepare(root: Fd, binds: Vec<Fd>, furniture: &Furniture) -> Result<Custom<'_>> {
-    let mut binds = binds.into_iter();
-    let mut mounts = Vec::new();
-    for asked in &furniture.mounts {
-        let made = match &asked.what {
-            What::New { .. } => asked.make_new(),
-            What::Bind { .. } => binds.next().context("a source is missing").and_then(|source| asked.take(source)),
-        };
-        mounts.push(made.with_context(|| format!("cannot make the mount for {}", asked.place))?);
+pub fn prepare(root: Fd, mut trees: Trees, furniture: &Furniture) -> Result<Custom<'_>> {
+    let mut mounts = Vec::with_capacity(furniture.mounts.len());
+    for (index, asked) in furniture.mounts.iter().enumerate() {
+        let is_late = index >= trees::BATCH && asked.needs_no_host();
+        mounts.push(if is_late { None } else { Some(asked.make(&mut trees)?) });
     }
     purpose("the null device, to cover files with: the host's, for nobody in here has made that one (CVE-2025-31133)");
     let null = mount::open_tree(&mount::open_path(Path::new("/dev/null"), "host's null")?, Depth::One, "null")?;
     // A device can be written to all the same; but nobody may take its permissions away from the whole machine.
     mount::mount_setattr(&null, Depth::One, Attributes::RDONLY.and(Attributes::NOEXEC).and(Attributes::NOSUID))?;
     let nodes = if furniture.bind_devices { host_nodes(furniture)? } else { Vec::new() };
-    Ok(Custom { root, null, mounts, nodes, furniture })
+    Ok(Custom { root, null, mounts, trees, nodes, furniture })
 }
 
 impl Mount {
+    fn make(&self, trees: &mut Trees) -> Result<Fd> {
+        let made = match &self.what {
+            What::New { .. } => self.make_new(),
+            What::Bind { .. } => trees.take_next().and_then(|tree| self.take(tree)),
+        };
+        made.with_context(|| format!("cannot make the mount for {}", self.place))
+    }
+
+    /// Whether it can be made when the host's root has gone. A new /proc or /sys cannot: the kernel looks whether the old one is
+    /// there, and whether anything of it is covered.
+    fn needs_no_host(&self) -> bool {
+        matches!(self.what, What::Bind { .. }) || self.is_new_tmpfs()
+    }
+
     /// A tree of the host's. On /proc it must be the kernel's own: labels and settings are written there (CVE-2019-16884).
     fn take(&self, source: Fd) -> Result<Fd> {
         if self.place.is("proc") && !mount::is_procfs(&source)? {
@@ -216,9 +232,30 @@ impl Mount {
         matches!(&self.what, What::New { kind, .. } if kind.as_c_str() == c"tmpfs")
     }
 
+    /// Whether it is to be read-only, but not before what belongs into it is there.
+    fn stays_writable(&self) -> bool {
+        self.is_new_tmpfs() && self.set.has(Attributes::RDONLY)
+    }
+
+    fn close(&self, made: &Fd) -> Result<(), Failure> {
+        purpose("all is in there: nothing more can be written");
+        mount::mount_setattr(made, Depth::One, Attributes::RDONLY)
+    }
+
     fn has_option(&self, name: &str) -> bool {
         let What::New { options, .. } = &self.what else { return false };
         options.iter().any(|(key, _)| key.to_bytes() == name.as_bytes())
+    }
+}
+
+impl Furniture {
+    /// The directories in which something will be made, as far as the paths say.
+    fn directories(&self) -> HashSet<&Path> {
+        let mounts = self.mounts.iter().map(|mount| &mount.place);
+        let all = mounts
+            .chain(self.devices.iter().map(|device| &device.place))
+            .chain(self.links.iter().map(|(_, place)| place));
+        all.flat_map(Place::directories).collect()
     }
 }
 
@@ -261,25 +298,34 @@ impl Custom<'_> {
     ///
     /// # Errors
     /// A place that cannot be made; /proc, /sys or /dev being a symbolic link.
-    pub fn furnish(&self) -> Result<()> {
+    pub fn furnish(&mut self) -> Result<()> {
         // A fresh /proc comes first, wherever it stands in the list: by it what is there is copied into others.
-        let both = || self.mounts.iter().zip(&self.furniture.mounts);
-        let (first, others) =
-            (both().filter(|(_, asked)| asked.is_proc()), both().filter(|(_, asked)| !asked.is_proc()));
-        for (made, asked) in first.chain(others) {
+        let (first, others): (Vec<usize>, Vec<usize>) =
+            (0..self.mounts.len()).partition(|index| self.furniture.mounts[*index].is_proc());
+        let directories = self.furniture.directories();
+        for index in first.into_iter().chain(others) {
+            let asked = &self.furniture.mounts[index];
+            let made = match self.mounts[index].take() {
+                Some(made) => made,
+                None => asked.make(&mut self.trees)?,
+            };
             purpose("place a mount");
-            self.place(made, asked).with_context(|| format!("cannot mount {}", asked.place))?;
+            self.place(&made, asked).with_context(|| format!("cannot mount {}", asked.place))?;
+            if !asked.stays_writable() {
+                continue;
+            }
+            if index < trees::BATCH || directories.contains(asked.place.path()) {
+                self.mounts[index] = Some(made);
+            } else {
+                asked.close(&made)?;
+            }
         }
         self.make_devices()?;
         for (target, place) in &self.furniture.links {
             mount::symlinkat(target, &place.parent().open(&self.root, true)?, &place.name().to_string_lossy())?;
         }
-        for (made, asked) in self.mounts.iter().zip(&self.furniture.mounts) {
-            if asked.is_new_tmpfs() && asked.set.has(Attributes::RDONLY) {
-                purpose("all is in there: nothing more can be written");
-                mount::mount_setattr(made, Depth::One, Attributes::RDONLY)?;
-            }
-        }
+        let both = self.mounts.iter().zip(&self.furniture.mounts);
+        both.filter_map(|(made, asked)| made.as_ref().map(|made| asked.close(made))).collect::<Result<(), _>>()?;
         let (masked, closed) = (&self.furniture.masked, &self.furniture.read_only_paths);
         proc::mask_paths(&self.root, &self.null, masked.iter().map(String::as_str))?;
         proc::make_read_only(&self.root, closed.iter().map(String::as_str))

@@ -1,6 +1,7 @@
 //! From the configuration to what the lessons take: every word of it is turned into one of their plans before anything is
 //! made, so that a mistake is told while nothing has to be undone.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::groups::Kept;
@@ -9,8 +10,8 @@ use anyhow::{Context, Result};
 use kernel::sys::clone::CloneFlags;
 use kernel::sys::mount::{self, Depth, Propagation};
 use kernel::sys::privilege;
-use kernel::{Errno, Failure, Remedy};
-use pivot_root::{Place, Sources};
+use kernel::{Errno, Failure, Fd, Remedy};
+use pivot_root::Place;
 use privileges::{IdMaps, Range};
 
 use crate::spec::{self, DeviceKind, IdMapping, Linux, NamespaceKind, Spec};
@@ -65,7 +66,7 @@ pub struct Plan {
     /// Whether the root filesystem is shown with the container's owners.
     idmapped_root: bool,
     /// Bind mounts whose files are shown with other owners: which, and whose.
-    idmapped: Vec<(usize, Owners)>,
+    idmapped: BTreeMap<usize, Owners>,
 }
 
 /// Whose files a mount shows.
@@ -137,26 +138,26 @@ impl Plan {
         self.idmapped_root || !self.idmapped.is_empty()
     }
 
-    /// Shows other owners in the mounts that ask for it. The child's user namespace must have its tables.
-    pub fn show_with_other_owners(&self, sources: &Sources, child: i32) -> Result<()> {
-        if self.idmapped_root {
-            mount::map_ids(&sources.root, Depth::Recursive, &privilege::user_namespace_of(child)?)
-                .hint_on(
-                    Errno::EINVAL,
-                    "its file system cannot: --userns host, or chown its files to the container's ids",
-                )
-                .context("cannot show other owners in the root filesystem")?;
+    /// Shows other owners in the root filesystem, if that is asked for. The child's user namespace must have its tables.
+    pub fn show_root_with_other_owners(&self, root: &Fd, child: i32) -> Result<()> {
+        if !self.idmapped_root {
+            return Ok(());
         }
-        for (index, owners) in &self.idmapped {
-            let namespace = match &owners.maps {
-                Some(maps) => maps.namespace()?,
-                None => privilege::user_namespace_of(child)?,
-            };
-            mount::map_ids(&sources.volumes[*index], owners.depth, &namespace)
-                .hint_on(Errno::EINVAL, "its file system cannot, or it is mapped already")
-                .context("cannot show other owners in a bind mount")?;
-        }
-        Ok(())
+        mount::map_ids(root, Depth::Recursive, &privilege::user_namespace_of(child)?)
+            .hint_on(Errno::EINVAL, "its file system cannot: --userns host, or chown its files to the container's ids")
+            .context("cannot show other owners in the root filesystem")
+    }
+
+    /// Shows other owners in a bind mount, if that asks for it: the index counts the bind mounts.
+    pub fn show_with_other_owners(&self, index: usize, tree: &Fd, child: i32) -> Result<()> {
+        let Some(owners) = self.idmapped.get(&index) else { return Ok(()) };
+        let namespace = match &owners.maps {
+            Some(maps) => maps.namespace()?,
+            None => privilege::user_namespace_of(child)?,
+        };
+        mount::map_ids(tree, owners.depth, &namespace)
+            .hint_on(Errno::EINVAL, "its file system cannot, or it is mapped already")
+            .context("cannot show other owners in a bind mount")
     }
 }
 
@@ -180,8 +181,8 @@ fn is_root_idmapped(spec: &Spec, has_own_users: bool) -> Result<bool> {
     Ok(noted)
 }
 
-fn idmapped(spec: &Spec) -> Result<Vec<(usize, Owners)>> {
-    let mut found = Vec::new();
+fn idmapped(spec: &Spec) -> Result<BTreeMap<usize, Owners>> {
+    let mut found = BTreeMap::new();
     let mut binds = 0;
     for (index, asked) in spec.mounts.iter().enumerate() {
         let recursive = asked.has_option("ridmap");
@@ -193,7 +194,7 @@ fn idmapped(spec: &Spec) -> Result<Vec<(usize, Owners)>> {
         if wanted {
             let own = !asked.uid_mappings.is_empty();
             let maps = own.then(|| IdMaps::of(ranges(&asked.uid_mappings), ranges(&asked.gid_mappings)));
-            found.push((binds, Owners { maps, depth: if recursive { Depth::Recursive } else { Depth::One } }));
+            found.insert(binds, Owners { maps, depth: if recursive { Depth::Recursive } else { Depth::One } });
         }
         binds += usize::from(asked.is_bind());
     }
