@@ -9,6 +9,9 @@
 //! - [`plan`]: from its words to the plans that the lessons' crates take.
 //! - [`launch`] (with [`gate`]) and [`init`]: the parent's and the child's list of calls. They are the lessons' own, in the lessons' order.
 //! - [`verbs`]: a file for each.
+//! - [`groups`] and [`systemd`]: the container's control group, made by us or by systemd.
+//! - [`mounts`], [`net_devices`]: the mounts that a configuration lists, and network devices that it moves.
+//! - [`sys`]: the system calls that no lesson needs.
 //! - [`people`]: the options of all lessons, and the [`bundle`] that they would be.
 //!
 //! What a runtime needs besides: hooks ([`hooks`]), a terminal ([`terminal`], [`foreground`]), its own file out of reach

@@ -1,4 +1,4 @@
-//! A network device of the host's own, moved into a cell: for the runtime (step 7), beside the lesson.
+//! A network device of the host, moved into the container.
 //!
 //! A device is in one network namespace at a time. On its way it is switched off and loses its addresses, so they are noted
 //! before and given back there (config-linux.md, Network Devices). When the namespace ends, the kernel gives a real card

@@ -1,5 +1,5 @@
-//! Device rules as a configuration lists them, beside the lesson's fixed list in [`cgroups::devices`]: allowed or denied, by
-//! kind, number and what is wanted, and of those that fit, the last counts. Nothing fits: denied.
+//! Device rules as a configuration lists them; step 5 has a fixed list ([`cgroups::devices`]). A rule allows or denies, by the
+//! device's kind, its numbers and the access that is wanted. Of the rules that fit, the last one counts. Without one: denied.
 //!
 //! v2's program asks them from the last to the first. v1's lists know no order, only exceptions from a default: there the
 //! exceptions that are left in the end are found first, and rules that have no such form are refused.

@@ -1,4 +1,4 @@
-//! How a group that stays is made: found or made in each tree, and taken back if that goes wrong.
+//! Making the group: its directory is found or made in each tree. After a failure what was made is removed.
 
 use std::path::{Path, PathBuf};
 

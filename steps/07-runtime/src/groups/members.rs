@@ -1,6 +1,6 @@
-//! Who is in a group, beside the lesson: listed, frozen, signalled, killed and waited for, by another process than the
-//! one that made it. In v2's tree the kernel does most of this itself; where there is none, v1's freezer holds everybody
-//! still meanwhile, so that none is missed.
+//! The processes of a group: listed, frozen, signalled, killed and waited for, by another process than the one that made the
+//! group. In v2's tree the kernel does most of this itself. Where there is none, v1's freezer stops all processes meanwhile,
+//! so that none is missed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

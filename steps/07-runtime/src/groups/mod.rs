@@ -1,8 +1,14 @@
-//! A group that outlives its maker, beside the lesson: a runtime makes it, leaves, and another process of the runtime
-//! finds it again by what was written down. Where it lies is for the caller to say (`cgroupsPath` of a configuration).
+//! The container's control group. It outlives its maker: one command of the runtime makes it and ends, and the next one
+//! finds it by what was written down. The caller says where it lies (`cgroupsPath` of a configuration).
 //!
-//! It is the lesson's group otherwise: in v2's tree; or in v1's trees, and beside them in v2's if there is one, where it
-//! can be killed, frozen and watched. Who is in it, and what can be done to them, is in [`members`].
+//! As in step 5, it lies in v2's tree; or in v1's trees, and beside them in v2's if there is one, where it can be killed,
+//! frozen and watched.
+//!
+//! - `making`: the directories, found or made in each tree, and taken back after a failure.
+//! - [`members`]: its processes: listed, frozen, signalled, killed and waited for.
+//! - [`resources`]: the limits of a configuration as v1's and v2's files take them.
+//! - [`device_rules`]: which devices may be used.
+//! - `statistics`: what it has used, for `events`.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};

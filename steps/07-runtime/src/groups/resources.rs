@@ -1,4 +1,4 @@
-//! All the limits that a configuration can name, beside the lesson: `linux.resources` of the OCI runtime specification
+//! All the limits that a configuration can name: `linux.resources` of the OCI runtime specification
 //! (config-linux.md, Control groups). Names, terms and scales are the specification's, which are v1's, on either version.
 //! [`v1`] and [`v2`] say what is written for them; where v2 counts otherwise, it is translated as runc does.
 //!

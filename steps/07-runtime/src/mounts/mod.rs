@@ -1,5 +1,5 @@
-//! A cell furnished as somebody else says, mount by mount. The lesson does not need this file; the configuration that
-//! step 7 reads does. The way is the lesson's: everything made without a place, then the pivot, then each to its place.
+//! The mounts that a configuration lists. The order is that of step 3: each mount is made without a place, then the root is
+//! pivoted, then each mount is moved to its place.
 
 use std::collections::HashSet;
 use std::ffi::CString;

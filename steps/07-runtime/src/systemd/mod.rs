@@ -1,4 +1,4 @@
-//! Groups that systemd makes, beside the lesson. Where systemd runs, the tree is its own: each group is that of a *unit*,
+//! Groups that systemd makes. Where systemd runs, the tree is its own: each group is that of a *unit*,
 //! and whoever wants one asks for it, by D-Bus (`bus.rs`, `manager.rs`). What a container gets is a *scope*: a unit whose
 //! processes somebody else has started. systemd makes the group, moves the container's first process into it, and removes
 //! it when it is empty. `Delegate=true` says that what is inside is ours: the limits' files, and the groups below.

@@ -1,4 +1,4 @@
-//! Limits as a unit's properties, beside the lesson (man 5 systemd.resource-control): the same that [`crate::groups::resources`]
+//! Limits as a unit's properties (man 5 systemd.resource-control): the same that [`crate::groups::resources`]
 //! writes to files. systemd writes the files of its units itself, at each `systemctl daemon-reload` for one; a limit that
 //! it does not know it would then undo. What has no property stays in the files alone, as with runc.
 //!
