@@ -78,7 +78,16 @@ fn the_traps_work() {
     });
 }
 
+/// What a careless caller has open, and hands on: the host's root as a descriptor that reads nothing (O_PATH), at a number that
+/// the traps try. It stays open until the test ends.
+fn hand_on_a_path() {
+    let root = nix::fcntl::open("/", nix::fcntl::OFlag::O_PATH, nix::sys::stat::Mode::empty()).unwrap();
+    let number = std::os::fd::IntoRawFd::into_raw_fd(root) as u32;
+    assert!(NUMBERS.contains(&number), "{number}");
+}
+
 fn no_launcher_runs_it(lab: &Lab) {
+    hand_on_a_path();
     for number in NUMBERS {
         for way in WAYS {
             let command = set_trap(lab, number, way);
@@ -111,6 +120,7 @@ fn of_the_lessons_rootless() {
 fn of_run_and_exec() {
     lab!(World::Root, |lab| {
         let desk = Desk::new(lab, "last-exec");
+        hand_on_a_path();
         let process = lab.folder.join("process.json");
         desk.start("sleep 1000");
         desk.configure(|config| {
@@ -199,10 +209,12 @@ fn of_the_runtimes_init() {
 fn a_directory_as_standard_input() {
     lab!(World::Root, |lab| {
         for launcher in ["chroot", "namespaces", "pivot-root", "network", "cgroups", "privileges"] {
-            let mut command = lab.launcher(launcher, &["true"]);
-            command.stdin(fs::File::open("/").unwrap());
-            let output = lab.output(String::new(), command);
-            assert!(output.code == 125 && output.text.contains("standard input is a directory"), "{output}");
+            for flag in [nix::fcntl::OFlag::O_RDONLY, nix::fcntl::OFlag::O_PATH] {
+                let mut command = lab.launcher(launcher, &["true"]);
+                command.stdin(nix::fcntl::open("/", flag, nix::sys::stat::Mode::empty()).unwrap());
+                let output = lab.output(String::new(), command);
+                assert!(output.code == 125 && output.text.contains("standard input is a directory"), "{output}");
+            }
         }
     });
 }
