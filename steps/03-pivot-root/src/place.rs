@@ -107,6 +107,11 @@ impl Place {
         self.path == Path::new(path)
     }
 
+    /// Whether it is that one, or lies below it.
+    pub fn lies_in(&self, path: &str) -> bool {
+        self.path.starts_with(path)
+    }
+
     /// How many directories deep it lies: the shallow are mounted first, so that none hides another.
     pub fn depth(&self) -> usize {
         self.path.components().count()

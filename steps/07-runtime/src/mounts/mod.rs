@@ -9,6 +9,7 @@ use kernel::sys::mount::{self, Attributes, Depth, Propagation, ResolveFlag};
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
 use pivot_root::{Place, dev, proc};
+use privileges::IdMaps;
 
 mod copy_up;
 
@@ -31,8 +32,17 @@ pub struct Furniture {
     pub read_only_paths: Vec<String>,
     /// Nothing of the root filesystem can be written.
     pub read_only: bool,
-    /// Of the new root, and of all mounts before they are placed. None: as the lesson has it, private.
+    /// Who is told of mounts in the new root. None: nothing of them is told to the host.
     pub propagation: Option<(Propagation, Depth)>,
+}
+
+impl Furniture {
+    /// Whether nodes and links may be made at a place: not where /dev is a second mount of one that the host has. That is not
+    /// ours to furnish, and what is made in it stays.
+    fn may_hold(&self, place: &Place) -> bool {
+        let dev = self.mounts.iter().rev().find(|mount| mount.place.is("dev"));
+        !(dev.is_some_and(|dev| matches!(dev.what, What::Bind { .. })) && place.lies_in("dev"))
+    }
 }
 
 /// A mount that is asked for.
@@ -74,7 +84,18 @@ pub enum What {
         source: PathBuf,
         /// With all that is mounted below it.
         depth: Depth,
+        /// Whose files it shows; none: the host's own.
+        owners: Option<Owners>,
     },
+}
+
+/// Whose files a mount shows.
+#[derive(Debug, Clone)]
+pub struct Owners {
+    /// None: as the container's user namespace says.
+    pub maps: Option<IdMaps>,
+    /// In the mount alone, or in all below it as well.
+    pub depth: Depth,
 }
 
 /// A node in /dev.
@@ -123,7 +144,15 @@ pub struct Custom<'a> {
 /// Which trees of the host a furniture asks for, in order: what [`pivot_root::Sources`] is to open.
 pub fn binds(furniture: &Furniture) -> impl Iterator<Item = (&Path, Depth)> {
     furniture.mounts.iter().filter_map(|mount| match &mount.what {
-        What::Bind { source, depth } => Some((source.as_path(), *depth)),
+        What::Bind { source, depth, .. } => Some((source.as_path(), *depth)),
+        What::New { .. } => None,
+    })
+}
+
+/// Whose files each of [`binds`] shows.
+pub fn owners(furniture: &Furniture) -> impl Iterator<Item = Option<&Owners>> {
+    furniture.mounts.iter().filter_map(|mount| match &mount.what {
+        What::Bind { owners, .. } => Some(owners.as_ref()),
         What::New { .. } => None,
     })
 }
@@ -138,7 +167,14 @@ pub fn prepare(root: Fd, binds: Vec<Fd>, furniture: &Furniture) -> Result<Custom
     for asked in &furniture.mounts {
         let made = match &asked.what {
             What::New { .. } => asked.make_new(),
-            What::Bind { .. } => binds.next().context("a source is missing").and_then(|source| asked.take(source)),
+            What::Bind { .. } => {
+                let source = binds.next().context("a source is missing")?;
+                if furniture.propagation.is_some() && !asked.is_shared() {
+                    purpose("what is mounted in it is told to the host only where that is asked for");
+                    mount::propagate_mount(&source, Depth::Recursive, Propagation::Slave)?;
+                }
+                asked.take(source)
+            }
         };
         mounts.push(made.with_context(|| format!("cannot make the mount for {}", asked.place))?);
     }
@@ -195,10 +231,11 @@ impl Mount {
     /// What it forbids, and who is told of what is mounted in it. A new file system in memory stays open until what belongs
     /// into it is there.
     fn adapt(&self, made: Fd) -> Result<Fd> {
-        if !(self.set_below.is_empty() && self.clear_below.is_empty()) {
-            mount::mount_change(&made, Depth::Recursive, self.set_below, self.clear_below)?;
+        let at_once = |asked: Attributes| if self.is_new_tmpfs() { asked.without(Attributes::RDONLY) } else { asked };
+        let (set_below, set) = (at_once(self.set_below), at_once(self.set));
+        if !(set_below.is_empty() && self.clear_below.is_empty()) {
+            mount::mount_change(&made, Depth::Recursive, set_below, self.clear_below)?;
         }
-        let set = if self.is_new_tmpfs() { self.set.without(Attributes::RDONLY) } else { self.set };
         if !(set.is_empty() && self.clear.is_empty()) {
             mount::mount_change(&made, Depth::One, set, self.clear)?;
         }
@@ -208,12 +245,22 @@ impl Mount {
         Ok(made)
     }
 
+    fn is_shared(&self) -> bool {
+        matches!(self.propagation, Some((Propagation::Shared, _)))
+    }
+
     fn is_proc(&self) -> bool {
         self.place.is("proc") && matches!(self.what, What::New { .. })
     }
 
     fn is_new_tmpfs(&self) -> bool {
         matches!(&self.what, What::New { kind, .. } if kind.as_c_str() == c"tmpfs")
+    }
+
+    /// A file system in memory that is to be read-only in the end, by `ro` or by `rro`.
+    fn is_closed_at_last(&self) -> bool {
+        let below = self.set_below.has(Attributes::RDONLY) && !self.clear.has(Attributes::RDONLY);
+        self.is_new_tmpfs() && (below || self.set.has(Attributes::RDONLY))
     }
 
     fn has_option(&self, name: &str) -> bool {
@@ -246,10 +293,20 @@ impl Custom<'_> {
         }
         purpose("nothing of the exchange may be seen by the host");
         mount::propagate("/", Depth::One, Propagation::Private)?;
+        mount::propagate_mount(&self.root, Depth::Recursive, Propagation::Slave)?;
         pivot_root::exchange(&self.root)?;
         mount::propagate(".", Depth::Recursive, Propagation::Slave)?;
         mount::detach_here().context("cannot let go of the old root")?;
         Ok(mount::fchdir(&self.root)?)
+    }
+
+    /// Where the terminal is mounted as /dev/console, unless that would have to be made in the host's /dev.
+    pub fn console(&self) -> Result<Option<Fd>> {
+        let console = Place::system("dev/console");
+        if self.furniture.may_hold(&console) {
+            return console.open(&self.root, false).map(Some);
+        }
+        Ok(console.find(&self.root)?)
     }
 
     /// The new root: where programs and files of the cell are found.
@@ -274,19 +331,18 @@ impl Custom<'_> {
         for (target, place) in &self.furniture.links {
             mount::symlinkat(target, &place.parent().open(&self.root, true)?, &place.name().to_string_lossy())?;
         }
-        for (made, asked) in self.mounts.iter().zip(&self.furniture.mounts) {
-            if asked.is_new_tmpfs() && asked.set.has(Attributes::RDONLY) {
-                purpose("all is in there: nothing more can be written");
-                mount::mount_setattr(made, Depth::One, Attributes::RDONLY)?;
-            }
-        }
         let (masked, closed) = (&self.furniture.masked, &self.furniture.read_only_paths);
         proc::mask_paths(&self.root, &self.null, masked.iter().map(String::as_str))?;
         proc::make_read_only(&self.root, closed.iter().map(String::as_str))
     }
 
-    /// The last: from here on the root filesystem may be read only.
+    /// The last: from here on the root filesystem may be read only, and so may file systems in memory. The terminal and the
+    /// working directory are in there by now.
     pub fn finish(&self) -> Result<()> {
+        for (made, _) in self.mounts.iter().zip(&self.furniture.mounts).filter(|(_, asked)| asked.is_closed_at_last()) {
+            purpose("all is in there: nothing more can be written");
+            mount::mount_setattr(made, Depth::One, Attributes::RDONLY)?;
+        }
         if let Some((propagation, depth)) = self.furniture.propagation {
             purpose("who is told of what is mounted in here");
             mount::propagate_mount(&self.root, depth, propagation)?;
@@ -316,14 +372,19 @@ impl Custom<'_> {
         let mask = mount::clear_umask();
         let root = &self.root;
         for (index, device) in self.furniture.devices.iter().enumerate() {
+            if !self.furniture.may_hold(&device.place) {
+                continue;
+            }
             purpose("a device");
             match self.nodes.get(index) {
                 Some(node) => mount::move_mount(node, &device.place.open(root, false)?)?,
                 None => make_device(root, device).with_context(|| format!("cannot make {}", device.place))?,
             }
         }
-        let dev = Place::system("dev").open(root, true)?;
-        for (target, name) in dev::LINKS {
+        let dev = Place::system("dev");
+        let links = dev::LINKS.iter().filter(|_| self.furniture.may_hold(&dev));
+        let dev = dev.open(root, true)?;
+        for (target, name) in links {
             match mount::symlinkat(target, &dev, name) {
                 Err(refused) if refused.errno() == Some(Errno::EEXIST) => {}
                 made => made.with_context(|| format!("cannot make /dev/{name}"))?,
