@@ -50,6 +50,8 @@ pub struct Command {
     /// The root filesystem, as the host sees it.
     pub rootfs: PathBuf,
     workdir: PathBuf,
+    /// The process is in its working directory already.
+    arrived: bool,
     arguments: Vec<CString>,
     environment: Vec<CString>,
     names_home: bool,
@@ -77,7 +79,7 @@ impl CommandOptions {
         }
         let (environment, names_home) = environment(&self.env)?;
         let arguments = self.command.iter().map(c_string).collect::<Result<_>>()?;
-        Ok(Command { rootfs, workdir: self.workdir.clone(), arguments, environment, names_home })
+        Ok(Command { rootfs, workdir: self.workdir.clone(), arrived: false, arguments, environment, names_home })
     }
     // ANCHOR_END: check
 }
@@ -96,6 +98,7 @@ impl Command {
         Ok(Command {
             rootfs: PathBuf::from("/"),
             workdir: PathBuf::from(workdir),
+            arrived: false,
             arguments: arguments.iter().map(c_string).collect::<Result<_>>()?,
             environment: environment.into_iter().map(c_string).collect::<Result<_>>()?,
             names_home,
@@ -109,6 +112,25 @@ impl Command {
     /// As [`exec`]'s.
     pub fn look_for_program(&self) -> Result<()> {
         Ok(program::look_for(&self.arguments[0], &self.environment, &self.workdir)?)
+    }
+
+    /// Goes to its working directory before the process becomes another user, who may have no right to enter it. Where root
+    /// has none (it may lack in a user namespace, or on a network's file system) the user may: [`exec`] tries again.
+    ///
+    /// # Errors
+    /// The directory lies outside of the root filesystem.
+    pub fn go_early(&mut self) -> Result<()> {
+        if self.workdir == Path::new("/") {
+            return Ok(());
+        }
+        match sys::process::chdir(&self.workdir) {
+            Err(refused) if refused.errno() == Some(Errno::EACCES) => return Ok(()),
+            gone => gone.hint(WORKDIR_HINT),
+        }
+        .and_then(|()| is_inside())
+        .with_context(|| format!("cannot start in {}", self.workdir.display()))?;
+        self.arrived = true;
+        Ok(())
     }
 
     /// Where it starts.
@@ -236,7 +258,7 @@ pub fn enter(rootfs: &Path) -> Result<()> {
 /// # Errors
 /// Exit code 127 if the command is not in the root filesystem, 126 if it cannot be executed.
 pub fn exec(command: &Command) -> Result<Infallible> {
-    if command.workdir != Path::new("/") {
+    if command.workdir != Path::new("/") && !command.arrived {
         go_to(&command.workdir).with_context(|| format!("cannot start in {}", command.workdir.display()))?;
     }
     let program = program::find(&command.arguments[0], &command.environment, &command.workdir)?;
@@ -251,7 +273,13 @@ pub fn exec(command: &Command) -> Result<Infallible> {
 
 /// Goes to the command's working directory, and makes sure that it lies inside.
 fn go_to(workdir: &Path) -> Result<(), Failure> {
-    sys::process::chdir(workdir).hint("--workdir is a directory inside the root filesystem")?;
+    sys::process::chdir(workdir).hint(WORKDIR_HINT)?;
+    is_inside()
+}
+
+const WORKDIR_HINT: &str = "--workdir is a directory inside the root filesystem";
+
+fn is_inside() -> Result<(), Failure> {
     sys::process::getcwd().hint("it lies outside of the root filesystem")
 }
 

@@ -77,9 +77,9 @@ impl<'a> Waiting<'a> {
         };
         let root = open(&plan.rootfs, Depth::Recursive, "root")?;
         plan.show_root_with_other_owners(&root, child)?;
-        let binds = mounts::binds(&plan.furniture).enumerate().map(|(index, (path, depth))| {
+        let binds = mounts::binds(&plan.furniture).map(|(path, depth, owners)| {
             let tree = open(path, depth, "bind")?;
-            plan.show_with_other_owners(index, &tree, child)?;
+            owners.map_or(Ok(()), |owners| owners.show(&tree, child))?;
             Ok(tree)
         });
         self.hatch.hand_in_many(&root, binds)

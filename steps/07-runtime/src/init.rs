@@ -72,7 +72,8 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     let listener = listener::prepare(task)?;
     let custom = furnish(cell)?;
     if let (Some(size), Some(outlet)) = (task.terminal, &cell.outlet) {
-        crate::terminal::take(&crate::terminal::open(custom.root(), outlet, size, true)?)?;
+        let console = custom.console()?;
+        crate::terminal::take(&crate::terminal::open(custom.root(), outlet, size, console.as_ref())?)?;
     }
     set_sysctls(plan)?;
     make_workdir(&custom, task)?;
@@ -81,7 +82,8 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     task.schedule()?;
     schedule_personality(plan)?;
     close_descriptors(cell, listener.as_ref())?;
-    let command = at_home(task)?;
+    let mut command = at_home(task)?;
+    command.go_early()?;
     label::confine(task.apparmor.as_deref())?;
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
@@ -164,8 +166,9 @@ fn furnish<'a>(cell: &'a Cell) -> Result<Custom<'a>> {
     let plan = &*cell.plan;
     purpose("what is mounted in here does not appear on the host");
     match plan.furniture.propagation {
-        Some((propagation, depth)) => mount::propagate("/", depth, propagation)?,
-        None => mount::propagate("/", Depth::Recursive, Propagation::Slave)?,
+        // What is shared with the host must stay so, for mounts that ask for it; all others are made deaf one by one.
+        Some((Propagation::Shared, _)) => {}
+        _ => mount::propagate("/", Depth::Recursive, Propagation::Slave)?,
     }
     let (root, trees) = match is_handed_in(plan) {
         true => cell.hatch.take_in_many()?,
@@ -182,7 +185,7 @@ fn furnish<'a>(cell: &'a Cell) -> Result<Custom<'a>> {
 fn open_sources(plan: &Plan) -> Result<(Fd, Trees)> {
     purpose("what belongs to the host, each as a mount of its own");
     let root = sources::open(&plan.rootfs, Depth::Recursive, "root")?;
-    let binds = mounts::binds(&plan.furniture).map(|(path, depth)| sources::open(path, depth, "bind"));
+    let binds = mounts::binds(&plan.furniture).map(|(path, depth, _)| sources::open(path, depth, "bind"));
     Ok((root, Trees::keep(binds)?))
 }
 

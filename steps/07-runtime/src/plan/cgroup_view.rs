@@ -74,7 +74,7 @@ fn place_at(path: &str) -> Result<Place, kernel::Failure> {
 }
 
 fn bound(directory: &Path) -> What {
-    What::Bind { source: directory.to_owned(), depth: Depth::One }
+    What::Bind { source: directory.to_owned(), depth: Depth::One, owners: None }
 }
 
 /// Options as a list: `pids`, or `mode=755,size=64k`.

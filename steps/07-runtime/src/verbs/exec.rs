@@ -282,7 +282,8 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     if !visit.traced {
         be_born(visit, terminal.as_ref())?;
     }
-    let command = init::at_home(task)?;
+    let mut command = init::at_home(task)?;
+    command.go_early()?;
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
     if visit.traced {
@@ -300,7 +301,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
 fn open_terminal(visit: &Visit) -> Result<Option<Fd>> {
     let (Some(size), Some(outlet)) = (visit.task.terminal, &visit.outlet) else { return Ok(None) };
     let root = mount::open_path(std::path::Path::new("/"), "root")?;
-    crate::terminal::open(&root, outlet, size, false).map(Some)
+    crate::terminal::open(&root, outlet, size, None).map(Some)
 }
 
 fn close_descriptors(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
