@@ -125,7 +125,7 @@ fn owners(asked: &spec::Mount) -> Option<Owners> {
     let recursive = asked.has_option("ridmap");
     let maps = own.then(|| IdMaps::of(ranges(&asked.uid_mappings), ranges(&asked.gid_mappings)));
     let wanted = own || recursive || asked.has_option("idmap");
-    wanted.then(|| Owners { maps, depth: if recursive { Depth::Recursive } else { Depth::One } })
+    wanted.then_some(Owners { maps, depth: if recursive { Depth::Recursive } else { Depth::One } })
 }
 
 fn with_option(mut mount: Mount, word: &str, options: &mut Vec<(CString, Option<CString>)>) -> Result<Mount> {
