@@ -223,7 +223,7 @@ pub const HOLES: &[Hole] = &[
             without(INIT, "run", "make_workdir(&custom, task)?;"),
             instead(
                 CHROOT,
-                "go_to",
+                "is_inside",
                 "sys::process::getcwd().hint(\"it lies outside of the root filesystem\")",
                 "Ok(())",
             ),
