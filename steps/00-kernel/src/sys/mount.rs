@@ -143,15 +143,23 @@ pub fn open_path(path: &Path, label: &'static str) -> Result<Fd, Failure> {
 pub fn openat2(root: &Fd, path: &Path, resolve: ResolveFlag, label: &'static str) -> Result<Fd, Failure> {
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
     let text = Lazy(|| names(resolve.iter_names().map(|(name, _)| name), "RESOLVE_"));
-    let result = nix::fcntl::openat2(root, path, how);
+    let result = open_patiently(root, path, how);
     call(format_args!("openat2({root}, {path:?}, {text})"), result.map(|fd| Fd::new(fd, label)))
+}
+
+/// Asks again where the kernel says so: it cannot tell whether `..` has led out when anything on the machine was mounted or
+/// renamed meanwhile (man 2 openat2, EAGAIN).
+fn open_patiently(root: &Fd, path: &Path, how: OpenHow) -> nix::Result<std::os::fd::OwnedFd> {
+    const MOST_TRIES: usize = 1000;
+    let mut tries = (0..MOST_TRIES).map(|_| nix::fcntl::openat2(root, path, how));
+    tries.find(|result| !matches!(result, Err(Errno::EAGAIN))).unwrap_or(Err(Errno::EAGAIN))
 }
 
 /// Where the symbolic link at `path` below `root` leads; none: what is there is no link. No link may be on the way to it.
 pub fn link_below(root: &Fd, path: &Path) -> Result<Option<PathBuf>, Failure> {
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let result = nix::fcntl::openat2(root, path, OpenHow::new().flags(flags).resolve(resolve));
+    let result = open_patiently(root, path, OpenHow::new().flags(flags).resolve(resolve));
     let text = format_args!("openat2({root}, {path:?}, NOFOLLOW|IN_ROOT|NO_SYMLINKS)");
     let held = call(text, result.map(|fd| Fd::new(fd, "link")))?;
     match nix::fcntl::readlinkat(&held, "") {
