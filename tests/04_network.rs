@@ -23,10 +23,12 @@ fn serve(lab: &Lab, page: &str, options: &[&str]) -> Child {
     child
 }
 
-/// Waits until so many cables are plugged in: the kernel removes those of killed cells in the background.
+/// Waits until so many cables are plugged in: the kernel removes those of killed cells in the background. A bridge that was
+/// killed before it had its name (cb....new) is none.
 fn cables(count: usize) {
-    let plugged =
-        || fs::read_to_string("/proc/net/dev").unwrap().lines().filter(|line| line.trim().starts_with("cb")).count();
+    let links = || fs::read_to_string("/proc/net/dev").unwrap();
+    let is_cable = |line: &str| line.trim().starts_with("cb") && !line.contains(".new:");
+    let plugged = || links().lines().filter(|line| is_cable(line)).count();
     assert!(
         (0..100).any(|_| plugged() == count || {
             sleep(Duration::from_millis(20));
@@ -45,7 +47,7 @@ fn end(mut child: Child) {
 #[test]
 fn inside() {
     lab!(World::Root, |lab| {
-        lab.run(STEP, &["true"]); // the first launch says that it switches forwarding on; this one is the second
+        lab.run(STEP, &["true"]);
         check!("network_inside", lab.run(STEP, &["sh", "-c", "ip -4 -o address | awk '{print $2, $4}'; ip route"]));
         check!(
             "network_none",
@@ -79,20 +81,9 @@ fn explained() {
             )
         };
         let story = tell();
-        check!("network_explained", rules_hidden(&story));
         (0..5).for_each(|_| assert_eq!(tell(), story));
+        check!("network_explained", story);
     });
-}
-
-/// The fingerprint of the rules changes with every word of them.
-fn rules_hidden(story: &str) -> String {
-    let hide = |line: &str| match line.split_once(" rules ") {
-        Some((before, after)) if after.len() > 17 && !after.starts_with("none") => {
-            format!("{before} rules N{}", &after[16..])
-        }
-        _ => line.to_owned(),
-    };
-    story.lines().map(|line| hide(line) + "\n").collect()
 }
 
 /// Without a network, and on a bridge, nothing of the host is reached; on the host's network all of it.
@@ -278,6 +269,7 @@ fn killed_at_twenty_moments() {
         }
         cables(0);
         lab.run(STEP, &["prune"]);
+        assert!(!fs::read_to_string("/proc/net/dev").unwrap().contains(" cb"), "prune removes a bridge without a name");
     });
 }
 
@@ -292,9 +284,13 @@ fn prune_removes_what_a_crash_left() {
         server.kill().unwrap();
         server.wait().unwrap();
         cables(0);
-        sh("nft add table inet cellblock_lost; ip link add half address 02:cb:00:00:00:01 type bridge");
+        sh(
+            "nft add table inet cellblock_lost; ip link add half type bridge; ip link set half alias 'cellblock: half-made'; \
+             ip link add stranger address 02:cb:00:00:00:01 type bridge",
+        );
         check!("network_prune", lab.run(STEP, &["prune"]));
         assert_eq!(lab.run(STEP, &["prune"]).text, "", "nothing is left");
+        sh("ip link delete stranger"); // it is there: a card's address does not make a bridge ours
     });
 }
 
@@ -390,6 +386,7 @@ fn failures() {
             &["--mac", "01:00:00:00:00:00", "true"],
             &["--dns", "server", "true"],
             &["--add-host", "db", "true"],
+            &["--hostname", "a\n10.0.0.1 bank.example", "true"],
         ];
         check!(
             "network_failures",

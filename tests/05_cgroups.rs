@@ -1,5 +1,5 @@
 //! Step 5, rations: what a cell may take of the machine, on cgroup v1 and v2 alike. What needs the machine for itself is
-//! in 05_alone.rs.
+//! in 05_timing.rs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -226,7 +226,7 @@ fn killed_at_its_end() {
 fn cells_side_by_side_keep_their_groups() {
     lab!(World::Root, |lab| {
         let parent = "/cellblock-many";
-        let sleeper = ["--pids", "9", "--init", "sh", "-c", "echo up; exec sleep 20"];
+        let sleeper = ["--pids", "9", "--init", "sh", "-c", "echo up; exec sleep 120"];
         let cells: Vec<Cell> = (0..8).map(|_| Cell::start(lab, parent, &sleeper)).collect();
         assert_eq!(names(parent).len(), 8, "a new launch removes nobody's");
         cells.into_iter().for_each(|cell| drop(cell.end()));

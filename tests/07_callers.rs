@@ -283,3 +283,19 @@ fn readiness_is_passed_on() {
         fs::remove_file(&path).unwrap();
     });
 }
+
+/// A caller that reads the log for the reason would wait for a line that never comes.
+#[test]
+fn a_log_that_cannot_be_opened() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "log");
+        let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+        let fifo = lab.folder.join("fifo");
+        nix::unistd::mkfifo(&fifo, mode).unwrap();
+        for file in ["/nosuch/log", "/", fifo.to_str().unwrap()] {
+            desk.fail(&["--log", file, "run", "--bundle", "target/bundle", "one"], "cellblock: --log ");
+        }
+        std::fs::remove_file(fifo).unwrap();
+        desk.fail(&["kill", "one", "0"], "does not exist");
+    });
+}

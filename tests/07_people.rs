@@ -405,7 +405,12 @@ fn a_bridge_without_its_launcher() {
         let same_port = prison.run(&["-p", "8080:80", "true"]);
         assert!(same_port.text.contains("cannot publish 8080:80/tcp: another cell does"), "{same_port}");
         assert!(answers(), "the port is still the first one's");
-        assert_eq!(prison.verb(&["delete", "--force", &prison.id]).code, 0);
+        let mut elsewhere = Command::new("unshare");
+        let delete = prison.command(&["delete", "--force", &prison.id]);
+        let delete = elsewhere.arg("--net").arg(delete.get_program()).args(delete.get_args());
+        let refused = lab.output("$ cellblock delete".to_owned(), std::mem::replace(delete, Command::new("true")));
+        assert!(refused.code != 0 && refused.text.contains("is in another network namespace"), "{refused}");
+        assert_eq!(prison.verb(&["delete", "--force", &prison.id]).code, 0, "its record is still there");
         assert!(fetch("127.0.0.1:8080").contains("refused"), "nothing answers any more");
         // One that has ended by itself, and one whose launcher was killed.
         prison.first_line(&["-d", "--name", &prison.id, "true"]);
@@ -419,6 +424,62 @@ fn a_bridge_without_its_launcher() {
             assert!(pruned.contains(&format!("removed the container {id}\n")), "{pruned}");
         }
         assert_eq!(prison.verb(&["prune"]).text, "", "there is nothing left");
+    });
+}
+
+/// A restart of the machine takes bridge and cable along, and numbers its namespaces anew: the record alone is left, and goes.
+#[test]
+fn a_cable_of_another_boot() {
+    lab!(World::Root, |lab| {
+        let prison = Prison::new(lab);
+        let file = prison.state.join(&prison.id).join("state.json");
+        let read = || serde_json::from_slice::<serde_json::Value>(&fs::read(&file).unwrap()).unwrap();
+        let start = || {
+            prison.first_line(&["-d", "--name", &prison.id, "true"]);
+            let stopped = || prison.verb(&["state", &prison.id]).text.contains("stopped");
+            assert!((0..100).any(|_| stopped() || {
+                std::thread::sleep(Duration::from_millis(20));
+                false
+            }));
+        };
+        let edit = |boot: &str| {
+            let mut record = read();
+            assert!(record["cable"]["boot"].is_string(), "{record}");
+            record["cable"]["namespace"] = 1.into();
+            record["cable"]["boot"] = boot.into();
+            fs::write(&file, record.to_string()).unwrap();
+        };
+        let now = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        for verb in [&["delete", &prison.id][..], &["delete", "--force", &prison.id], &["prune"]] {
+            start();
+            edit(now.trim());
+            let here = prison.verb(verb);
+            assert!(here.text.contains("is in another network namespace") && file.exists(), "the same boot: {here}");
+            edit("00000000-0000-0000-0000-000000000000");
+            let after = prison.verb(verb);
+            assert!(after.code == 0 && !file.exists(), "after a restart: {after}");
+        }
+        // Records of version 0.7.0 say neither.
+        start();
+        let mut record = read();
+        record["cable"].as_object_mut().unwrap().retain(|key, _| key == "bridge" || key == "veth");
+        fs::write(&file, record.to_string()).unwrap();
+        assert_eq!(prison.verb(&["delete", &prison.id]).code, 0);
+        lab.run("network", &["prune"]);
+    });
+}
+
+/// The files of names are the host's, and a cell cannot fill the file system in which they lie.
+#[test]
+fn files_of_names_are_read_only() {
+    lab!(World::Root, |lab| {
+        let prison = Prison::new(lab);
+        for file in ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"] {
+            let script = format!("cat /dev/zero | head -c 4000000 > {file}; wc -c < {file}");
+            for output in [prison.run(&["sh", "-c", &script]), lab.run(LESSON, &["sh", "-c", &script])] {
+                assert!(output.text.contains("Read-only file system"), "{file}: {output}");
+            }
+        }
     });
 }
 

@@ -50,8 +50,11 @@ pub struct Command {
     /// The root filesystem, as the host sees it.
     pub rootfs: PathBuf,
     workdir: PathBuf,
+    /// The process is in its working directory already.
+    arrived: bool,
     arguments: Vec<CString>,
     environment: Vec<CString>,
+    names_home: bool,
 }
 
 /// Where commands are looked for, whatever the host's own PATH says.
@@ -74,12 +77,9 @@ impl CommandOptions {
             let hint = "make one: scripts/rootfs busybox (or name another: --rootfs DIR)";
             return Err(Failure::new(format!("no root filesystem at {}", shown(&rootfs))).hint(hint).into());
         }
-        Ok(Command {
-            rootfs,
-            workdir: self.workdir.clone(),
-            arguments: self.command.iter().map(c_string).collect::<Result<_>>()?,
-            environment: environment(&self.env)?,
-        })
+        let (environment, names_home) = environment(&self.env)?;
+        let arguments = self.command.iter().map(c_string).collect::<Result<_>>()?;
+        Ok(Command { rootfs, workdir: self.workdir.clone(), arrived: false, arguments, environment, names_home })
     }
     // ANCHOR_END: check
 }
@@ -93,11 +93,15 @@ impl Command {
         if arguments.is_empty() {
             return Err(Failure::new("there is no program to run").into());
         }
+        let environment = last_of_each(environment);
+        let names_home = environment.iter().any(|variable| variable.starts_with("HOME=") && *variable != "HOME=");
         Ok(Command {
             rootfs: PathBuf::from("/"),
             workdir: PathBuf::from(workdir),
+            arrived: false,
             arguments: arguments.iter().map(c_string).collect::<Result<_>>()?,
-            environment: environment.iter().map(c_string).collect::<Result<_>>()?,
+            environment: environment.into_iter().map(c_string).collect::<Result<_>>()?,
+            names_home,
         })
     }
 
@@ -108,6 +112,25 @@ impl Command {
     /// As [`exec`]'s.
     pub fn look_for_program(&self) -> Result<()> {
         Ok(program::look_for(&self.arguments[0], &self.environment, &self.workdir)?)
+    }
+
+    /// Goes to its working directory before the process becomes another user, who may have no right to enter it. Where root
+    /// has none (it may lack in a user namespace, or on a network's file system) the user may: [`exec`] tries again.
+    ///
+    /// # Errors
+    /// The directory lies outside of the root filesystem.
+    pub fn go_early(&mut self) -> Result<()> {
+        if self.workdir == Path::new("/") {
+            return Ok(());
+        }
+        match sys::process::chdir(&self.workdir) {
+            Err(refused) if refused.errno() == Some(Errno::EACCES) => return Ok(()),
+            gone => gone.hint(WORKDIR_HINT),
+        }
+        .and_then(|()| is_inside())
+        .with_context(|| format!("cannot start in {}", self.workdir.display()))?;
+        self.arrived = true;
+        Ok(())
     }
 
     /// Where it starts.
@@ -134,12 +157,16 @@ impl Command {
         Ok(self)
     }
 
-    /// The same command with the home directory of another user than root (step 6), unless the environment names one.
+    /// The same command with its user's home directory (step 6), or `/` for a user without one. A home that was asked for
+    /// stays; an empty one counts as not asked for.
     pub fn at_home(&self, home: Option<&str>) -> Result<Command> {
         let mut command = self.clone();
-        let root = c_string("HOME=/root")?;
-        if let (Some(home), Some(variable)) = (home, command.environment.iter_mut().find(|each| **each == root)) {
-            *variable = c_string(format!("HOME={home}"))?;
+        if !self.names_home {
+            let variable = c_string(format!("HOME={}", home.unwrap_or("/")))?;
+            match command.environment.iter_mut().find(|each| each.to_bytes().starts_with(b"HOME=")) {
+                Some(there) => *there = variable,
+                None => command.environment.push(variable),
+            }
         }
         Ok(command)
     }
@@ -158,8 +185,10 @@ pub fn shown(path: &Path) -> std::path::Display<'_> {
 }
 
 // ANCHOR: environment
-/// An environment of its own: nothing of the host's, except the kind of terminal if there is one.
-fn environment(asked: &[OsString]) -> Result<Vec<CString>> {
+/// An environment of its own: nothing of the host's, except the kind of terminal if there is one. And whether it was asked
+/// for a home directory.
+fn environment(asked: &[OsString]) -> Result<(Vec<CString>, bool)> {
+    let mut names_home = false;
     let mut variables = vec![("PATH".into(), PATH.into()), ("HOME".into(), "/root".into())];
     if let (true, Some(terminal)) = (std::io::stdin().is_terminal(), std::env::var_os("TERM")) {
         variables.push(("TERM".into(), terminal));
@@ -167,12 +196,28 @@ fn environment(asked: &[OsString]) -> Result<Vec<CString>> {
     for variable in asked {
         let (name, value) = name_and_value(variable)
             .ok_or_else(|| Failure::new(format!("--env {variable:?} has no name")).hint("write --env NAME=VALUE"))?;
+        if name == "HOME" {
+            names_home = !value.is_empty();
+            if !names_home {
+                continue; // as good as none
+            }
+        }
         variables.retain(|(other, _)| *other != name);
         variables.push((name, value));
     }
-    variables.iter().map(|(name, value)| c_string([name.as_os_str(), value].join(OsStr::new("=")))).collect()
+    let texts = variables.iter().map(|(name, value)| c_string([name.as_os_str(), value].join(OsStr::new("="))));
+    Ok((texts.collect::<Result<_>>()?, names_home))
 }
 // ANCHOR_END: environment
+
+/// Of variables with the same name the last one, as `env` and shells have it.
+fn last_of_each(variables: &[String]) -> Vec<&String> {
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let mut seen = std::collections::HashSet::new();
+    let mut kept: Vec<&String> = variables.iter().rev().filter(|variable| seen.insert(name(variable))).collect();
+    kept.reverse();
+    kept
+}
 
 fn name_and_value(variable: &OsStr) -> Option<(OsString, OsString)> {
     let bytes = variable.as_bytes();
@@ -213,10 +258,10 @@ pub fn enter(rootfs: &Path) -> Result<()> {
 /// # Errors
 /// Exit code 127 if the command is not in the root filesystem, 126 if it cannot be executed.
 pub fn exec(command: &Command) -> Result<Infallible> {
-    if command.workdir != Path::new("/") {
+    if command.workdir != Path::new("/") && !command.arrived {
         go_to(&command.workdir).with_context(|| format!("cannot start in {}", command.workdir.display()))?;
     }
-    let program = program::find(&command.arguments[0], &command.environment)?;
+    let program = program::find(&command.arguments[0], &command.environment, &command.workdir)?;
     purpose("nothing comes along: no signal that is ignored or blocked");
     sys::process::reset_signals()?;
     purpose("become the command");
@@ -228,7 +273,13 @@ pub fn exec(command: &Command) -> Result<Infallible> {
 
 /// Goes to the command's working directory, and makes sure that it lies inside.
 fn go_to(workdir: &Path) -> Result<(), Failure> {
-    sys::process::chdir(workdir).hint("--workdir is a directory inside the root filesystem")?;
+    sys::process::chdir(workdir).hint(WORKDIR_HINT)?;
+    is_inside()
+}
+
+const WORKDIR_HINT: &str = "--workdir is a directory inside the root filesystem";
+
+fn is_inside() -> Result<(), Failure> {
     sys::process::getcwd().hint("it lies outside of the root filesystem")
 }
 
@@ -243,9 +294,26 @@ mod tests {
 
     #[test]
     fn a_variable_replaces_the_default() {
-        let variables = environment(&["PATH=/opt".into(), "A=b=c".into(), "EMPTY=".into()]).unwrap();
+        let (variables, _) = environment(&["PATH=/opt".into(), "A=b=c".into(), "EMPTY=".into()]).unwrap();
         let text: Vec<_> = variables.iter().map(|v| v.to_str().unwrap()).filter(|v| !v.starts_with("TERM")).collect();
         assert_eq!(text, ["HOME=/root", "PATH=/opt", "A=b=c", "EMPTY="]);
+    }
+
+    #[test]
+    fn the_last_of_a_name_counts() {
+        let command = |variables: &[&str]| {
+            let variables: Vec<String> = variables.iter().map(|text| (*text).to_owned()).collect();
+            Command::new(&["true".to_owned()], &variables, "/").unwrap()
+        };
+        let text = |command: &Command| -> Vec<String> {
+            command.environment().iter().map(|variable| variable.to_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(text(&command(&["A=1", "B=2", "A=3", "AB=4"])), ["B=2", "A=3", "AB=4"]);
+        let homes = [("HOME=/a", "HOME=/a"), ("HOME=", "HOME=/bob"), ("A=1", "A=1 HOME=/bob")];
+        for (given, expected) in homes {
+            assert_eq!(text(&command(&[given]).at_home(Some("/bob")).unwrap()).join(" "), expected);
+        }
+        assert_eq!(text(&command(&["HOME="]).at_home(None).unwrap()), ["HOME=/"]);
     }
 
     #[test]

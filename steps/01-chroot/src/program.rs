@@ -7,22 +7,25 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use kernel::sys::inside;
+use kernel::sys::{self, inside};
 use kernel::{Errno, Failure};
 
 const CANNOT_EXECUTE: u8 = 126;
 const NOT_FOUND: u8 = 127;
 
-/// The command's file, looked for in its own PATH as a shell would. Call it inside the new root.
-pub fn find(name: &CStr, environment: &[CString]) -> Result<CString, Failure> {
+/// The command's file, looked for in its own PATH as a shell would; a relative entry begins at the working directory. Call
+/// it inside the new root.
+pub fn find(name: &CStr, environment: &[CString], workdir: &Path) -> Result<CString, Failure> {
     let name_os = OsStr::from_bytes(name.to_bytes());
     if name.to_bytes().contains(&b'/') {
         return Ok(name.to_owned());
     }
     let path = environment.iter().find_map(|variable| variable.to_bytes().strip_prefix(b"PATH=")).unwrap_or_default();
-    let candidates: Vec<PathBuf> =
-        std::env::split_paths(OsStr::from_bytes(path)).map(|dir| dir.join(name_os)).filter(|p| p.is_file()).collect();
-    let executable = candidates.iter().find(|path| is_executable(path));
+    let candidates: Vec<PathBuf> = std::env::split_paths(OsStr::from_bytes(path))
+        .map(|directory| directory.join(name_os))
+        .filter(|path| workdir.join(path).is_file())
+        .collect();
+    let executable = candidates.iter().find(|path| is_executable(&workdir.join(path)));
     match (executable, candidates.first()) {
         (Some(path), _) => Ok(CString::new(path.as_os_str().as_bytes()).expect("made of two C strings")),
         (None, Some(path)) => {
@@ -40,7 +43,7 @@ pub fn find(name: &CStr, environment: &[CString]) -> Result<CString, Failure> {
 /// Looks for the program as [`find`] does, and at what is found: is it there, a file, executable? A relative path begins
 /// at the working directory.
 pub fn look_for(name: &CStr, environment: &[CString], workdir: &Path) -> Result<(), Failure> {
-    let program = find(name, environment)?;
+    let program = find(name, environment, workdir)?;
     let path = workdir.join(OsStr::from_bytes(program.to_bytes()));
     let refused = |errno| explain(&program, Failure::call(format_args!("execve({program:?})"), errno));
     match fs::metadata(&path) {
@@ -64,6 +67,9 @@ pub fn explain(program: &CStr, refused: Failure) -> Failure {
         Some(Errno::ENOENT) => interpreter(path)
             .map(|needs| format!("the file is there, but what starts it is not in the root filesystem: {needs}")),
         Some(Errno::EACCES) if path.is_dir() => Some("it is a directory".to_owned()),
+        Some(Errno::EACCES) if is_executable(path) && sys::process::is_on_noexec(path) => {
+            Some("its file system is mounted noexec: mount -o remount,exec".to_owned())
+        }
         Some(Errno::EACCES) => Some("it is not executable: chmod +x".to_owned()),
         Some(Errno::ENOEXEC) => Some(foreign(path)),
         _ => None,

@@ -18,18 +18,16 @@ use anyhow::{Context, Result};
 use kernel::sys::clone::{self, CloneFlags};
 use kernel::{Errno, Failure, Remedy, purpose, sys};
 
-mod envoy;
 mod init;
 mod report;
 mod sealed;
 mod spawn;
 mod wait;
 
-pub use envoy::{go_on_as_sibling, spawn_within};
 pub use init::run as become_init;
 pub use report::{close_all_but, finish as finish_report, open as report_to, read_signed, sign as sign_report};
 pub use sealed::go_on_sealed;
-pub use spawn::{Child, die_with_parent, spawn, spawn_into};
+pub use spawn::{Child, die_with_parent, spawn, spawn_into, wait_at};
 
 /// What the cell sees of the machine.
 #[derive(clap::Args, Debug)]
@@ -59,12 +57,17 @@ impl NamespaceOptions {
     /// Refuses what the kernel would refuse later, before anything is made.
     ///
     /// # Errors
-    /// A hostname that is empty or longer than 64 bytes (man 2 sethostname).
+    /// A hostname that is empty or longer than 64 bytes (man 2 sethostname), or has a control character in it.
     pub fn check(&self) -> Result<()> {
         match &self.hostname {
             Some(name) if name.is_empty() || name.len() > 64 => {
                 let text = format!("the hostname {name:?} has {} bytes", name.len());
                 Err(Failure::new(text).hint("--hostname takes 1 to 64 bytes").into())
+            }
+            // A line break in it would be a line of its own in /etc/hosts.
+            Some(name) if name.contains(char::is_control) => {
+                let text = format!("the hostname {name:?} has a control character in it");
+                Err(Failure::new(text).hint("for example --hostname cell").into())
             }
             _ => Ok(()),
         }

@@ -16,12 +16,12 @@ use crate::{report, wait};
 /// The child, as its parent holds it. Dropped before its end was seen, it is killed and reaped.
 #[derive(Debug)]
 pub struct Child {
-    pub(crate) process: Process,
-    pub(crate) gate: Fd,
-    pub(crate) report: Fd,
-    pub(crate) signals: Signals,
-    pub(crate) foreground: Option<Foreground>,
-    pub(crate) ended: bool,
+    process: Process,
+    gate: Fd,
+    report: Fd,
+    signals: Signals,
+    foreground: Option<Foreground>,
+    ended: bool,
 }
 
 // ANCHOR: spawn
@@ -65,7 +65,7 @@ pub fn spawn_into(
 
 // ANCHOR: child
 /// All of the child's life before the command. It never returns into the parent's code.
-pub(crate) fn child(gate: &Fd, run: impl FnOnce() -> Result<Infallible>) -> ! {
+fn child(gate: &Fd, run: impl FnOnce() -> Result<Infallible>) -> ! {
     explain::speak_as("child");
     match wait_at(gate).and_then(|()| run()) {
         Ok(never) => match never {},
@@ -74,7 +74,7 @@ pub(crate) fn child(gate: &Fd, run: impl FnOnce() -> Result<Infallible>) -> ! {
 }
 
 /// Waits until the parent opens the gate, and sees to it that we do not outlive the parent.
-fn wait_at(gate: &Fd) -> Result<()> {
+pub fn wait_at(gate: &Fd) -> Result<()> {
     purpose("wait at the gate; if it closes instead, the parent is dead: leave");
     if clone::read_some(gate)? == 0 {
         report::send_and_exit(&Failure::new("the parent has gone"));
@@ -122,6 +122,21 @@ impl Child {
         let Some(exit) = self.process.killed_before_exec()? else { return Ok(()) };
         let hint = "too little memory, or a seccomp filter that kills: dmesg may know";
         Err(Failure::new(format!("the child was {exit} before its command began")).hint(hint).into())
+    }
+
+    /// Another process goes on in the child's place, which has ended (step 7).
+    ///
+    /// # Errors
+    /// The child cannot be waited for.
+    pub fn become_process(&mut self, process: Process) -> Result<()> {
+        self.process.wait()?;
+        self.process = process;
+        Ok(())
+    }
+
+    /// The child waits at another gate (step 7): this is the parent's end.
+    pub fn wait_behind(&mut self, gate: Fd) {
+        self.gate = gate;
     }
 
     /// Lets go of a child that lives on without us (step 7).

@@ -121,7 +121,7 @@ fn bind_node(dev: &Fd, name: &str) -> Result<Planned> {
 
 /// A device can be written to through a read-only mount all the same. But the host's root, if it is root in here, could take the
 /// node's permissions away from the whole machine.
-pub(crate) fn protect(node: &Fd) -> Result<(), Failure> {
+pub fn protect(node: &Fd) -> Result<(), Failure> {
     mount::mount_setattr(node, Depth::One, Attributes::RDONLY.and(Attributes::NOEXEC).and(Attributes::NOSUID))
 }
 // ANCHOR_END: make_nodes

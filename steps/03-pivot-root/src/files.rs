@@ -45,6 +45,7 @@ impl Files {
             let name = index.to_string();
             let file = mount::openat2(&self.mount, Path::new(&name), ResolveFlag::RESOLVE_NO_SYMLINKS, "file")?;
             let copy = mount::open_tree(&file, Depth::One, "copy")?;
+            mount::mount_setattr(&copy, Depth::One, Attributes::RDONLY)?;
             let target = place.open(root, false)?;
             mount::move_mount(&copy, &target).with_context(|| format!("cannot mount {place}"))?;
         }

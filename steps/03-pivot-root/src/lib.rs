@@ -19,13 +19,10 @@ use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth};
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
-mod copy_up;
-mod dev;
+pub mod dev;
 mod files;
-pub mod furniture;
-pub mod nodes;
 mod place;
-mod proc;
+pub mod proc;
 pub mod sources;
 pub mod trees;
 mod volume;
@@ -149,7 +146,7 @@ pub fn closed_paths() -> (Vec<&'static str>, Vec<&'static str>) {
 
 /// A mount that has no place yet, and the place where it belongs.
 #[derive(Debug)]
-struct Planned {
+pub struct Planned {
     what: &'static str,
     mount: Fd,
     place: Place,
@@ -194,7 +191,7 @@ fn asked(mounts: &Mounts, sources: Vec<Fd>) -> Result<Vec<Planned>> {
 }
 
 /// A new file system as a mount without a place (man 2 fsopen).
-fn file_system(
+pub fn file_system(
     kind: &CStr,
     options: &[(&CStr, &CStr)],
     attributes: Attributes,
@@ -208,34 +205,37 @@ fn file_system(
 }
 // ANCHOR_END: prepare
 
-impl Root {
-    // ANCHOR: pivot
-    /// Exchanges the root, and lets go of the old one.
-    ///
-    /// # Errors
-    /// EINVAL if a mount is still shared, or the current root is not a mount (in a chroot, or on the initramfs).
-    ///
-    /// # Shell: `mount --bind ROOTFS ROOTFS; cd ROOTFS; pivot_root . .; umount -l .`
-    pub fn pivot(&self) -> Result<()> {
-        self.exchange()?;
-        purpose("let go of the host: nothing of it is mounted from here on");
-        mount::detach_here().context("cannot let go of the old root")?;
-        Ok(mount::fchdir(&self.mount)?)
-    }
+// ANCHOR: pivot
+/// Exchanges the root, and lets go of the old one.
+///
+/// # Errors
+/// EINVAL if a mount is still shared, or the current root is not a mount (in a chroot, or on the initramfs).
+///
+/// # Shell: `mount --bind ROOTFS ROOTFS; cd ROOTFS; pivot_root . .; umount -l .`
+pub fn pivot(new_root: &Fd) -> Result<()> {
+    exchange(new_root)?;
+    purpose("let go of the host: nothing of it is mounted from here on");
+    mount::detach_here().context("cannot let go of the old root")?;
+    Ok(mount::fchdir(new_root)?)
+}
 
-    fn exchange(&self) -> Result<()> {
-        purpose("put it over the old root, stand in it, and exchange them: the old root lies on top now");
-        let old_root = mount::open_path(Path::new("/"), "old root")?;
-        mount::move_mount(&self.mount, &old_root).context("cannot mount the root filesystem")?;
-        mount::fchdir(&self.mount)?;
-        mount::pivot_root_here()
-            .hint_on(
-                Errno::EINVAL,
-                "is / still shared? its mounts must be private first: findmnt -o TARGET,PROPAGATION /",
-            )
-            .context("cannot move the root")
+/// Exchanges the root: the old one lies on top afterwards, and is still to be let go of.
+pub fn exchange(new_root: &Fd) -> Result<()> {
+    purpose("put it over the old root, stand in it, and exchange them: the old root lies on top now");
+    let old_root = mount::open_path(Path::new("/"), "old root")?;
+    mount::move_mount(new_root, &old_root).context("cannot mount the root filesystem")?;
+    mount::fchdir(new_root)?;
+    mount::pivot_root_here()
+        .hint_on(Errno::EINVAL, "is / still shared? its mounts must be private first: findmnt -o TARGET,PROPAGATION /")
+        .context("cannot move the root")
+}
+// ANCHOR_END: pivot
+
+impl Root {
+    /// As [`pivot`].
+    pub fn pivot(&self) -> Result<()> {
+        pivot(&self.mount)
     }
-    // ANCHOR_END: pivot
 
     // ANCHOR: furnish
     /// Puts each mount onto its place below the new root, then closes what nobody in the cell may write or read.
@@ -259,16 +259,13 @@ impl Root {
         let null = mount::open_tree(&self.null, Depth::One, "null")?;
         proc::mask_paths(&self.mount, &null, proc::MASKED.into_iter())?;
         proc::make_read_only(&self.mount, proc::READ_ONLY.into_iter())?;
-        self.close_root()
+        if self.read_only { make_read_only(&self.mount) } else { Ok(()) }
     }
     // ANCHOR_END: furnish
+}
 
-    fn close_root(&self) -> Result<()> {
-        if self.read_only {
-            purpose("nothing of the root filesystem can be written; volumes can");
-            mount::mount_setattr(&self.mount, Depth::One, Attributes::RDONLY)
-                .context("cannot make the root read-only")?;
-        }
-        Ok(())
-    }
+/// Makes the root read-only, but nothing that is mounted in it.
+pub fn make_read_only(root: &Fd) -> Result<()> {
+    purpose("nothing of the root filesystem can be written; volumes can");
+    mount::mount_setattr(root, Depth::One, Attributes::RDONLY).context("cannot make the root read-only")
 }

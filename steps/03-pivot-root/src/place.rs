@@ -74,14 +74,7 @@ impl Place {
             "sys/kernel/ns_last_pid",
             "sys/crypto/fips_enabled",
         ];
-        let mut below = PathBuf::new();
-        for part in path.components() {
-            match part {
-                Component::Normal(name) => below.push(name),
-                Component::ParentDir => drop(below.pop()),
-                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-            }
-        }
+        let below = normal(path);
         let refuse = |why: &str| Err(Failure::new(format!("nothing can be mounted on {}: {why}", path.display())));
         match below.strip_prefix("proc") {
             _ if below.as_os_str().is_empty() => return refuse("it is the root").hint("root.path says what that is"),
@@ -89,8 +82,14 @@ impl Place {
             Ok(_) => return refuse("/proc belongs to the kernel").hint(format!("only {}", IN_PROC.join(" "))),
             Err(_) => {}
         }
-        let systems = ["proc", "sys", "dev"].iter().any(|top| below.starts_with(top));
-        Ok(Place { path: below, links: if systems { Links::Refused } else { Links::Followed } })
+        Ok(Place { links: links_to(&below), path: below })
+    }
+
+    /// One that is to be masked or made read-only. In /proc, /sys and /dev no symbolic link may be on the way; elsewhere the
+    /// image has its own (/var/run leads to /run), and what they lead to is meant.
+    pub fn closed(path: &str) -> Place {
+        let below = normal(Path::new(path));
+        Place { links: links_to(&below), path: below }
     }
 
     /// The directory in which it lies.
@@ -118,6 +117,11 @@ impl Place {
         self.path == Path::new(path)
     }
 
+    /// Whether it is that one, or lies below it.
+    pub fn lies_in(&self, path: &str) -> bool {
+        self.path.starts_with(path)
+    }
+
     /// How many directories deep it lies: the shallow are mounted first, so that none hides another.
     pub fn depth(&self) -> usize {
         self.path.components().count()
@@ -133,10 +137,26 @@ impl Place {
                 self.resolve(root).with_context(|| format!("cannot open {self}"))?
             }
         };
-        if self.links == Links::Followed && mount::is_procfs(&place)? {
-            return Err(Failure::new(format!("nothing can be mounted on {self}: it leads into /proc")).into());
-        }
+        self.refuse_proc(&place)?;
         Ok(place)
+    }
+
+    /// The place to be masked or made read-only, if it is there. The root itself is none.
+    pub fn find_closed(&self, root: &Fd) -> Result<Option<Fd>, Failure> {
+        if self.path.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let found = self.find(root)?;
+        found.iter().try_for_each(|place| self.refuse_proc(place))?;
+        Ok(found)
+    }
+
+    /// A link of the image's may not lead into /proc: what is mounted there could swallow what we write (CVE-2019-16884).
+    fn refuse_proc(&self, place: &Fd) -> Result<(), Failure> {
+        if self.links == Links::Followed && mount::is_procfs(place)? {
+            return Err(Failure::new(format!("nothing can be mounted on {self}: it leads into /proc")));
+        }
+        Ok(())
     }
 
     /// The place if it is there.
@@ -149,6 +169,9 @@ impl Place {
 
     /// The place as a descriptor. From here on nobody can put another in its stead.
     fn resolve(&self, root: &Fd) -> Result<Fd, Failure> {
+        if self.path.as_os_str().is_empty() {
+            return root.duplicate(); // openat2 takes no empty path
+        }
         let resolve = match self.links {
             Links::Followed => ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS,
             Links::Refused => ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS,
@@ -160,14 +183,77 @@ impl Place {
 
     /// Makes the place, and the directories above it, below `root`.
     fn make(&self, root: &Fd, directory: bool) -> Result<()> {
-        let parent = self.parent();
-        let above = if parent.path.as_os_str().is_empty() { root.duplicate()? } else { parent.open(root, true)? };
+        let above = self.parent().open(root, true)?;
         let name = self.name();
         let made = if directory { mount::mkdirat(&above, name) } else { mount::mkfileat(&above, name) };
-        made.hint_on(Errno::EEXIST, "a symbolic link that leads nowhere stands there")
-            .hint_on(Errno::EROFS, "make it in the root filesystem, which is read-only from in here")
-            .with_context(|| format!("cannot make {self} to mount something on"))
+        match made {
+            // A link without an end stands there (systemd's /etc/resolv.conf, say): its end is made instead.
+            Err(refused) if refused.errno() == Some(Errno::EEXIST) && self.links == Links::Followed => {
+                self.end(root)?.open(root, directory).map(drop)
+            }
+            made => made
+                .hint_on(Errno::EROFS, "make it in the root filesystem, which is read-only from in here")
+                .with_context(|| format!("cannot make {self} to mount something on")),
+        }
     }
+
+    /// Where the symbolic links on its way lead in the end, below `root`, whether or not that is there. The result has no
+    /// link in it, and none is followed when it is made: one that appears meanwhile is refused.
+    fn end(&self, root: &Fd) -> Result<Place> {
+        const MOST_LINKS: usize = 40; // as the kernel has it (man 7 path_resolution)
+        let (mut end, mut links) = (PathBuf::new(), 0);
+        let mut ahead: Vec<PathBuf> = parts(&self.path);
+        while let Some(part) = ahead.pop() {
+            match part.components().next() {
+                Some(Component::Normal(name)) => end.push(name),
+                Some(Component::ParentDir) => drop(end.pop()),
+                Some(Component::RootDir) => end.clear(),
+                _ => {}
+            }
+            if let Some(target) = link_at(root, &end).with_context(|| format!("cannot open {self}"))? {
+                links += 1;
+                anyhow::ensure!(links <= MOST_LINKS, "cannot open {self}: too many symbolic links");
+                end.pop();
+                ahead.extend(parts(&target));
+            }
+        }
+        Ok(Place { path: end, links: Links::Refused })
+    }
+}
+
+/// Where the link at `path` leads; none: what is there is no link, or nothing is.
+fn link_at(root: &Fd, path: &Path) -> Result<Option<PathBuf>, Failure> {
+    if path.as_os_str().is_empty() {
+        return Ok(None); // the root
+    }
+    match mount::link_below(root, path) {
+        Err(missing) if missing.errno() == Some(Errno::ENOENT) => Ok(None),
+        found => found,
+    }
+}
+
+/// The parts of a path, the last one first.
+fn parts(path: &Path) -> Vec<PathBuf> {
+    path.components().rev().map(|part| PathBuf::from(part.as_os_str())).collect()
+}
+
+/// A path below the root, without `.` and `..`.
+fn normal(path: &Path) -> PathBuf {
+    let mut below = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => below.push(name),
+            Component::ParentDir => drop(below.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    below
+}
+
+/// What is the kernel's own has no symbolic link on its way.
+fn links_to(below: &Path) -> Links {
+    let is_system = ["proc", "sys", "dev"].iter().any(|top| below.starts_with(top));
+    if is_system { Links::Refused } else { Links::Followed }
 }
 
 impl fmt::Display for Place {

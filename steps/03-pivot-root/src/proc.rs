@@ -75,7 +75,7 @@ pub fn mask_paths<'a>(root: &Fd, null: &Fd, paths: impl Iterator<Item = &'a str>
     purpose("cover what nobody in here needs to read");
     let (mut null_is_placed, mut empty) = (false, None::<Fd>);
     for path in paths {
-        let Some(target) = Place::system(path).find(root)? else { continue };
+        let Some(target) = Place::closed(path).find_closed(root)? else { continue };
         let is_directory = mount::is_directory(&target)?;
         // Before Linux 6.15 only what has a place can be copied: so the first of each kind is placed, and copied for others.
         let cover = match &empty {
@@ -102,7 +102,7 @@ pub fn mask_paths<'a>(root: &Fd, null: &Fd, paths: impl Iterator<Item = &'a str>
 pub fn make_read_only<'a>(root: &Fd, paths: impl Iterator<Item = &'a str>) -> Result<()> {
     purpose("what may be read, but would change the host if written");
     for path in paths {
-        let Some(target) = Place::system(path).find(root)? else { continue };
+        let Some(target) = Place::closed(path).find_closed(root)? else { continue };
         let copy = mount::open_tree(&target, Depth::Recursive, "copy")?;
         mount::mount_setattr(&copy, Depth::Recursive, Attributes::RDONLY)?;
         mount::move_mount(&copy, &target).with_context(|| format!("cannot make /{path} read-only"))?;

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result};
-use kernel::sys::clone::write_file;
 use kernel::sys::netlink::Netlink;
 use kernel::{Errno, Failure, Remedy, purpose};
 use serde::{Deserialize, Serialize};
@@ -13,9 +13,17 @@ use crate::firewall;
 use crate::lease::{self, Lease, Lock, OURS};
 use crate::link::{self, Link, Mac};
 use crate::options::Plan;
+use crate::own_addresses;
+use crate::publish::Port;
+use crate::router::{self, Switched};
+use crate::settings;
 use crate::subnet::Subnet;
 
-/// How the addresses of our network cards begin: a bridge without a note that has one was left half-made.
+/// The note on a bridge that is not whole yet.
+const HALF_MADE: &str = "cellblock: half-made";
+/// How the name begins that a bridge has until it gets its note. No --bridge can be called so, nor is it easily another's.
+const NEW: &str = "cb.";
+/// How the addresses of our network cards begin.
 const OUR_MAC: [u8; 2] = [0x02, 0xcb];
 
 /// Which cable is a cell's: what has to be known to give its place back, by another process than the one that laid it.
@@ -23,6 +31,42 @@ const OUR_MAC: [u8; 2] = [0x02, 0xcb];
 pub struct Cable {
     bridge: String,
     veth: String,
+    /// The inode of the network namespace in which they are: the same names elsewhere are not ours.
+    #[serde(default)]
+    namespace: Option<u64>,
+    /// Which start of the machine that was: after another, the cable is gone, and the number may be another namespace's.
+    #[serde(default)]
+    boot: Option<String>,
+}
+
+impl Cable {
+    /// Refuses a cable that lies in another network namespace than this process.
+    ///
+    /// # Errors
+    /// It does, or there is no /proc.
+    pub fn check_here(&self) -> Result<()> {
+        let elsewhere = self.namespace.filter(|namespace| namespace_here().ok() != Some(*namespace));
+        let Some(namespace) = elsewhere.filter(|_| !self.went_with_the_machine()) else { return Ok(()) };
+        let text = format!("the bridge {} is in another network namespace, net:[{namespace}]", self.bridge);
+        Err(Failure::new(text).hint("lsns --type net shows a process in it: nsenter --net --target PID").into())
+    }
+
+    /// Whether the machine has been started anew since the cable was laid.
+    fn went_with_the_machine(&self) -> bool {
+        self.boot.as_ref().is_some_and(|then| boot_id().is_ok_and(|now| now != *then))
+    }
+}
+
+/// Which start of the machine this is (man 5 proc, /proc/sys/kernel/random/boot_id).
+fn boot_id() -> Result<String> {
+    const FILE: &str = "/proc/sys/kernel/random/boot_id";
+    Ok(fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?.trim().to_owned())
+}
+
+/// Which network namespace this is (man 7 namespaces).
+fn namespace_here() -> Result<u64> {
+    const FILE: &str = "/proc/self/ns/net";
+    Ok(fs::metadata(FILE).with_context(|| format!("cannot read {FILE}"))?.ino())
 }
 
 /// A cell's place on a bridge. Dropped, it is given back, unless it stays; the last one takes the bridge down.
@@ -64,7 +108,7 @@ impl Plugged {
             subnets,
             number: 0,
             mac: [0; 6],
-            lease: Lease { number: 0, ports: plan.ports.clone() },
+            lease: Lease { number: 0, mac: plan.mac, ports: plan.ports.clone() },
             veth: format!("cb{:08x}", kernel::sys::process::random()?),
             stays: false,
             _reserved: reserved.into_iter().flatten().collect(),
@@ -74,7 +118,7 @@ impl Plugged {
         plugged.number = lease::choose(&plugged.netlink, &plugged.bridge, plugged.subnets[0], wanted)?;
         plugged.lease.number = plugged.number;
         plugged.lease.note(plugged.subnets[0])?;
-        plugged.mac = plan.mac.unwrap_or_else(|| our_mac(plugged.subnets[0], plugged.number));
+        plugged.mac = plugged.lease.mac(plugged.subnets[0]);
         Ok(plugged)
     }
     // ANCHOR_END: prepare
@@ -86,7 +130,7 @@ impl Plugged {
         link::add_veth(&self.netlink, &self.veth, pid, self.mac).context("cannot make a virtual cable")?;
         purpose("our end into the bridge; the note on it says whose address that is");
         link::plug_in(&self.netlink, &self.veth, &self.bridge, &self.lease.note(self.subnets[0])?)?;
-        update_rules(&self.netlink, &self.bridge.name)?;
+        update_rules(&self.netlink, &self.bridge.name, Change::In)?;
         self.lock = None;
         Ok(())
     }
@@ -94,7 +138,8 @@ impl Plugged {
 
     /// Which cable is the cell's.
     pub fn cable(&self) -> Cable {
-        Cable { bridge: self.bridge.name.clone(), veth: self.veth.clone() }
+        let (bridge, veth) = (self.bridge.name.clone(), self.veth.clone());
+        Cable { bridge, veth, namespace: namespace_here().ok(), boot: boot_id().ok() }
     }
 
     fn number_of(&self, address: std::net::IpAddr) -> Result<u32> {
@@ -127,32 +172,55 @@ impl Drop for Plugged {
 
 /// Gives a cell's address and ports back; takes the bridge down if nobody else is plugged in.
 pub fn unplug(cable: &Cable) -> Result<()> {
+    cable.check_here()?;
+    if cable.went_with_the_machine() {
+        return Ok(()); // what has its names now is another's
+    }
     let netlink = Netlink::route()?;
     let _lock = Lock::take()?;
     purpose("give the address back; the kernel removes the cable with the cell");
     link::unplug(&netlink, &cable.veth)?;
-    update_rules(&netlink, &cable.bridge)
+    update_rules(&netlink, &cable.bridge, Change::Out)
+}
+
+/// What has just happened to a cable.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    In,
+    Out,
 }
 
 // ANCHOR: update_rules
 /// Writes the rules anew if what is plugged in asks for others than those that stand (the bridge's own note remembers
 /// which these are), or if somebody has thrown them away. With nobody plugged in any more, takes the bridge down.
-fn update_rules(netlink: &Netlink, name: &str) -> Result<()> {
+fn update_rules(netlink: &Netlink, name: &str, change: Change) -> Result<()> {
     let links = link::links(netlink)?;
     let bridge = links.iter().find(|link| link.name == name);
     let Some((bridge, subnets)) = bridge.and_then(|bridge| Some((bridge, subnets_of(bridge)?))) else { return Ok(()) };
-    let leases: Vec<Lease> = lease::leases(&links, bridge, subnets[0]).into_iter().map(|(_, lease)| lease).collect();
+    let cables = lease::leases(&links, bridge, subnets[0]);
+    let leases: Vec<Lease> = cables.iter().map(|(_, lease)| lease.clone()).collect();
     if leases.is_empty() {
         return take_down(netlink, name);
     }
     let rules = firewall::rules(name, &subnets, &leases);
-    let note = bridge_note(&subnets, &firewall::fingerprint(&rules));
-    if bridge.note != note || !firewall::is_there(name)? {
+    let filter = own_addresses::rules(&subnets, &cables);
+    let number = firewall::fingerprint(&rules);
+    let rules_now = format!("{number}+{}", firewall::fingerprint(&filter));
+    let note = bridge_note(&subnets, Switched::of(&bridge.note), &rules_now);
+    // A program's start is dear: the filter of a cable that is gone harms nothing, and goes with the next change.
+    let as_good = |there: &str| there == note || change == Change::Out && there.contains(&format!("rules {number}+"));
+    let localnet = leases.iter().any(|lease| lease.ports.iter().any(Port::on_loopback_v4));
+    if !localnet {
+        settings::route_localnet(name, false)?;
+    }
+    if !as_good(&bridge.note) || !firewall::is_there(name)? {
         purpose("the firewall's rules, made anew from what is plugged in");
-        firewall::replace(name, &rules)?;
+        firewall::replace(name, &rules, &filter)?;
+        router::restore_policy(&links)?;
         link::write_note(netlink, name, &note)?;
     }
-    Ok(())
+    // After the rules, which drop what would come in by it from elsewhere.
+    if localnet { settings::route_localnet(name, true) } else { Ok(()) }
 }
 // ANCHOR_END: update_rules
 
@@ -177,9 +245,16 @@ fn find_link(netlink: &Netlink, name: &str) -> Result<Option<Link>> {
     Ok(link::links(netlink)?.into_iter().find(|link| link.name == name))
 }
 
-/// A launcher died between making the bridge and writing its note.
+/// A launcher died before the bridge was whole. It says so itself, by its note: another's bridge may have any address.
 pub fn is_half_made(link: &Link) -> bool {
-    link.kind == "bridge" && link.note.is_empty() && link.mac.is_some_and(|mac| mac.starts_with(&OUR_MAC))
+    let is_new = link.name.starts_with(NEW) && link.name.ends_with(".new") && link.note.is_empty();
+    let ours = link.mac.is_some_and(|mac| mac.starts_with(&OUR_MAC));
+    link.kind == "bridge" && (link.note.starts_with(HALF_MADE) || is_new && ours)
+}
+
+/// Whether its note is one of ours.
+pub fn is_ours(link: &Link) -> bool {
+    subnets_of(link).is_some() || link.kind == "bridge" && link.note.starts_with(HALF_MADE)
 }
 
 /// The subnets that a bridge of ours has on its note.
@@ -207,22 +282,29 @@ pub fn subnets_of(link: &Link) -> Option<Vec<Subnet>> {
     subnets.first().is_some_and(Subnet::is_v4).then_some(subnets)
 }
 
-fn bridge_note(subnets: &[Subnet], rules: &str) -> String {
+fn bridge_note(subnets: &[Subnet], switched: Switched, rules: &str) -> String {
     let subnets: String = subnets.iter().map(|subnet| format!("{subnet} ")).collect();
-    format!("{OURS}{subnets}rules {rules}")
+    format!("{OURS}{subnets}{}rules {rules}", switched.words())
 }
 
 // ANCHOR: make
-/// Makes the bridge, with the first address of each subnet. Its note is written last: without one it is half-made.
+/// Makes the bridge, with the first address of each subnet. Its note is written last: until then it says that it is half-made.
 fn make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {
     let v4 = plan.v4.unwrap_or_else(|| Subnet::new([10, 76, 0, 0].into(), 16));
     let mut subnets = vec![v4];
     subnets.extend(has_ipv6().then(|| plan.v6.unwrap_or_else(|| Subnet::companion(v4))));
     refuse_overlap(netlink, &subnets)?;
     purpose("a bridge, the switch into which cells are plugged, with the first address of each subnet");
-    link::add_bridge(netlink, &plan.bridge, our_mac(v4, 1))
+    let new = format!("{NEW}{:08x}.new", kernel::sys::process::random()?);
+    link::add_bridge(netlink, &new, our_mac(v4, 1))
         .hint_on(Errno::EPERM, "only root may change the host's network: sudo, or --net none, or --net host")
         .context("cannot make a bridge")?;
+    purpose("its name, and with it the note that it is ours, and half-made");
+    let link = find_link(netlink, &new)?.context("it was made just now")?;
+    if let Err(taken) = link::rename(netlink, &link, &plan.bridge, HALF_MADE) {
+        link::delete(netlink, &new)?;
+        return Err(taken.into());
+    }
     let made = set_up(netlink, &plan.bridge, &subnets);
     if made.is_err() {
         let _ = take_down(netlink, &plan.bridge);
@@ -232,18 +314,21 @@ fn make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {
 
 fn set_up(netlink: &Netlink, name: &str, subnets: &[Subnet]) -> Result<Link> {
     let bridge = find_link(netlink, name)?.context("it was made just now")?;
+    purpose("it takes no router, address or way from what is plugged into it");
+    settings::learn_nothing(name)?;
     for subnet in subnets {
         link::add_address(netlink, &bridge, subnet.host(1), subnet.prefix)?;
     }
     link::set_up(netlink, name)?;
-    forward(netlink, name)?;
-    link::write_note(netlink, name, &bridge_note(subnets, "none"))?;
+    let switched = forward(netlink, name)?;
+    link::write_note(netlink, name, &bridge_note(subnets, switched, "none"))?;
     Ok(bridge)
 }
 // ANCHOR_END: make
 
-/// Takes down a bridge and its rules.
+/// Takes down a bridge and its rules; and forwarding first, while the bridge's note still says that it is ours to take back.
 pub fn take_down(netlink: &Netlink, name: &str) -> Result<()> {
+    router::take_back(&link::links(netlink)?, name)?;
     purpose("nobody is plugged in any more: remove the bridge and its rules");
     link::delete(netlink, name).with_context(|| format!("cannot remove the bridge {name}"))?;
     firewall::remove(name)
@@ -264,21 +349,23 @@ fn refuse_overlap(netlink: &Netlink, subnets: &[Subnet]) -> Result<()> {
 }
 
 // ANCHOR: forward
-/// Makes the host a router between the bridge and its other links, and says so: it stays one.
-fn forward(netlink: &Netlink, bridge: &str) -> Result<()> {
-    purpose("the host passes packets on; and its own 127.0.0.1 may reach a published port");
-    write_file(&format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet"), "1")?;
-    switch_on("net.ipv4.ip_forward")?;
-    if has_ipv6() {
-        // A router listens to no other router's advertisements: the host's own way out would be lost.
-        let advertised = link::routes(netlink, false)?.iter().any(|route| route.advertised);
-        match advertised {
-            false => switch_on("net.ipv6.conf.all.forwarding")?,
-            true => eprintln!(
-                "network: a router told this host its IPv6 way out, which forwarding would cut: cells have none beyond it\n\
-                 hint: sysctl -w net.ipv6.conf.all.accept_ra=2 net.ipv6.conf.all.forwarding=1 keeps both"
-            ),
-        }
+/// Makes the host a router between the bridge and its other links, and returns what was off before. The bridge's note says
+/// that first: a launcher that is killed leaves nothing on that the next command does not find.
+fn forward(netlink: &Netlink, bridge: &str) -> Result<Switched> {
+    purpose("the host passes packets on");
+    // A router listens to no other router's advertisements: the host's own way out would be lost.
+    let uplinks = if has_ipv6() { router::advertised_uplinks(netlink)? } else { String::new() };
+    if !uplinks.is_empty() {
+        eprintln!(
+            "network: a router told this host its IPv6 way out, which forwarding would cut: cells have none beyond it\n\
+             hint: sysctl -w{uplinks} net.ipv6.conf.all.forwarding=1"
+        );
+    }
+    let links = link::links(netlink)?;
+    let switched = router::needed(&links, bridge, has_ipv6() && uplinks.is_empty())?;
+    if !switched.is_nothing() {
+        link::write_note(netlink, bridge, format!("{HALF_MADE} {}", switched.words()).trim_end())?;
+        router::switch_on(&links, switched)?;
     }
     for table in firewall::who_drops_forwarded()? {
         eprintln!(
@@ -286,7 +373,7 @@ fn forward(netlink: &Netlink, bridge: &str) -> Result<()> {
             allow(&table, bridge)
         );
     }
-    Ok(())
+    Ok(switched)
 }
 // ANCHOR_END: forward
 
@@ -301,23 +388,13 @@ fn allow(table: &str, bridge: &str) -> String {
     )
 }
 
-fn switch_on(setting: &str) -> Result<()> {
-    let path = format!("/proc/sys/{}", setting.replace('.', "/"));
-    if fs::read_to_string(&path).is_ok_and(|value| value.trim() != "0") {
-        return Ok(());
-    }
-    write_file(&path, "1").hint(format!("sysctl -w {setting}=1"))?;
-    eprintln!("network: {setting} was off, so this host passed no packets on; it is on now, and stays on");
-    Ok(())
-}
-
 fn has_ipv6() -> bool {
     fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6").is_ok_and(|value| value.trim() == "0")
 }
 
 /// The address of a network card, made from the IP address: who gets an address again is found at the same card, and
 /// no neighbour has to forget the old one first.
-fn our_mac(v4: Subnet, number: u32) -> Mac {
+pub fn our_mac(v4: Subnet, number: u32) -> Mac {
     let [a, b] = OUR_MAC;
     match v4.host(number) {
         std::net::IpAddr::V4(address) => {

@@ -13,6 +13,7 @@ use kernel::{Errno, Failure};
 
 use crate::lease::Lease;
 use crate::publish::Port;
+use crate::router::Switched;
 use crate::subnet::Subnet;
 
 /// The name of a bridge's table.
@@ -23,11 +24,14 @@ pub fn table(bridge: &str) -> String {
 // ANCHOR: rules
 /// The rules of one bridge, as `nft` reads them.
 pub fn rules(bridge: &str, subnets: &[Subnet], leases: &[Lease]) -> String {
-    let ports: String = leases
-        .iter()
-        .flat_map(|lease| lease.ports.iter().map(move |port| (lease, port)))
-        .flat_map(|(lease, port)| subnets.iter().filter_map(move |subnet| lead_in(*subnet, lease, port)))
-        .collect();
+    let ports = |from_outside: bool| -> String {
+        let all = leases.iter().flat_map(|lease| lease.ports.iter().map(move |port| (lease, port)));
+        // A port of the loopback is for the host itself: a packet from elsewhere is never led in.
+        all.filter(|(_, port)| !from_outside || !port.is_loopback())
+            .flat_map(|(lease, port)| subnets.iter().filter_map(move |subnet| lead_in(*subnet, lease, port)))
+            .collect()
+    };
+    let (from_outside, from_here) = (ports(true), ports(false));
     let mut leaving = String::new();
     for subnet in subnets {
         let ip = family(*subnet);
@@ -39,18 +43,18 @@ pub fn rules(bridge: &str, subnets: &[Subnet], leases: &[Lease]) -> String {
     format!(
         r#"  chain arriving {{
     type nat hook prerouting priority dstnat
-{ports}  }}
+{from_outside}  }}
   chain from_the_host_itself {{
     type nat hook output priority -100
-{ports}  }}
+{from_here}  }}
   chain leaving {{
     type nat hook postrouting priority srcnat
 {leaving}    ip saddr 127.0.0.0/8 oifname "{bridge}" masquerade
   }}
-  chain no_loopback_from_cells {{
+  chain no_loopback_from_other_links {{
     type filter hook prerouting priority raw
-    iifname "{bridge}" ip daddr 127.0.0.0/8 drop
-    iifname "{bridge}" ip saddr 127.0.0.0/8 drop
+    iifname != "lo" ip daddr 127.0.0.0/8 drop
+    iifname != "lo" ip saddr 127.0.0.0/8 drop
   }}
   chain only_published_ports {{
     type filter hook forward priority filter
@@ -89,14 +93,31 @@ pub fn fingerprint(rules: &str) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// Puts the table in place of the one before, if there was one.
+/// Puts the tables in place of those before, if there were any: the rules for packets that the host passes on, and the filter
+/// for frames that the bridge passes on. A kernel may have none of the latter.
 ///
 /// # Shell: `nft -f -`
-pub fn replace(bridge: &str, rules: &str) -> Result<()> {
+pub fn replace(bridge: &str, rules: &str, filter: &str) -> Result<()> {
     let table = table(bridge);
-    let script = format!("table inet {table} {{}}\ndelete table inet {table}\ntable inet {table} {{\n{rules}}}\n");
-    let count = rules.lines().filter(|line| line.starts_with("    ") && !line.contains("type ")).count();
-    nft(&format!("table inet {table}, {count} rules"), &["-f", "-"], &script).map(drop)
+    let whole = |family: &str, text: &str| format!("{}table {family} {table} {{\n{text}}}\n", without(family, &table));
+    let count = |text: &str| text.lines().filter(|line| line.starts_with("    ") && !line.contains("type ")).count();
+    let inet = whole("inet", rules);
+    let shown = format!("table inet {table}, {} rules", count(rules));
+    let both = nft(&shown, &["-f", "-"], &format!("{inet}{}", whole("bridge", filter)));
+    if both.is_ok() {
+        return Ok(());
+    }
+    nft(&shown, &["-f", "-"], &inet)?;
+    eprintln!(
+        "network: this kernel filters nothing on a bridge: a cell can take its neighbours' addresses, and their packets\n\
+         hint: modprobe nf_tables; the kernel needs CONFIG_NF_TABLES_BRIDGE; until then, a --bridge and a --subnet for each cell"
+    );
+    Ok(())
+}
+
+/// What removes a table, whether it is there or not.
+fn without(family: &str, table: &str) -> String {
+    format!("table {family} {table} {{}}\ndelete table {family} {table}\n")
 }
 
 /// Whether the table is there: asked by a message of our own, which costs less than a program's start.
@@ -111,17 +132,62 @@ pub fn is_there(bridge: &str) -> Result<bool> {
     }
 }
 
-/// Removes the table, if it is there.
+/// Removes the tables, if they are there.
 pub fn remove(bridge: &str) -> Result<()> {
     let table = table(bridge);
-    let script = format!("table inet {table} {{}}\ndelete table inet {table}\n");
-    nft(&format!("delete table inet {table}"), &["-f", "-"], &script).map(drop)
+    let (inet, frames) = (without("inet", &table), without("bridge", &table));
+    let shown = format!("delete table inet {table}");
+    nft(&shown, &["-f", "-"], &format!("{inet}{frames}")).or_else(|_| nft(&shown, &["-f", "-"], &inet)).map(drop)
+}
+
+/// The policy for the whole host stands in a table of its own; no --bridge has a dash in its name.
+pub const POLICY: &str = "-router";
+
+// ANCHOR: policy
+/// Where forwarding was off before, nothing passes but from our bridges and to them.
+pub fn set_policy(bridges: &[&str], switched: Switched) -> Result<()> {
+    let names = bridges.iter().map(|bridge| format!("\"{bridge}\"")).collect::<Vec<_>>().join(", ");
+    let drops = [("ipv4", switched.v4), ("ipv6", switched.v6)].into_iter().filter(|(_, ours)| *ours);
+    let drops: String = drops.map(|(family, _)| format!("    meta nfproto {family} drop\n")).collect();
+    let table = table(POLICY);
+    let script = format!(
+        r#"{}table inet {table} {{
+  chain only_our_bridges {{
+    type filter hook forward priority filter
+    iifname {{ {names} }} accept
+    oifname {{ {names} }} accept
+{drops}  }}
+}}
+"#,
+        without("inet", &table)
+    );
+    nft(&format!("table inet {table}"), &["-f", "-"], &script).map(drop)
+}
+// ANCHOR_END: policy
+
+/// Which families the policy that stands is for.
+pub fn policy() -> Result<Switched> {
+    let table = table(POLICY);
+    Ok(Switched::by_policy(&nft(&format!("list table inet {table}"), &["list", "table", "inet", &table], "")?))
+}
+
+/// Removes the policy, whether it is there or not.
+pub fn remove_policy() -> Result<()> {
+    let table = table(POLICY);
+    nft(&format!("delete table inet {table}"), &["-f", "-"], &without("inet", &table)).map(drop)
 }
 
 /// The bridges for which there is a table of ours.
 pub fn tables() -> Result<Vec<String>> {
-    let listed = nft("list tables", &["list", "tables", "inet"], "")?;
-    Ok(listed.lines().filter_map(|line| line.strip_prefix("table inet cellblock_")).map(str::to_owned).collect())
+    let listed = nft("list tables", &["list", "tables"], "")?;
+    let name = |line: &str| {
+        let rest = line.strip_prefix("table inet ").or(line.strip_prefix("table bridge "))?;
+        rest.strip_prefix("cellblock_").map(str::to_owned)
+    };
+    let mut names: Vec<String> = listed.lines().filter_map(name).filter(|name| name != POLICY).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
 }
 
 /// Other tables that drop what is forwarded, whatever ours accepts: as Docker, ufw and firewalld set them up.
@@ -185,16 +251,17 @@ mod tests {
     #[test]
     fn a_port_of_one_address_is_led_in_by_one_family() {
         let subnets: Vec<Subnet> = ["10.76.0.0/16", "fd76::/64"].iter().map(|text| text.parse().unwrap()).collect();
-        let lease = Lease { number: 2, ports: vec!["127.0.0.1:8080:80".parse().unwrap()] };
+        let lease = Lease { number: 2, mac: None, ports: vec!["127.0.0.1:8080:80".parse().unwrap()] };
         let text = rules("br", &subnets, &[lease]);
-        assert!(text.contains("ip daddr 127.0.0.1 tcp dport 8080 dnat ip to 10.76.0.2:80\n"), "{text}");
+        let rule = "ip daddr 127.0.0.1 tcp dport 8080 dnat ip to 10.76.0.2:80\n";
+        assert_eq!(text.matches(rule).count(), 1, "for packets of the host's own, not for arriving ones: {text}");
         assert!(!text.contains("dnat ip6"), "{text}");
     }
 
     #[test]
     fn a_port_of_all_addresses_by_both() {
         let subnets: Vec<Subnet> = ["10.76.0.0/16", "fd76::/64"].iter().map(|text| text.parse().unwrap()).collect();
-        let lease = Lease { number: 3, ports: vec!["53:5353/udp".parse().unwrap()] };
+        let lease = Lease { number: 3, mac: None, ports: vec!["53:5353/udp".parse().unwrap()] };
         let text = rules("br", &subnets, &[lease]);
         assert!(text.contains("udp dport 53 dnat ip to 10.76.0.3:5353\n"), "{text}");
         assert!(text.contains("udp dport 53 dnat ip6 to [fd76::3]:5353\n"), "{text}");

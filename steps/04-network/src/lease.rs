@@ -12,31 +12,37 @@ use kernel::sys::netlink::Netlink;
 use kernel::{Failure, purpose};
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::bridge::subnets_of;
-use crate::link::{self, Link};
+use crate::bridge::{our_mac, subnets_of};
+use crate::link::{self, Link, Mac};
+use crate::options;
 use crate::publish::Port;
 use crate::subnet::Subnet;
 
 /// How our notes begin.
 pub const OURS: &str = "cellblock ";
+const MAC: &str = "mac=";
 
 /// What a cell has: its number in the subnet, and its published ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Its number, counted from the subnet's base.
     pub number: u32,
+    /// The address of its network card, if it is not the one that goes with the number.
+    pub mac: Option<Mac>,
     /// Its published ports.
     pub ports: Vec<Port>,
 }
 
 impl Lease {
-    /// The note on the host's end of the cable: `cellblock 10.76.0.2 8080:80/tcp`.
+    /// The note on the host's end of the cable: `cellblock 10.76.0.2 8080:80/tcp`. A card's address that was asked for
+    /// stands before the ports: `mac=02:00:00:00:00:07`.
     ///
     /// # Errors
     /// More ports than the kernel's 255 bytes hold.
     pub fn note(&self, v4: Subnet) -> Result<String, Failure> {
         let ports: String = self.ports.iter().map(|port| format!(" {port}")).collect();
-        let note = format!("{OURS}{}{ports}", v4.host(self.number));
+        let mac = self.mac.map(|mac| format!(" {MAC}{}", link::show_mac(mac))).unwrap_or_default();
+        let note = format!("{OURS}{}{mac}{ports}", v4.host(self.number));
         if note.len() > 255 {
             let text = format!("{} published ports are too many for one cell", self.ports.len());
             return Err(Failure::new(text).hint("the kernel's note on a link holds about fifteen"));
@@ -44,11 +50,18 @@ impl Lease {
         Ok(note)
     }
 
+    /// The address of its network card.
+    pub fn mac(&self, v4: Subnet) -> Mac {
+        self.mac.unwrap_or_else(|| our_mac(v4, self.number))
+    }
+
     /// Reads a note; `None` if it is not ours.
     pub fn read(note: &str, v4: Subnet) -> Option<Lease> {
-        let mut words = note.strip_prefix(OURS)?.split(' ');
+        let mut words = note.strip_prefix(OURS)?.split(' ').peekable();
         let number = v4.number_of(words.next()?.parse().ok()?)?;
-        Some(Lease { number, ports: words.map(|word| word.parse().ok()).collect::<Option<_>>()? })
+        let mac = words.next_if(|word| word.starts_with(MAC)).map(|word| options::mac(&word[MAC.len()..]).ok());
+        let mac = if mac == Some(None) { return None } else { mac.flatten() };
+        Some(Lease { number, mac, ports: words.map(|word| word.parse().ok()).collect::<Option<_>>()? })
     }
 }
 
@@ -147,12 +160,26 @@ mod tests {
     #[test]
     fn a_note_is_read_as_it_was_written() {
         let v4: Subnet = "10.76.0.0/16".parse().unwrap();
-        let lease =
-            Lease { number: 2, ports: vec!["8080:80".parse().unwrap(), "127.0.0.1:53:53/udp".parse().unwrap()] };
+        let lease = Lease {
+            number: 2,
+            mac: None,
+            ports: vec!["8080:80".parse().unwrap(), "127.0.0.1:53:53/udp".parse().unwrap()],
+        };
         let note = lease.note(v4).unwrap();
         assert_eq!(note, "cellblock 10.76.0.2 8080:80/tcp 127.0.0.1:53:53/udp");
+        assert_eq!(Lease::read(&note, v4), Some(lease.clone()));
+        let lease = Lease { mac: Some([2, 0, 0, 0, 0, 7]), ..lease };
+        let note = lease.note(v4).unwrap();
+        assert!(note.starts_with("cellblock 10.76.0.2 mac=02:00:00:00:00:07 8080"), "{note}");
         assert_eq!(Lease::read(&note, v4), Some(lease));
-        for other in ["", "my own note", "cellblock", "cellblock 10.77.0.2", "cellblock 10.76.0.2 x"] {
+        for other in [
+            "",
+            "my own note",
+            "cellblock",
+            "cellblock 10.77.0.2",
+            "cellblock 10.76.0.2 x",
+            "cellblock 10.76.0.2 mac=x",
+        ] {
             assert_eq!(Lease::read(other, v4), None, "{other:?}");
         }
     }

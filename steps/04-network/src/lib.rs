@@ -23,14 +23,16 @@ use kernel::sys::netlink::Netlink;
 use namespaces::Child;
 
 mod bridge;
-pub mod device;
 mod files;
 pub mod firewall;
 mod lease;
 pub mod link;
 mod options;
+mod own_addresses;
 mod prune;
 mod publish;
+mod router;
+mod settings;
 mod subnet;
 
 use bridge::Plugged;
@@ -91,6 +93,8 @@ impl Network {
             // A neighbour may remember another card at this address: tell them all.
             write_file("/proc/sys/net/ipv4/conf/eth0/arp_notify", "1")?;
         }
+        settings::learn_nothing("eth0")?;
+        settings::refuse_redirects()?;
         for (subnet, address) in plugged.subnets.iter().zip(self.addresses()) {
             link::add_address(&netlink, &eth0, address, subnet.prefix)?;
         }

@@ -19,6 +19,11 @@ const ROUTER: u8 = 9; // RTPROT_RA
 /// An address of the link layer.
 pub type Mac = [u8; 6];
 
+/// As it is written.
+pub fn show_mac(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// A link, as far as we care.
 #[derive(Debug, Clone)]
 pub struct Link {
@@ -47,7 +52,7 @@ fn link_head(index: u32, flags: u32) -> Vec<u8> {
 /// Makes a bridge, a switch inside of the kernel.
 ///
 /// # Errors
-/// EEXIST if a link has that name; EPERM without CAP_NET_ADMIN.
+/// EPERM without CAP_NET_ADMIN.
 ///
 /// # Shell: `ip link add NAME address MAC type bridge`
 pub fn add_bridge(netlink: &Netlink, name: &str, mac: Mac) -> Result<(), Failure> {
@@ -55,9 +60,22 @@ pub fn add_bridge(netlink: &Netlink, name: &str, mac: Mac) -> Result<(), Failure
         .text(libc::IFLA_IFNAME, name)
         .attribute(libc::IFLA_ADDRESS, &mac)
         .nest(libc::IFLA_LINKINFO, &[], |info| info.text(libc::IFLA_INFO_KIND, "bridge"));
-    netlink.ask(format_args!("RTM_NEWLINK name={name} kind=bridge"), order).map(drop)
+    netlink.ask(format_args!("RTM_NEWLINK name=<new bridge> kind=bridge"), order).map(drop)
 }
 // ANCHOR_END: add_bridge
+
+/// Gives a link its name and its note, both or neither. It must be switched off.
+///
+/// # Errors
+/// EEXIST if a link has that name.
+///
+/// # Shell: `ip link set OLD name NAME alias NOTE`
+pub fn rename(netlink: &Netlink, link: &Link, name: &str, note: &str) -> Result<(), Failure> {
+    let order = Message::order(libc::RTM_SETLINK, 0, &link_head(link.index, 0))
+        .text(libc::IFLA_IFNAME, name)
+        .attribute(libc::IFLA_IFALIAS, note.as_bytes());
+    netlink.ask(format_args!("RTM_SETLINK link=<new bridge> name={name} alias={note:?}"), order).map(drop)
+}
 
 // ANCHOR: add_veth
 /// Makes a pair of virtual network cards, joined by a cable: one here, the other, `eth0`, in the network namespace of
@@ -103,7 +121,12 @@ pub fn write_note(netlink: &Netlink, name: &str, note: &str) -> Result<(), Failu
     let order = Message::order(libc::RTM_SETLINK, 0, &link_head(0, 0))
         .text(libc::IFLA_IFNAME, name)
         .attribute(libc::IFLA_IFALIAS, note.as_bytes());
-    netlink.ask(format_args!("RTM_SETLINK name={name} alias={note:?}"), order).map(drop)
+    // The number that stands for the rules is another on each run, as the cables' names are.
+    let shown = match note.split_once(" rules ") {
+        Some((before, number)) if number != "none" => format!("{before} rules <number>"),
+        _ => note.to_owned(),
+    };
+    netlink.ask(format_args!("RTM_SETLINK name={name} alias={shown:?}"), order).map(drop)
 }
 
 /// Takes the note off a cable and switches it off: whoever gets the address next must not share it with a cell that is still

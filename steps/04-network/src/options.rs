@@ -131,7 +131,9 @@ fn check_bridge_name(name: &str) -> Result<(), Failure> {
 }
 
 fn host(text: &str) -> Result<(String, IpAddr), Failure> {
-    let split = text.split_once(':').filter(|(name, _)| !name.is_empty() && !name.contains(char::is_whitespace));
+    let split = text.split_once(':').filter(|(name, _)| {
+        !name.is_empty() && !name.contains(|letter: char| letter.is_whitespace() || letter.is_control())
+    });
     let read = split.and_then(|(name, address)| Some((name.to_owned(), address.parse().ok()?)));
     read.ok_or_else(|| {
         Failure::new(format!("--add-host {text:?} is not a name and an address"))
@@ -139,7 +141,8 @@ fn host(text: &str) -> Result<(String, IpAddr), Failure> {
     })
 }
 
-fn mac(text: &str) -> Result<Mac, Failure> {
+/// Reads the address of a network card.
+pub fn mac(text: &str) -> Result<Mac, Failure> {
     let refuse = |why: &str| Failure::new(format!("--mac {text:?}: {why}")).hint("for example --mac 02:00:00:00:00:01");
     let bytes: Vec<u8> = text.split(':').map_while(|part| u8::from_str_radix(part, 16).ok()).collect();
     let mac: Mac = bytes.try_into().map_err(|_| refuse("it is not six bytes in hexadecimal"))?;
@@ -178,7 +181,7 @@ mod tests {
             assert!(mac(wrong).is_err(), "{wrong:?}");
         }
         assert_eq!(host("db:fd00::9"), Ok(("db".to_owned(), "fd00::9".parse().unwrap())));
-        for wrong in ["", "db", ":10.0.0.1", "db:", "a b:10.0.0.1", "db:host"] {
+        for wrong in ["", "db", ":10.0.0.1", "db:", "a b:10.0.0.1", "a\0:10.0.0.1", "a\x1b:10.0.0.1", "db:host"] {
             assert!(host(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use kernel::sys::netlink::Netlink;
 
 use crate::lease::{self, Lock};
-use crate::{bridge, firewall, link};
+use crate::{bridge, firewall, link, router};
 
 /// Removes it, and returns a line for each thing that was removed.
 pub fn prune() -> Result<Vec<String>> {
@@ -27,6 +27,9 @@ pub fn prune() -> Result<Vec<String>> {
             firewall::remove(&name)?;
             removed.push(format!("removed the rules of the bridge {name}, which is gone"));
         }
+    }
+    if router::prune(&netlink)? {
+        removed.push("switched forwarding off: a bridge that is gone had it switched on".to_owned());
     }
     Ok(removed)
 }

@@ -27,6 +27,16 @@ impl Port {
         if self.tcp { "tcp" } else { "udp" }
     }
 
+    /// Whether it answers at the host's loopback only.
+    pub fn is_loopback(&self) -> bool {
+        self.address.is_some_and(|address| address.is_loopback())
+    }
+
+    /// Whether it answers at an IPv4 address of the host's loopback too.
+    pub fn on_loopback_v4(&self) -> bool {
+        self.address.is_none_or(|address| address.is_ipv4() && address.is_loopback())
+    }
+
     /// Whether packets could be meant for either.
     pub fn overlaps(&self, other: &Port) -> bool {
         let same_address = self.address.is_none() || other.address.is_none() || self.address == other.address;

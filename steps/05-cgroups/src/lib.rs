@@ -13,32 +13,21 @@
 //! 4. When the command has ended: kill who is left, wait, remove.
 //!
 //! v2 ([`v2`]) is the lesson; v1 ([`v1`]) stands beside it, for machines that still have it. What an ordinary user can
-//! have is in [`delegated`], and what a cell sees of its groups in [`view`]. The runtime of step 7 needs more: groups that
-//! outlive their maker ([`Kept`]), all the limits that a configuration can name ([`Resources`]), and groups that systemd
-//! makes ([`systemd`]).
+//! have is in [`delegated`], and what a cell sees of its groups in [`view`].
 
 use anyhow::Result;
 
 pub mod delegated;
-pub mod device_rules;
-mod devices;
+pub mod devices;
 mod group;
-mod kept;
 mod limits;
-mod making;
-mod members;
-pub mod resources;
-mod statistics;
-mod stats;
-pub mod systemd;
+pub mod stats;
 pub mod v1;
 pub mod v2;
 pub mod view;
 
-pub use group::Group;
-pub use kept::Kept;
+pub use group::{Group, PARENT, V1_CONTROLLERS, V2_CONTROLLERS, is_v2};
 pub use limits::{IoMax, LimitOptions, Limits, PERIOD};
-pub use resources::Resources;
 pub use stats::Used;
 
 /// A value for a file of a group.
@@ -51,7 +40,8 @@ pub struct Setting {
 }
 
 impl Setting {
-    fn new(file: &str, value: String) -> Setting {
+    /// A value for a file.
+    pub fn new(file: &str, value: String) -> Setting {
         Setting { file: file.to_owned(), value }
     }
 }

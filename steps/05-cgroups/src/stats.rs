@@ -71,6 +71,7 @@ pub fn read_v1(groups: &[&Path]) -> Used {
     }
 }
 
+/// A number, or 0 where there is none.
 pub fn number(text: &str) -> u64 {
     text.trim().parse().unwrap_or_default()
 }

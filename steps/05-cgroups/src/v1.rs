@@ -51,8 +51,8 @@ pub fn settings(limits: &Limits) -> Vec<Setting> {
 }
 
 /// v2's weights are 1 to 10000 around 100, v1's shares 2 to 262144 around 1024: the kernel's own translation.
-fn shares(weight: u64) -> u64 {
-    2 + (weight - 1) * 262_142 / 9_999
+pub fn shares(weight: u64) -> u64 {
+    (weight * 1024 / 100).max(2)
 }
 
 /// Makes the group `parent` in the tree of each controller: the controller, and the directory.
@@ -110,8 +110,8 @@ mod tests {
 
     #[test]
     fn weights_translate() {
-        assert_eq!((shares(1), shares(10_000)), (2, 262_144));
-        assert_eq!(shares(300) / shares(100), 3);
+        assert_eq!((shares(1), shares(100), shares(10_000)), (10, 1024, 102_400));
+        assert_eq!(shares(300), 3 * shares(100));
     }
 
     #[test]

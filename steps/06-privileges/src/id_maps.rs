@@ -264,6 +264,17 @@ fn as_they_are(map: &str) -> Vec<Range> {
     map.lines().filter_map(range).collect()
 }
 
+/// The number by which this process knows a user of a process's user namespace (man 7 user_namespaces, uid_map).
+pub(crate) fn outside(pid: i32, uid: u32) -> Option<u32> {
+    let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).ok()?;
+    let translate = |line: &str| {
+        let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>().ok());
+        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+        uid.checked_sub(inside).filter(|offset| *offset < count).and_then(|offset| outside.checked_add(offset))
+    };
+    map.lines().find_map(translate)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

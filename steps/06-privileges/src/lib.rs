@@ -47,6 +47,7 @@ impl Privileges {
     pub fn admit(&self, child: &Child, hatch: &Hatch, rootfs: &Path, mounts: &Mounts) -> Result<()> {
         let Some(id_maps) = &self.id_maps else { return self.raise_limits(child) };
         id_maps.write(child.pid())?;
+        give_standard_of(child.pid(), self.user.find_below(rootfs)?.uid);
         self.raise_limits(child)?;
         if id_maps.is_ours_to_choose() {
             let sources = Sources::open(rootfs, mounts)?;
@@ -95,6 +96,7 @@ impl Privileges {
             no_new_privileges: self.no_new_privileges,
             filter: self.filter.as_ref(),
             umask: self.umask,
+            own_terminal: false,
         })
     }
 }
@@ -116,6 +118,8 @@ pub struct Handcuffs<'a> {
     pub filter: Option<&'a seccomp::Filter>,
     /// Which rights new files do not have.
     pub umask: u32,
+    /// Its terminal was made for it (step 7).
+    pub own_terminal: bool,
 }
 
 impl Handcuffs<'_> {
@@ -131,6 +135,8 @@ impl Handcuffs<'_> {
 
     /// All but the last two.
     pub fn tie(&self) -> Result<Option<Fd>> {
+        purpose("its standard descriptors, so that it may open /dev/stdout by name");
+        privilege::give_standard(self.user.uid, self.own_terminal);
         if self.new_keyring {
             leave_keyring()?;
         }
@@ -160,6 +166,14 @@ impl Handcuffs<'_> {
 
     fn filter_calls(&self) -> Result<Option<Fd>> {
         self.filter.map_or(Ok(None), seccomp::Filter::apply)
+    }
+}
+
+/// The parent's part where the child is in another user namespace: its rights do not reach what the host's users own. The
+/// user's number is the one in there.
+pub fn give_standard_of(child: i32, uid: u32) {
+    if let Some(outside) = id_maps::outside(child, uid) {
+        privilege::give_standard(outside, false);
     }
 }
 

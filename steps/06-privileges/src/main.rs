@@ -93,7 +93,8 @@ fn child(cell: &Cell) -> Result<Infallible> {
     root.furnish()?;
     namespaces::close_descriptors()?;
     let handcuffs = cell.privileges.handcuffs()?;
-    let command = cell.command.at_home(handcuffs.user.home.as_deref())?;
+    let mut command = cell.command.at_home(handcuffs.user.home.as_deref())?;
+    command.go_early()?; // as another user the process may have no right to
     handcuffs.put_on()?;
     cell.options.namespaces.become_command(|| chroot::exec(&command))
 }

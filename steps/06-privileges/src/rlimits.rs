@@ -81,7 +81,7 @@ impl Rlimit {
         purpose("a limit that is higher than ours: only out here can it be raised");
         Limit { hard: self.limit.hard, ..now }
             .set(pid, self.name)
-            .hint_on(Errno::EPERM, "only root may raise it above its own hard limit: ulimit -Ha")
+            .hint_on(Errno::EPERM, why_not_raised(self.name, self.limit.hard))
             .with_context(|| format!("cannot raise the limit {}", self.name))
     }
     // ANCHOR_END: raise
@@ -90,6 +90,21 @@ impl Rlimit {
     pub fn set(&self) -> Result<()> {
         purpose("how much of this a single process may have");
         self.limit.set(0, self.name).with_context(|| format!("cannot set the limit {}", self.name))
+    }
+}
+
+/// Why the kernel refuses a higher limit (man 2 setrlimit, EPERM).
+fn why_not_raised(name: &str, hard: u64) -> String {
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    match most.filter(|most| name == "nofile" && hard > *most) {
+        Some(most) => {
+            format!("no process may have more open files than fs.nr_open, which is {most}: sysctl fs.nr_open")
+        }
+        None => {
+            "it takes CAP_SYS_RESOURCE to raise it above the own hard limit (ulimit -Ha), and many containers and CI \
+                 machines lack that"
+                .to_owned()
+        }
     }
 }
 

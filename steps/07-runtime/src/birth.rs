@@ -6,10 +6,11 @@
 
 use anyhow::{Context, Result};
 use kernel::sys::clone::{self, CloneFlags};
-use kernel::sys::{mount, namespace};
+use kernel::sys::mount;
 use kernel::{Fd, purpose};
 
 use crate::plan::Plan;
+use crate::sys::namespace;
 
 /// A pipe for the number of the process that goes on, where the child can be born late.
 ///

@@ -3,10 +3,10 @@
 
 use std::os::fd::AsFd;
 
+use crate::sys::terminal::{self, Mode};
 use anyhow::Result;
 use kernel::sys::clone::{Exit, Process};
 use kernel::sys::signal::{SIGCHLD, SIGWINCH, Signals};
-use kernel::sys::terminal::{self, Mode};
 use kernel::{Failure, Fd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -2,16 +2,17 @@
 
 use std::path::Path;
 
+use crate::mounts;
+use crate::net_devices::{self, Device, Moved};
+use crate::sys::namespace;
+use crate::systemd::Scope;
 use anyhow::{Context, Result};
-use cgroups::systemd::Scope;
 use kernel::sys::clone::CloneFlags;
 use kernel::sys::mount::{self, Depth, Propagation};
-use kernel::sys::namespace;
 use kernel::{Failure, Fd, purpose};
 use namespaces::Child;
 use network::Network;
-use network::device::{self, Device, Moved};
-use pivot_root::{furniture, sources};
+use pivot_root::sources;
 use privileges::Hatch;
 
 use crate::plan::Plan;
@@ -48,6 +49,7 @@ impl<'d> Waiting<'_, 'd> {
         if let Some(id_maps) = &plan.id_maps {
             id_maps.write(child.pid())?;
         }
+        plan.task.give_standard(child.pid());
         plan.task.raise_limits(child.pid())?;
         self.hand_in(plan)?;
         network.map_or(Ok(()), |network| network.plug(child))?;
@@ -75,9 +77,9 @@ impl<'d> Waiting<'_, 'd> {
         };
         let root = open(&plan.rootfs, Depth::Recursive, "root")?;
         plan.show_root_with_other_owners(&root, child)?;
-        let binds = furniture::binds(&plan.furniture).enumerate().map(|(index, (path, depth))| {
+        let binds = mounts::binds(&plan.furniture).map(|(path, depth, owners)| {
             let tree = open(path, depth, "bind")?;
-            plan.show_with_other_owners(index, &tree, child)?;
+            owners.map_or(Ok(()), |owners| owners.show(&tree, child))?;
             Ok(tree)
         });
         self.hatch.hand_in_many(&root, binds)
@@ -91,7 +93,7 @@ impl<'d> Waiting<'_, 'd> {
         let joined =
             plan.joined.iter().find(|(kind, _)| *kind == CloneFlags::CLONE_NEWNET).map(|(_, path)| path.clone());
         let path = joined.unwrap_or_else(|| format!("/proc/{}/ns/net", self.child.pid()).into());
-        device::move_in(self.devices, &namespace::open(&path)?).map(Some).context("linux.netDevices")
+        net_devices::move_in(self.devices, &namespace::open(&path)?).map(Some).context("linux.netDevices")
     }
 }
 

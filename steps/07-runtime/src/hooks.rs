@@ -8,7 +8,8 @@ use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use kernel::sys::{namespace, signal};
+use kernel::sys::clone::Process;
+use kernel::sys::signal;
 use kernel::{Errno, Failure, purpose};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -54,14 +55,14 @@ fn run_one(hook: &Hook, state: &[u8], gives_up: bool) -> Result<()> {
 fn talk(mut child: Child, state: &[u8], seconds: Option<u64>, gives_up: bool) -> Result<(ExitStatus, Vec<u8>)> {
     const PAUSE: Duration = Duration::from_millis(100);
     const MOST: usize = 4096; // of its words; the rest is read and thrown away, or it would block
-    let process = namespace::open_process(child.id() as i32)?;
+    let process = Process::open(child.id() as i32, "hook")?;
     let deadline = seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let (mut input, error) = (child.stdin.take(), child.stderr.take().context("it was piped")?);
     input.as_ref().map_or(Ok(()), dont_block)?;
     dont_block(&error)?;
     let (mut left, mut said, mut error) = (state, Vec::new(), Some(error));
     loop {
-        let mut polled = vec![PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+        let mut polled = vec![PollFd::new(process.descriptor().as_fd(), PollFlags::POLLIN)];
         polled.extend(error.as_ref().map(|error| PollFd::new(error.as_fd(), PollFlags::POLLIN)));
         polled.extend(input.as_ref().map(|input| PollFd::new(input.as_fd(), PollFlags::POLLOUT)));
         let left_to_it = deadline.map_or(PAUSE, |deadline| deadline.saturating_duration_since(Instant::now()));

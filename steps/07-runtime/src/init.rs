@@ -4,23 +4,24 @@
 use std::convert::Infallible;
 use std::path::Path;
 
+use crate::groups::Kept;
+use crate::mounts::{self, Custom};
+use crate::sys::{namespace, schedule, terminal};
+use crate::systemd::Scope;
 use anyhow::{Context, Result};
-use cgroups::Kept;
-use cgroups::systemd::Scope;
 use kernel::sys::clone::{self, CloneFlags};
 use kernel::sys::inside::HeldLinks;
 use kernel::sys::mount::{self, Depth, Propagation};
-use kernel::sys::{namespace, netlink, privilege, schedule, socket, terminal};
+use kernel::sys::{netlink, privilege, socket};
 use kernel::{Fd, purpose};
 use network::Network;
-use pivot_root::furniture::{self, Custom};
 use pivot_root::{Place, Trees, sources};
 use privileges::{Hatch, User};
 
 use crate::plan::{Plan, Task};
 use crate::spec::{Hooks, State, Status};
 use crate::terminal::Outlet;
-use crate::{birth, hooks, label, listener};
+use crate::{birth, hooks, label, listener, sibling};
 
 /// All that the child needs of what its parent has planned and made.
 #[derive(Debug)]
@@ -87,7 +88,8 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
         birth::prepare(cell.joined)?;
     }
     close_descriptors(cell, [&listener, &terminal, &number])?;
-    let command = at_home(task)?;
+    let mut command = at_home(task)?;
+    command.go_early()?;
     label::confine(task.apparmor.as_deref())?;
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
@@ -173,15 +175,16 @@ fn furnish<'a>(cell: &'a Cell, is_outside: bool) -> Result<Custom<'a>> {
     let plan = &*cell.plan;
     purpose("what is mounted in here does not appear on the host");
     match plan.furniture.propagation {
-        Some((propagation, depth)) => mount::propagate("/", depth, propagation)?,
-        None => mount::propagate("/", Depth::Recursive, Propagation::Slave)?,
+        // What is shared with the host must stay so, for mounts that ask for it; all others are made deaf one by one.
+        Some((Propagation::Shared, _)) => {}
+        _ => mount::propagate("/", Depth::Recursive, Propagation::Slave)?,
     }
     let (root, trees) = match is_handed_in(plan) {
         true => cell.hatch.take_in_many()?,
         false => open_sources(plan)?,
     };
     let nodes = cell.nodes.as_ref().map(Fd::duplicate).transpose()?;
-    let mut custom = furniture::prepare(root, trees, nodes, &plan.furniture)?;
+    let mut custom = mounts::prepare(root, trees, nodes, &plan.furniture)?;
     let state = State { pid: Some(std::process::id() as i32), ..cell.state.clone() };
     hooks::run("createContainer", &cell.hooks.create_container, &state)?;
     let _links = is_outside.then(HeldLinks::hold).transpose()?; // the new /proc does not show this process
@@ -193,7 +196,7 @@ fn furnish<'a>(cell: &'a Cell, is_outside: bool) -> Result<Custom<'a>> {
 fn open_sources(plan: &Plan) -> Result<(Fd, Trees)> {
     purpose("what belongs to the host, each as a mount of its own");
     let root = sources::open(&plan.rootfs, Depth::Recursive, "root")?;
-    let binds = furniture::binds(&plan.furniture).map(|(path, depth)| sources::open(path, depth, "bind"));
+    let binds = mounts::binds(&plan.furniture).map(|(path, depth, _)| sources::open(path, depth, "bind"));
     Ok((root, Trees::keep(binds)?))
 }
 
@@ -251,7 +254,8 @@ fn close_descriptors(cell: &Cell, others: [&Option<Fd>; 3]) -> Result<()> {
 /// returned.
 fn take_terminal(cell: &Cell, custom: &Custom, later: bool) -> Result<Option<Fd>> {
     let (Some(size), Some(outlet)) = (cell.plan.task.terminal, &cell.outlet) else { return Ok(None) };
-    let terminal = crate::terminal::open(custom.root(), outlet, size, true)?;
+    let console = custom.console()?;
+    let terminal = crate::terminal::open(custom.root(), outlet, size, console.as_ref())?;
     if later {
         return Ok(Some(terminal));
     }
@@ -261,7 +265,7 @@ fn take_terminal(cell: &Cell, custom: &Custom, later: bool) -> Result<Option<Fd>
 
 /// Goes on in the pid namespace that was joined for children, in a session of its own.
 fn be_born(number: Fd, terminal: Option<&Fd>) -> Result<()> {
-    namespaces::go_on_as_sibling(&number)?;
+    sibling::go_on(CloneFlags::empty(), &number)?;
     drop(number);
     namespaces::die_with_parent()?;
     terminal::new_session()?;
@@ -270,8 +274,7 @@ fn be_born(number: Fd, terminal: Option<&Fd>) -> Result<()> {
 
 /// The command, with a home: many programs cannot do without.
 pub fn at_home(task: &Task) -> Result<chroot::Command> {
-    let home = privileges::home_of(task.user.uid).unwrap_or_else(|| "/".to_owned());
-    task.command.clone().with_variable("HOME", &home)
+    task.command.at_home(privileges::home_of(task.user.uid).as_deref())
 }
 
 // ANCHOR: wait

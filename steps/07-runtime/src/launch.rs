@@ -2,16 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::groups::Kept;
+use crate::net_devices::{self, Device, Moved};
+use crate::sibling;
+use crate::sys::namespace;
+use crate::systemd::Scope;
 use anyhow::{Context, Result};
-use cgroups::Kept;
-use cgroups::systemd::Scope;
 use kernel::sys::clone::{self, CloneFlags};
-use kernel::sys::{namespace, privilege, socket};
+use kernel::sys::{privilege, socket};
 use kernel::{Fd, purpose};
 use namespaces::Child;
 use network::Network;
-use network::device::{self, Device, Moved};
-use pivot_root::nodes;
 use privileges::Hatch;
 
 use crate::bundle::Bundle;
@@ -194,7 +195,7 @@ fn make(
     let moved = waiting.attend(container, plan, spec, request.network.as_mut())?;
     child.open_gate()?;
     if let Some(number) = number {
-        child.follow(&number)?;
+        sibling::follow(&mut child, &number)?;
         gate::remember_successor(container, &child)?;
     }
     child.read_report()?;
@@ -237,7 +238,7 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<(Fd, CloneFlags)>> {
 }
 
 /// Nobody can move into a pid namespace, but one's children can be born into it: so whoever makes the child joins it first.
-/// That is we, unless there is a user namespace to join: then an envoy does both.
+/// That is this process, unless there is a user namespace to join: then the child does both, and goes on as a sibling.
 fn spawn(cell: &mut Cell, entrance: Option<&Fd>) -> Result<Child> {
     let (new, joined) = (cell.plan.new - plan_time(), cell.joined);
     let of = |kind| joined.iter().find(|(_, joined)| *joined == kind).map(|(namespace, kind)| (namespace, *kind));
@@ -251,7 +252,7 @@ fn spawn(cell: &mut Cell, entrance: Option<&Fd>) -> Result<Child> {
             (Some(pid), false) => vec![pid, users],
             (None, _) => vec![users],
         };
-        return namespaces::spawn_within(&at_birth, new, entrance, || init::run(cell));
+        return sibling::spawn_within(&at_birth, new, entrance, || init::run(cell));
     }
     if let Some((pid, kind)) = pid.filter(|_| cell.number.is_none()) {
         purpose("the child will be born into a pid namespace that is there already");
@@ -267,12 +268,12 @@ fn make_nodes(plan: &Plan) -> Result<Option<Fd>> {
     }
     // Who is who in a user namespace that is joined we do not know: there they are nobody's, as the host's would be.
     let outside = |owner| plan.id_maps.as_ref().and_then(|maps| maps.outside(owner)).unwrap_or((0, 0));
-    nodes::make(&plan.furniture, outside)
+    crate::mounts::nodes::make(&plan.furniture, outside)
 }
 
 fn find_devices(plan: &Plan) -> Result<Vec<Device>> {
     let find = |(name, inside): &(String, String)| {
-        device::find(name, inside).with_context(|| format!("linux.netDevices.{name}"))
+        net_devices::find(name, inside).with_context(|| format!("linux.netDevices.{name}"))
     };
     plan.net_devices.iter().map(find).collect()
 }

@@ -9,6 +9,9 @@
 //! - [`plan`]: from its words to the plans that the lessons' crates take.
 //! - [`launch`] (with [`gate`]) and [`init`]: the parent's and the child's list of calls. They are the lessons' own, in the lessons' order.
 //! - [`verbs`]: a file for each.
+//! - [`groups`] and [`systemd`]: the container's control group, made by us or by systemd.
+//! - [`mounts`], [`net_devices`]: the mounts that a configuration lists, and network devices that it moves.
+//! - [`sys`]: the system calls that no lesson needs.
 //! - [`people`]: the options of all lessons, and the [`bundle`] that they would be.
 //!
 //! What a runtime needs besides: hooks ([`hooks`]), a terminal ([`terminal`], [`foreground`]), its own file out of reach
@@ -21,19 +24,25 @@ pub mod clock;
 pub mod features;
 pub mod foreground;
 pub mod gate;
+pub mod groups;
 pub mod hooks;
 pub mod init;
 pub mod label;
 pub mod launch;
 pub mod listener;
 pub mod log;
+pub mod mounts;
+pub mod net_devices;
 pub mod notify;
 pub mod own_program;
 pub mod people;
 pub mod plan;
 pub mod removal;
 pub mod resources;
+pub mod sibling;
 pub mod spec;
 pub mod store;
+pub mod sys;
+pub mod systemd;
 pub mod terminal;
 pub mod verbs;

@@ -3,11 +3,13 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use kernel::failure::printable;
 use kernel::{Errno, Failure};
+use nix::fcntl::OFlag;
 
 use crate::clock;
 
@@ -37,6 +39,19 @@ impl Log {
         let _ = CURRENT.set(self.clone());
     }
 
+    /// Whether the file can be written.
+    ///
+    /// # Errors
+    /// It cannot be opened; a FIFO that no process reads (ENXIO).
+    pub fn check(&self) -> Result<(), Failure> {
+        let Some(file) = &self.file else { return Ok(()) };
+        open(file).map(drop).map_err(|error| {
+            let why = Errno::from_raw(error.raw_os_error().unwrap_or_default());
+            let text = format!("--log {}: {}", file.display(), why.desc().to_lowercase());
+            Failure::new(text).hint("it must be a file that can be written, in a directory that is there")
+        })
+    }
+
     /// Tells a failure, in both places.
     pub fn tell(&self, failure: &Failure) {
         let message = message(failure);
@@ -56,9 +71,13 @@ impl Log {
             true => serde_json::json!({"level": level, "msg": message, "time": time}).to_string(),
             false => format!("time={time:?} level={level} msg={message:?}"),
         };
-        let opened = OpenOptions::new().append(true).create(true).open(file);
-        let _ = opened.and_then(|mut opened| writeln!(opened, "{line}"));
+        let _ = open(file).and_then(|mut opened| writeln!(opened, "{line}"));
     }
+}
+
+/// Without waiting: a FIFO may have no reader.
+fn open(file: &Path) -> std::io::Result<std::fs::File> {
+    OpenOptions::new().append(true).create(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(file)
 }
 
 /// The failure in one line, with the kernel's reason in the words that callers look for: docker ends with 127 if it reads

@@ -9,7 +9,7 @@ use cellblock::verbs::Options;
 
 /// We live a moment: see there.
 #[global_allocator]
-static MEMORY: kernel::sys::arena::Arena = kernel::sys::arena::Arena::new();
+static MEMORY: cellblock::sys::arena::Arena = cellblock::sys::arena::Arena::new();
 
 fn main() -> ExitCode {
     let mut log = Log::default();

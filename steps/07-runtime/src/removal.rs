@@ -1,10 +1,9 @@
 //! What was made goes: of a launch that has failed, and of a container that is deleted.
 
+use crate::groups::Kept;
+use crate::systemd::Scope;
 use anyhow::Result;
-use cgroups::Kept;
-use cgroups::systemd::Scope;
 use kernel::purpose;
-use kernel::sys::namespace;
 use kernel::sys::signal::SIGKILL;
 
 use crate::spec::{Spec, Status};
@@ -51,6 +50,7 @@ impl Drop for Undo<'_> {
 /// # Errors
 /// The first thing that cannot be removed. While its group is there, it is remembered, so that it can be tried again.
 pub fn remove(container: &Container, spec: Option<&Spec>) -> Result<()> {
+    container.record.cable.as_ref().map_or(Ok(()), network::Cable::check_here)?;
     let group = remove_group(&container.record);
     let unplugged = container.record.cable.as_ref().map_or(Ok(()), network::unplug);
     if group.is_err() {
@@ -77,7 +77,7 @@ pub fn remove(container: &Container, spec: Option<&Spec>) -> Result<()> {
 pub fn remove_damaged(id: &str, damaged: Damaged) -> Result<()> {
     purpose("its record is damaged: end and remove what can be found");
     if let Some(process) = damaged.process() {
-        let _ = namespace::signal(&process, SIGKILL);
+        let _ = process.send_signal(SIGKILL);
     }
     let group = group_of_damaged(id, &damaged)?;
     if let Some(group) = &group {

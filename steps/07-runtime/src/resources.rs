@@ -1,11 +1,10 @@
 //! The container's group and its limits, as the configuration has them: from its words to step 5's. Where `--systemd-cgroup`
 //! asks for it, the group is a scope of systemd's.
 
+use crate::groups::Kept;
+use crate::groups::device_rules::{Access, Kind, Rule};
+use crate::systemd::{self, Scope};
 use anyhow::{Context, Result};
-use cgroups::Kept;
-use cgroups::device_rules::{Access, Kind, Rule};
-use cgroups::resources as step5;
-use cgroups::systemd::{self, Scope};
 use kernel::{Errno, Failure};
 
 use crate::spec::{self, DeviceRuleKind, Spec};
@@ -41,7 +40,7 @@ fn more_properties(spec: &Spec) -> Result<Vec<systemd::Property>> {
 /// # Errors
 /// As [`Scope::start`].
 pub fn start(scope: &Scope, child: i32, spec: &Spec, id: &str) -> Result<Kept> {
-    let resources = resources(&asked_of(spec));
+    let resources = asked_of(spec);
     scope.start(child, &format!("cellblock's container {id}"), &resources, &more_properties(spec)?)?;
     scope.group_of(&child.to_string())
 }
@@ -52,13 +51,17 @@ pub fn start(scope: &Scope, child: i32, spec: &Spec, id: &str) -> Result<Kept> {
 /// As [`make`].
 pub fn complete(scope: &Scope, group: &Kept, child: i32, spec: &Spec) -> Result<()> {
     let asked = asked_of(spec);
-    let resources = resources(&asked);
-    scope.complete(group, child, &resources.controllers())?;
-    limit(group, &resources, &asked)
+    scope.complete(group, child, &asked.controllers())?;
+    limit(group, &asked)
 }
 
+/// What is asked for. Before version 1.3 of the specification a limit of 0 processes was "not set"; now it is a limit.
 fn asked_of(spec: &Spec) -> spec::Resources {
-    spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default()
+    let mut asked = spec.linux.as_ref().and_then(|linux| linux.resources.clone()).unwrap_or_default();
+    if !spec.is_at_least(3) {
+        asked.pids = asked.pids.filter(|pids| pids.limit != Some(0));
+    }
+    asked
 }
 
 /// Makes it, with its limits. None for an ordinary user who may make no group, and asks for no limit.
@@ -66,23 +69,21 @@ fn asked_of(spec: &Spec) -> spec::Resources {
 /// # Errors
 /// A group that is not free; a missing controller; a value that the kernel refuses.
 pub fn make(path: &str, spec: &Spec) -> Result<Option<Kept>> {
-    let nothing = spec::Resources::default();
-    let asked = spec.linux.as_ref().and_then(|linux| linux.resources.as_ref()).unwrap_or(&nothing);
-    let resources = resources(asked);
+    let asked = &asked_of(spec);
     let not_ours = |error: &anyhow::Error| {
         let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
         matches!(errno, Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
     };
-    let group = match Kept::make(path, &resources.controllers()) {
-        Err(error) if resources == step5::Resources::default() && not_ours(&error) => return Ok(None),
+    let group = match Kept::make(path, &asked.controllers()) {
+        Err(error) if !asked.limits_anything() && not_ours(&error) => return Ok(None),
         made => made?,
     };
-    limit(&group, &resources, asked).inspect_err(|_| drop(group.remove()))?;
+    limit(&group, asked).inspect_err(|_| drop(group.remove()))?;
     Ok(Some(group))
 }
 
-fn limit(group: &Kept, resources: &step5::Resources, asked: &spec::Resources) -> Result<()> {
-    group.limit(resources).context("linux.resources")?;
+fn limit(group: &Kept, asked: &spec::Resources) -> Result<()> {
+    group.limit(asked).context("linux.resources")?;
     guard_devices(group, &asked.devices).context("linux.resources.devices")
 }
 
@@ -104,9 +105,11 @@ fn guard_devices(group: &Kept, asked: &[spec::DeviceRule]) -> Result<()> {
 
 /// Changes the limits of a group that is in use.
 pub fn update(group: &Kept, scope: Option<&Scope>, asked: &spec::Resources) -> Result<()> {
+    let pids = asked.pids.clone().filter(|pids| pids.limit != Some(0)); // in an update 0 is "not given"
+    let asked = &spec::Resources { pids, ..asked.clone() };
     match scope {
-        Some(scope) => scope.limit(group, &resources(asked))?,
-        None => group.limit(&resources(asked))?,
+        Some(scope) => scope.limit(group, asked)?,
+        None => group.limit(asked)?,
     }
     if asked.devices.is_empty() {
         return Ok(());
@@ -131,80 +134,6 @@ fn device_rules(asked: &[spec::DeviceRule]) -> Result<Vec<Rule>> {
         let all = Rule { allow: false, kind: Kind::All, major: None, minor: None, access: Access::ALL };
         rules.push(all);
     }
-    rules.extend(cgroups::device_rules::harmless());
+    rules.extend(crate::groups::device_rules::harmless());
     Ok(rules)
-}
-
-/// Names are equal on both sides; what is absent there is absent here.
-fn resources(asked: &spec::Resources) -> step5::Resources {
-    step5::Resources {
-        memory: asked.memory.as_ref().map(memory).unwrap_or_default(),
-        cpu: asked.cpu.as_ref().map(cpu).unwrap_or_default(),
-        pids: asked.pids.as_ref().and_then(|pids| pids.limit),
-        block_io: asked.block_io.as_ref().map(block_io).unwrap_or_default(),
-        hugepage_limits: asked.hugepage_limits.iter().map(|limit| (limit.page_size.clone(), limit.limit)).collect(),
-        network: asked.network.as_ref().map(network).unwrap_or_default(),
-        rdma: asked.rdma.iter().map(|(name, limits)| (name.clone(), rdma(limits))).collect(),
-        unified: asked.unified.clone(),
-    }
-}
-
-fn memory(asked: &spec::Memory) -> step5::Memory {
-    step5::Memory {
-        limit: asked.limit,
-        reservation: asked.reservation,
-        swap: asked.swap,
-        swappiness: asked.swappiness,
-        disable_oom_killer: asked.disable_oom_killer,
-        check_before_update: asked.check_before_update,
-    }
-}
-
-fn cpu(asked: &spec::Cpu) -> step5::Cpu {
-    step5::Cpu {
-        shares: asked.shares,
-        quota: asked.quota,
-        burst: asked.burst,
-        period: asked.period,
-        realtime_runtime: asked.realtime_runtime,
-        realtime_period: asked.realtime_period,
-        cpus: asked.cpus.clone(),
-        mems: asked.mems.clone(),
-        idle: asked.idle,
-    }
-}
-
-fn block_io(asked: &spec::BlockIo) -> step5::BlockIo {
-    let throttle = |devices: &[spec::ThrottleDevice]| {
-        let device = |asked: &spec::ThrottleDevice| step5::ThrottleDevice {
-            major: asked.major,
-            minor: asked.minor,
-            rate: asked.rate,
-        };
-        devices.iter().map(device).collect()
-    };
-    let weight = |asked: &spec::WeightDevice| step5::WeightDevice {
-        major: asked.major,
-        minor: asked.minor,
-        weight: asked.weight,
-        leaf_weight: asked.leaf_weight,
-    };
-    step5::BlockIo {
-        weight: asked.weight,
-        leaf_weight: asked.leaf_weight,
-        weight_device: asked.weight_device.iter().map(weight).collect(),
-        throttle_read_bps_device: throttle(&asked.throttle_read_bps_device),
-        throttle_write_bps_device: throttle(&asked.throttle_write_bps_device),
-        throttle_read_iops_device: throttle(&asked.throttle_read_iops_device),
-        throttle_write_iops_device: throttle(&asked.throttle_write_iops_device),
-    }
-}
-
-fn network(asked: &spec::Network) -> step5::Network {
-    let priorities = asked.priorities.iter().map(|each| (each.name.clone(), each.priority)).collect();
-    step5::Network { class_id: asked.class_id, priorities }
-}
-
-fn rdma(asked: &spec::Rdma) -> step5::Rdma {
-    step5::Rdma { hca_handles: asked.hca_handles, hca_objects: asked.hca_objects }
 }

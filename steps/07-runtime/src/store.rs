@@ -16,11 +16,12 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::groups::Kept;
+use crate::systemd::Scope;
 use anyhow::{Context, Result};
-use cgroups::Kept;
-use cgroups::systemd::Scope;
+use kernel::sys::clone::{self, Process};
 pub use kernel::sys::lock::Lock;
-use kernel::sys::{clone, namespace, socket};
+use kernel::sys::socket;
 use kernel::{Failure, Fd};
 use network::Cable;
 use serde::{Deserialize, Serialize};
@@ -349,19 +350,19 @@ impl Container {
     ///
     /// # Errors
     /// It has ended.
-    pub fn process(&self) -> Result<Fd> {
+    pub fn process(&self) -> Result<Process> {
         let not_running = || Failure::new(format!("container {:?}: container not running", self.record.id));
         let pid = self.record.pid.ok_or_else(not_running)?;
-        let process = namespace::open_process(pid).map_err(|_| not_running())?;
+        let process = Process::open(pid, "process").map_err(|_| not_running())?;
         // The number may be another's by now: looked at after it is held, it is the one that we hold.
         if begin_of(pid) == Some(self.record.begun) { Ok(process) } else { Err(not_running().into()) }
     }
 
     /// After the sign of [`namespaces::sign_report`]: whether the first process was killed all the same before its exec, as
     /// far as that can be seen. One that has been waited for cannot be seen, and a small init never execs.
-    pub fn refuse_if_killed(&self, process: &Fd) -> Result<()> {
+    pub fn refuse_if_killed(&self, process: &Process) -> Result<()> {
         let pid = self.record.pid.unwrap_or_default();
-        let ends = clone::ends_without_exec(pid) && namespace::signal(process, 0).is_ok(); // then the number was still its own
+        let ends = clone::ends_without_exec(pid) && process.signal(0).is_ok(); // then the number was still its own
         if ends && !plan::has_small_init(&self.spec()?) { Err(gate::was_killed().into()) } else { Ok(()) }
     }
 

@@ -3,12 +3,11 @@
 
 use std::path::Path;
 
+use crate::sys::terminal::{self, Size};
 use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Depth};
 use kernel::sys::socket;
-use kernel::sys::terminal::{self, Size};
 use kernel::{Failure, Fd, purpose};
-use pivot_root::Place;
 
 use crate::plan::Task;
 
@@ -41,11 +40,11 @@ impl Outlet {
 
 // ANCHOR: take
 /// Makes a terminal in the container that is rooted at `root`, hands its master out, and returns the other end. For the
-/// container's first process it is /dev/console, too.
+/// container's first process it is /dev/console, too: `console` is that place.
 ///
 /// # Errors
 /// There is no devpts in /dev/pts.
-pub fn open(root: &Fd, outlet: &Outlet, size: Size, console: bool) -> Result<Fd> {
+pub fn open(root: &Fd, outlet: &Outlet, size: Size, console: Option<&Fd>) -> Result<Fd> {
     purpose("a terminal of the container's own; its other end goes to whoever sits at it");
     let (master, slave) = terminal::open_pair(root)
         .map_err(|failure| failure.hint("the configuration must mount a devpts on /dev/pts"))
@@ -53,10 +52,8 @@ pub fn open(root: &Fd, outlet: &Outlet, size: Size, console: bool) -> Result<Fd>
     if size != Size::default() {
         terminal::resize(&slave, size)?;
     }
-    if console {
-        let place = Place::system("dev/console");
-        let target = place.open(root, false)?;
-        mount::move_mount(&mount::open_tree(&slave, Depth::One, "console")?, &target)
+    if let Some(target) = console {
+        mount::move_mount(&mount::open_tree(&slave, Depth::One, "console")?, target)
             .context("cannot mount the terminal on /dev/console")?;
     }
     outlet.give(&master)?;

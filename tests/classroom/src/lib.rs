@@ -14,6 +14,7 @@
 pub mod attacks;
 pub mod delegate;
 pub mod desk;
+pub mod device_program;
 pub mod every_step;
 pub mod groups;
 pub mod init;

@@ -13,6 +13,8 @@
 //! inmate keyring-trap NAME SECONDS  make a session keyring of that name, and wait for a key in it
 //! inmate keyring-fill     put that key into the session keyring
 //! inmate watch SECONDS PATH  get at what joins this container: does it hold PATH of the host, or more capabilities?
+//! inmate advertise PREFIX be a router for all neighbours on eth0, with a subnet
+//! inmate claim ADDRESS    tell all neighbours on eth0 that an IPv6 address is this cell's
 //! inmate sentinel COMMAND on the host: put up what some attacks look for, run the command, take it down again
 //! ```
 //!
@@ -22,6 +24,7 @@ use std::process::ExitCode;
 
 mod attack;
 mod calls;
+mod neighbour;
 mod orphans;
 mod report;
 mod sentinel;
@@ -35,6 +38,8 @@ fn main() -> ExitCode {
         ["report"] => report::print(),
         ["attack"] => attack::list(),
         ["attack", name] => attack::run(name),
+        ["advertise", prefix] => neighbour::advertise(prefix),
+        ["claim", address] => neighbour::claim(address),
         ["orphans"] => orphans::leave(),
         ["echo", port] => echo(port),
         ["calls"] => calls::print(),
@@ -49,7 +54,7 @@ fn main() -> ExitCode {
         [attack::SETUID_PROBE] => attack::setuid_probe(),
         _ => {
             eprintln!(
-                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | ready | threads | watch SECONDS PATH | listen PATH | keyring-trap NAME SECONDS | keyring-fill | sentinel COMMAND"
+                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | ready | threads | watch SECONDS PATH | listen PATH | keyring-trap NAME SECONDS | keyring-fill | advertise PREFIX | claim ADDRESS | sentinel COMMAND"
             );
             ExitCode::from(125)
         }

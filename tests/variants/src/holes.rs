@@ -49,7 +49,7 @@ const fn instead(file: &'static str, function: &'static str, from: &'static str,
 const CHROOT: &str = "steps/01-chroot/src/lib.rs";
 const NAMESPACES: &str = "steps/02-namespaces/src/lib.rs";
 const PIVOT_ROOT: &str = "steps/03-pivot-root/src/lib.rs";
-const FURNITURE: &str = "steps/03-pivot-root/src/furniture.rs";
+const FURNITURE: &str = "steps/07-runtime/src/mounts/mod.rs";
 const GROUP: &str = "steps/05-cgroups/src/group.rs";
 const PRIVILEGES: &str = "steps/06-privileges/src/lib.rs";
 const INIT: &str = "steps/07-runtime/src/init.rs";
@@ -223,7 +223,7 @@ pub const HOLES: &[Hole] = &[
             without(INIT, "run", "make_workdir(&custom, task)?;"),
             instead(
                 CHROOT,
-                "go_to",
+                "is_inside",
                 "sys::process::getcwd().hint(\"it lies outside of the root filesystem\")",
                 "Ok(())",
             ),
@@ -299,7 +299,7 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "nothing-is-masked",
         package: "cellblock",
-        edits: &[without(FURNITURE, "furnish", "proc::mask_paths(&self.root.mount")],
+        edits: &[without(FURNITURE, "furnish", "proc::mask_paths(&self.root,")],
         seen_by: &[Check("masks-come-off")],
     },
     Hole {
@@ -415,7 +415,7 @@ pub const HOLES: &[Hole] = &[
         package: "cellblock",
         edits: &[
             instead(
-                "steps/05-cgroups/src/kept.rs",
+                "steps/07-runtime/src/groups/mod.rs",
                 "normal",
                 "Component::ParentDir => return refuse(\"it has .. in it\"),",
                 "Component::ParentDir => below.push(\"..\"),",
@@ -454,7 +454,7 @@ pub const HOLES: &[Hole] = &[
         name: "links-are-copied-up",
         package: "cellblock",
         edits: &[instead(
-            "steps/03-pivot-root/src/copy_up.rs",
+            "steps/07-runtime/src/mounts/copy_up.rs",
             "copy_entry",
             "OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC",
             "OFlag::O_PATH | OFlag::O_CLOEXEC",
@@ -543,7 +543,7 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "limits-are-forgotten",
         package: "cellblock",
-        edits: &[without("steps/07-runtime/src/resources.rs", "limit", "group.limit(resources)")],
+        edits: &[without("steps/07-runtime/src/resources.rs", "limit", "group.limit(asked)")],
         seen_by: &[Check("memory-runs-out")],
     },
     Hole {

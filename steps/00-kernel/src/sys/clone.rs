@@ -39,11 +39,6 @@ pub fn clone3(flags: CloneFlags, label: &'static str) -> Result<Clone, Failure> 
     clone3_into(flags, None, label)
 }
 
-/// The same, but the new process is our parent's child, and not ours (CLONE_PARENT).
-pub fn clone3_sibling(flags: CloneFlags, label: &'static str) -> Result<Clone, Failure> {
-    clone3_into(flags | CloneFlags::CLONE_PARENT, None, label)
-}
-
 /// The same, but born into a cgroup of v2 (CLONE_INTO_CGROUP): it never was in another, so nothing has to be moved.
 pub fn clone3_into(flags: CloneFlags, cgroup: Option<&Fd>, label: &'static str) -> Result<Clone, Failure> {
     // A thread cannot be unshared: the kernel refuses it to a process of several, and does nothing for a single one.
@@ -57,8 +52,7 @@ pub fn clone3_into(flags: CloneFlags, cgroup: Option<&Fd>, label: &'static str) 
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = flags.bits() as u64 | libc::CLONE_PIDFD as u64;
     arguments.pidfd = &raw mut pidfd as u64;
-    let is_sibling = flags.contains(CloneFlags::CLONE_PARENT); // its end is told as ours would be
-    arguments.exit_signal = if is_sibling { 0 } else { libc::SIGCHLD as u64 };
+    arguments.exit_signal = libc::SIGCHLD as u64;
     // ANCHOR: into_cgroup
     if let Some(cgroup) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
@@ -103,21 +97,27 @@ pub fn fork(label: &'static str) -> Result<Clone, Failure> {
 /// it, or none in the new process. Its end is told to the parent as ours would be.
 ///
 /// The old call, not clone3, for the same reason as in [`fork`].
-pub fn fork_sibling() -> Result<Option<i32>, Failure> {
-    let text = format_args!("clone(PARENT)");
-    announce(text);
-    let flags = libc::c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+pub fn fork_sibling(namespaces: CloneFlags) -> Result<Option<i32>, Failure> {
+    let flags = namespaces | CloneFlags::CLONE_PARENT;
+    let text = Lazy(|| names(flags.iter_names().map(|(name, _)| name), "CLONE_"));
+    announce(format_args!("clone({text})"));
+    let number = libc::c_long::from(flags.bits() | libc::SIGCHLD);
     // SAFETY: without CLONE_VM the new process has a copy of this stack and memory; this process has one thread.
-    let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
-    let pid = Errno::result(result).map_err(|errno| Failure::call(text, errno))?;
+    let result = unsafe { libc::syscall(libc::SYS_clone, number, 0, 0, 0, 0) };
+    let pid = Errno::result(result).map_err(|errno| Failure::call(format_args!("clone({text})"), errno))?;
     Ok((pid != 0).then_some(pid as i32))
 }
 
 impl Process {
-    /// A child that another child has made for us ([`clone3_sibling`]), by its pid (man 2 pidfd_open).
-    pub fn adopt(pid: i32, label: &'static str) -> Result<Process, Failure> {
-        let mut pidfd = super::namespace::open_process(pid)?;
-        pidfd.label = label;
+    /// A process that is there already, by its pid (man 2 pidfd_open). Waiting for it takes a child.
+    ///
+    /// # Errors
+    /// ESRCH: there is no such process.
+    pub fn open(pid: i32, label: &'static str) -> Result<Process, Failure> {
+        // SAFETY: takes numbers only.
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        // SAFETY: pidfd_open gives a new descriptor.
+        let pidfd = call(format_args!("pidfd_open(<pid>)"), unsafe { super::new_fd(result, label) })?;
         Ok(Process { pid, pidfd })
     }
 
@@ -131,16 +131,31 @@ impl Process {
         &self.pidfd
     }
 
-    /// Sends a signal (man 2 pidfd_send_signal). A child that has ended already is no error.
+    /// Sends a signal (man 2 pidfd_send_signal). A process that has ended already is no error.
     pub fn send_signal(&self, number: i32) -> Result<(), Failure> {
+        match self.signal(number) {
+            Err(failure) if failure.errno() == Some(Errno::ESRCH) => Ok(()),
+            sent => sent,
+        }
+    }
+
+    /// Sends a signal to a process that must be there (man 2 pidfd_send_signal).
+    ///
+    /// # Errors
+    /// ESRCH: it has ended, and was waited for.
+    pub fn signal(&self, number: i32) -> Result<(), Failure> {
         let none = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: a null siginfo is allowed and means "as kill(2) would fill it in".
         let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.pidfd.raw(), number, none, 0) };
-        let result = match Errno::result(result) {
-            Err(Errno::ESRCH) => Ok(()),
-            other => other.map(drop),
-        };
-        call(format_args!("pidfd_send_signal({}, {})", self.pidfd, signal::name(number)), result)
+        let text = format_args!("pidfd_send_signal({}, {})", self.pidfd, signal::name(number));
+        call(text, Errno::result(result).map(drop))
+    }
+
+    /// Waits until the process has ended, which need not be a child (man 2 pidfd_open); `false` if the time was up first.
+    pub fn wait_for_end(&self, milliseconds: u16) -> Result<bool, Failure> {
+        let mut polled = [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)];
+        let result = nix::poll::poll(&mut polled, milliseconds).map(|count| count as usize);
+        Ok(call(format_args!("poll({}, {milliseconds} ms)", self.pidfd), result)? > 0)
     }
 
     /// Waits until the process has ended (man 2 waitid).

@@ -8,8 +8,8 @@
 //! | [`netlink`] | step 4: links, addresses and routes |
 //! | [`cgroup`], [`bpf`] | step 5: groups as directories, and a program that guards the devices |
 //! | [`privilege`], [`seccomp`], [`socket`] | step 6: user, capabilities, limits; a filter for calls; descriptors handed over |
-//! | [`seal`], [`terminal`], [`namespace`], [`schedule`] | step 7: a sealed copy of ourselves; terminals; joining namespaces; who runs when |
-//! | [`arena`], [`lock`] | step 7: memory for a program that lives a moment; files that one waits for |
+//! | [`seal`] | step 2: a sealed copy of the launcher's own program |
+//! | [`lock`] | files that one process waits for another to release |
 //! | [`attack`] | the inmate: calls that only somebody who wants to get out makes |
 //!
 //! Each function makes one call, hands its text to [`crate::explain`], and returns a [`crate::Failure`] that names it.
@@ -21,7 +21,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-pub mod arena;
 pub mod attack;
 pub mod bpf;
 pub mod cgroup;
@@ -30,16 +29,13 @@ pub mod group_tree;
 pub mod inside;
 pub mod lock;
 pub mod mount;
-pub mod namespace;
 pub mod netlink;
 pub mod privilege;
 pub mod process;
-pub mod schedule;
 pub mod seal;
 pub mod seccomp;
 pub mod signal;
 pub mod socket;
-pub mod terminal;
 
 /// An open descriptor, closed when dropped, with the name that the narration and the failures give it: `<root>`.
 #[derive(Debug)]
@@ -61,7 +57,8 @@ impl Fd {
             .map_err(|errno| crate::Failure::call(format_args!("fcntl({self}, DUPFD_CLOEXEC)"), errno))
     }
 
-    fn raw(&self) -> RawFd {
+    /// Its number.
+    pub fn raw(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
 }
@@ -82,7 +79,7 @@ impl fmt::Display for Fd {
 ///
 /// # Safety
 /// `result` is the return value of a call that gives a descriptor nobody else owns.
-unsafe fn new_fd(result: libc::c_long, label: &'static str) -> Result<Fd, Errno> {
+pub unsafe fn new_fd(result: libc::c_long, label: &'static str) -> Result<Fd, Errno> {
     let fd = Errno::result(result)?;
     // SAFETY: the caller says that the descriptor is new, and so nobody else's.
     let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
@@ -90,13 +87,14 @@ unsafe fn new_fd(result: libc::c_long, label: &'static str) -> Result<Fd, Errno>
 }
 
 /// Flags as the manual writes them, without their common prefix: `NEWPID|NEWNS`; 0 when there are none.
-fn names<'a>(names: impl Iterator<Item = &'a str>, prefix: &str) -> String {
+pub fn names<'a>(names: impl Iterator<Item = &'a str>, prefix: &str) -> String {
     let list: Vec<&str> = names.map(|name| name.trim_start_matches(prefix)).collect();
     if list.is_empty() { "0".to_owned() } else { list.join("|") }
 }
 
 /// A value that is formatted only if the narration or a failure asks for it.
-struct Lazy<F: Fn() -> String>(F);
+#[derive(Debug)]
+pub struct Lazy<F: Fn() -> String>(pub F);
 
 impl<F: Fn() -> String> fmt::Display for Lazy<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,6 +103,6 @@ impl<F: Fn() -> String> fmt::Display for Lazy<F> {
 }
 
 /// The kernel's number behind an error of the standard library.
-fn errno(error: std::io::Error) -> Errno {
+pub fn errno(error: std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }

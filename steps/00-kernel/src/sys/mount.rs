@@ -4,7 +4,7 @@
 //! [`move_mount`] puts it onto another descriptor. No path is looked up twice, so none can be exchanged in between.
 
 use std::ffi::CStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 pub use nix::fcntl::ResolveFlag;
@@ -143,8 +143,31 @@ pub fn open_path(path: &Path, label: &'static str) -> Result<Fd, Failure> {
 pub fn openat2(root: &Fd, path: &Path, resolve: ResolveFlag, label: &'static str) -> Result<Fd, Failure> {
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
     let text = Lazy(|| names(resolve.iter_names().map(|(name, _)| name), "RESOLVE_"));
-    let result = nix::fcntl::openat2(root, path, how);
+    let result = open_patiently(root, path, how);
     call(format_args!("openat2({root}, {path:?}, {text})"), result.map(|fd| Fd::new(fd, label)))
+}
+
+/// Asks again where the kernel says so: it cannot tell whether `..` has led out when anything on the machine was mounted or
+/// renamed meanwhile (man 2 openat2, EAGAIN).
+fn open_patiently(root: &Fd, path: &Path, how: OpenHow) -> nix::Result<std::os::fd::OwnedFd> {
+    const MOST_TRIES: usize = 1000;
+    let mut tries = (0..MOST_TRIES).map(|_| nix::fcntl::openat2(root, path, how));
+    tries.find(|result| !matches!(result, Err(Errno::EAGAIN))).unwrap_or(Err(Errno::EAGAIN))
+}
+
+/// Where the symbolic link at `path` below `root` leads; none: what is there is no link. No link may be on the way to it.
+pub fn link_below(root: &Fd, path: &Path) -> Result<Option<PathBuf>, Failure> {
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let result = open_patiently(root, path, OpenHow::new().flags(flags).resolve(resolve));
+    let text = format_args!("openat2({root}, {path:?}, NOFOLLOW|IN_ROOT|NO_SYMLINKS)");
+    let held = call(text, result.map(|fd| Fd::new(fd, "link")))?;
+    match nix::fcntl::readlinkat(&held, "") {
+        Err(Errno::ENOENT | Errno::EINVAL) => Ok(None),
+        target => {
+            target.map(|to| Some(to.into())).map_err(|errno| Failure::call(format_args!("readlinkat({held})"), errno))
+        }
+    }
 }
 
 /// A new file system of a kind, still to be configured (man 2 fsopen).
@@ -295,20 +318,21 @@ pub fn detach(place: &Path) -> Result<(), Failure> {
 
 /// Makes a directory in another (man 2 mkdir).
 pub fn mkdirat(parent: &Fd, name: &Path) -> Result<(), Failure> {
-    let result = nix::sys::stat::mkdirat(parent, name, Mode::from_bits_truncate(0o755));
+    let result = unmasked(|| nix::sys::stat::mkdirat(parent, name, Mode::from_bits_truncate(0o755)));
     call(format_args!("mkdirat({parent}, {name:?}, 0755)"), result)
 }
 
 /// Makes an empty file in a directory, to mount something onto (man 2 mknod).
 pub fn mkfileat(parent: &Fd, name: &Path) -> Result<(), Failure> {
-    let result = nix::sys::stat::mknodat(parent, name, SFlag::S_IFREG, Mode::from_bits_truncate(0o644), 0);
+    let mode = Mode::from_bits_truncate(0o644);
+    let result = unmasked(|| nix::sys::stat::mknodat(parent, name, SFlag::S_IFREG, mode, 0));
     call(format_args!("mknodat({parent}, {name:?}, REG|0644)"), result)
 }
 
 /// Makes a file in a directory, with that content (man 2 open, man 2 write).
 pub fn write_fileat(parent: &Fd, name: &str, content: &str) -> Result<(), Failure> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-    let result = nix::fcntl::openat(parent, name, flags, Mode::from_bits_truncate(0o644))
+    let result = unmasked(|| nix::fcntl::openat(parent, name, flags, Mode::from_bits_truncate(0o644)))
         .and_then(|file| nix::unistd::write(file, content.as_bytes()));
     call(format_args!("write({parent}, {name:?}, {} bytes)", content.len()), result.map(drop))
 }
@@ -364,6 +388,14 @@ pub fn symlinkat(target: &str, parent: &Fd, name: &str) -> Result<(), Failure> {
 /// Lets new files have the mode they are made with, and returns what was masked before (man 2 umask).
 pub fn clear_umask() -> Mode {
     nix::sys::stat::umask(Mode::empty())
+}
+
+/// Makes something that has the mode which it is made with, whatever umask the caller's shell has: others are to enter it.
+fn unmasked<T>(make: impl FnOnce() -> T) -> T {
+    let mask = clear_umask();
+    let made = make();
+    restore_umask(mask);
+    made
 }
 
 /// Masks these bits in new files again.

@@ -1,6 +1,7 @@
 //! Lesson 6: who a process is, and what it may: user and groups, capabilities, limits, the session keyring.
 
 use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
 use nix::unistd::{Gid, Uid};
@@ -124,6 +125,28 @@ pub fn set_group(gid: u32) -> Result<(), Failure> {
 pub fn set_user(uid: u32) -> Result<(), Failure> {
     let id = Uid::from_raw(uid);
     call(format_args!("setresuid({uid}, {uid}, {uid})"), nix::unistd::setresuid(id, id, id))
+}
+
+/// Gives what stands behind the standard descriptors to a user, so that /dev/stdout can be opened again by its name: pipes,
+/// files that are written to, and a terminal if it is the command's own. Devices, sockets and what is only read stay as they
+/// are: others share them. A refusal is no failure, as by a read-only file system (man 2 fchown).
+pub fn give_standard(uid: u32, own_terminal: bool) {
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::sys::stat::{SFlag, fstat};
+    for fd in [std::io::stdin().as_fd(), std::io::stdout().as_fd(), std::io::stderr().as_fd()] {
+        let Ok(found) = fstat(fd) else { continue };
+        let mode = fcntl(fd, FcntlArg::F_GETFL).map_or(OFlag::O_RDONLY, OFlag::from_bits_truncate);
+        let is_theirs = match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFIFO => true,
+            SFlag::S_IFREG => mode & OFlag::O_ACCMODE != OFlag::O_RDONLY,
+            SFlag::S_IFCHR => own_terminal,
+            _ => false,
+        };
+        if is_theirs && found.st_uid != uid {
+            let result = nix::unistd::fchown(fd, Some(Uid::from_raw(uid)), None);
+            let _ = call(format_args!("fchown({}, {uid}, -1)", fd.as_raw_fd()), result);
+        }
+    }
 }
 
 /// The effective user (man 2 geteuid).

@@ -131,3 +131,9 @@ pub fn execve(path: &CStr, arguments: &[CString], environment: &[CString]) -> Re
     announce(text);
     nix::unistd::execve(path, arguments, environment).map_err(|errno| Failure::call(text, errno))
 }
+
+/// Whether no program can be run from the file system that a file is on (man 3 statvfs, ST_NOEXEC).
+pub fn is_on_noexec(path: &Path) -> bool {
+    use nix::sys::statvfs::{FsFlags, statvfs};
+    statvfs(path).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC))
+}

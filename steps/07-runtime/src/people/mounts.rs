@@ -24,7 +24,8 @@ const SYSTEM: [(&str, &str, &str); 6] = [
 /// Step 5's.
 const GROUPS: (&str, &str, &str) = ("/sys/fs/cgroup", "cgroup", "nosuid nodev noexec ro");
 
-/// Step 4's: they lie in the bundle, each under its own name.
+/// Step 4's: they lie in the bundle, each under its own name. Read-only, for they are files of the host's: a cell that writes
+/// would fill its file system.
 const FILES: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 
 /// A file's name in the bundle.
@@ -40,7 +41,7 @@ impl Wishes<'_> {
         let mut asked: Vec<(usize, Mount)> = volumes.chain(tmpfs).collect::<Result<_>>()?;
         asked.sort_by_key(|(depth, _)| *depth);
         let system = SYSTEM.into_iter().chain([GROUPS]).map(|(place, kind, options)| mount(place, kind, kind, options));
-        let files = FILES.into_iter().map(|path| mount(path, "bind", file_name(path), "bind nosuid nodev noexec"));
+        let files = FILES.into_iter().map(|path| mount(path, "bind", file_name(path), "bind ro nosuid nodev noexec"));
         Ok(system.chain(files).chain(asked.into_iter().map(|(_, mount)| mount)).collect())
     }
 

@@ -14,29 +14,33 @@ impl Wishes<'_> {
             memory: memory(limits),
             cpu: cpu(limits),
             pids: limits.pids.map(|pids| Pids { limit: Some(pids as i64) }),
-            block_io: (!limits.io.is_empty()).then(|| block_io(&limits.io)),
+            block_io: block_io(&limits.io),
             ..Resources::default()
         }
     }
 }
 
-fn memory(limits: &Limits) -> Option<Memory> {
+fn memory(limits: &Limits) -> Memory {
     let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as i64);
-    let any = limits.memory.is_some() || limits.memory_low.is_some();
     // Memory and swap together: what does not fit is not swapped out, beyond the limit.
     let (limit, swap) = (bytes(limits.memory), bytes(limits.memory));
-    any.then(|| Memory { limit, swap, reservation: bytes(limits.memory_low), ..Memory::default() })
+    Memory { limit, swap, reservation: bytes(limits.memory_low), ..Memory::default() }
 }
 
-fn cpu(limits: &Limits) -> Option<Cpu> {
-    let any = limits.quota.is_some() || limits.weight.is_some() || limits.cpuset.is_some();
-    any.then(|| Cpu {
-        shares: limits.weight.map(cgroups::resources::v2::shares_of_weight),
+fn cpu(limits: &Limits) -> Cpu {
+    Cpu {
+        shares: limits.weight.map(shares),
         quota: limits.quota.map(|quota| quota as i64),
         period: limits.quota.map(|_| cgroups::PERIOD),
         cpus: limits.cpuset.clone(),
         ..Cpu::default()
-    })
+    }
+}
+
+/// The shares that become this weight again.
+fn shares(weight: u64) -> u64 {
+    let is_v1 = kernel::hierarchies::Hierarchies::read().is_ok_and(|trees| !cgroups::is_v2(&trees));
+    if is_v1 { cgroups::v1::shares(weight) } else { crate::groups::resources::v2::shares_of_weight(weight) }
 }
 
 fn block_io(devices: &[IoMax]) -> BlockIo {

@@ -3,12 +3,12 @@
 use std::ffi::CString;
 use std::path::Path;
 
+use crate::groups::Kept;
+use crate::mounts::{Furniture, Mount, What};
 use anyhow::Result;
-use cgroups::Kept;
 use kernel::hierarchies::Hierarchies;
 use kernel::sys::mount::Depth;
 use pivot_root::Place;
-use pivot_root::furniture::{Furniture, Mount, What};
 
 /// Puts the mounts that the group calls for in the place of each one of type `cgroup`.
 ///
@@ -74,7 +74,7 @@ fn place_at(path: &str) -> Result<Place, kernel::Failure> {
 }
 
 fn bound(directory: &Path) -> What {
-    What::Bind { source: directory.to_owned(), depth: Depth::One }
+    What::Bind { source: directory.to_owned(), depth: Depth::One, owners: None }
 }
 
 /// Options as a list: `pids`, or `mode=755,size=64k`.

@@ -1,18 +1,18 @@
 //! From the configuration to what the lessons take: every word of it is turned into one of their plans before anything is
 //! made, so that a mistake is told while nothing has to be undone.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
+use crate::groups::Kept;
+use crate::mounts::{Device, Furniture, What};
+use crate::sys::namespace;
 use anyhow::{Context, Result};
-use cgroups::Kept;
 use kernel::sys::clone::CloneFlags;
-use kernel::sys::mount::{self, Depth, Propagation};
-use kernel::sys::{namespace, privilege};
+use kernel::sys::mount::{self, Depth};
+use kernel::sys::privilege;
 use kernel::{Errno, Failure, Fd, Remedy};
 use pivot_root::Place;
-use pivot_root::furniture::{Device, Furniture, What};
 use privileges::{IdMaps, Range};
 
 use crate::spec::{self, DeviceKind, IdMapping, Linux, NamespaceKind, Spec};
@@ -66,16 +66,6 @@ pub struct Plan {
     by_root: bool,
     /// Whether the root filesystem is shown with the container's owners.
     idmapped_root: bool,
-    /// Bind mounts whose files are shown with other owners: which, and whose.
-    idmapped: BTreeMap<usize, Owners>,
-}
-
-/// Whose files a mount shows.
-#[derive(Debug)]
-struct Owners {
-    /// None: as the container's user namespace says.
-    maps: Option<IdMaps>,
-    depth: Depth,
 }
 
 impl Plan {
@@ -108,7 +98,6 @@ impl Plan {
             small_init: has_small_init(spec),
             by_root: privilege::user() == 0,
             idmapped_root: is_root_idmapped(spec, id_maps.is_some())?,
-            idmapped: idmapped(spec)?,
             new,
             joined,
             id_maps,
@@ -151,7 +140,7 @@ impl Plan {
 
     /// Whether there are mounts that only who is root on the host can make.
     pub fn has_idmapped_mounts(&self) -> bool {
-        self.idmapped_root || !self.idmapped.is_empty()
+        self.idmapped_root || crate::mounts::binds(&self.furniture).any(|(_, _, owners)| owners.is_some())
     }
 
     /// Shows other owners in the root filesystem, if that is asked for. The child's user namespace must have its tables.
@@ -162,18 +151,6 @@ impl Plan {
         mount::map_ids(root, Depth::Recursive, &privilege::user_namespace_of(child)?)
             .hint_on(Errno::EINVAL, "its file system cannot: --userns host, or chown its files to the container's ids")
             .context("cannot show other owners in the root filesystem")
-    }
-
-    /// Shows other owners in a bind mount, if that asks for it: the index counts the bind mounts.
-    pub fn show_with_other_owners(&self, index: usize, tree: &Fd, child: i32) -> Result<()> {
-        let Some(owners) = self.idmapped.get(&index) else { return Ok(()) };
-        let namespace = match &owners.maps {
-            Some(maps) => maps.namespace()?,
-            None => privilege::user_namespace_of(child)?,
-        };
-        mount::map_ids(tree, owners.depth, &namespace)
-            .hint_on(Errno::EINVAL, "its file system cannot, or it is mapped already")
-            .context("cannot show other owners in a bind mount")
     }
 }
 
@@ -197,26 +174,6 @@ fn is_root_idmapped(spec: &Spec, has_own_users: bool) -> Result<bool> {
     Ok(noted)
 }
 
-fn idmapped(spec: &Spec) -> Result<BTreeMap<usize, Owners>> {
-    let mut found = BTreeMap::new();
-    let mut binds = 0;
-    for (index, asked) in spec.mounts.iter().enumerate() {
-        let recursive = asked.has_option("ridmap");
-        let wanted = recursive || asked.has_option("idmap") || !asked.uid_mappings.is_empty();
-        if wanted && !asked.is_bind() {
-            let text = format!("config.json: mounts[{index}]: only bind mounts can show other owners here");
-            return Err(Failure::new(text).hint("leave uidMappings, idmap and ridmap out").into());
-        }
-        if wanted {
-            let own = !asked.uid_mappings.is_empty();
-            let maps = own.then(|| IdMaps::of(ranges(&asked.uid_mappings), ranges(&asked.gid_mappings)));
-            found.insert(binds, Owners { maps, depth: if recursive { Depth::Recursive } else { Depth::One } });
-        }
-        binds += usize::from(asked.is_bind());
-    }
-    Ok(found)
-}
-
 /// The flag of a kind of namespace.
 pub fn flag(kind: NamespaceKind) -> CloneFlags {
     match kind {
@@ -225,7 +182,7 @@ pub fn flag(kind: NamespaceKind) -> CloneFlags {
         NamespaceKind::Mount => CloneFlags::CLONE_NEWNS,
         NamespaceKind::Network => CloneFlags::CLONE_NEWNET,
         NamespaceKind::Pid => CloneFlags::CLONE_NEWPID,
-        NamespaceKind::Time => CloneFlags::from_bits_retain(kernel::sys::namespace::NEWTIME),
+        NamespaceKind::Time => CloneFlags::from_bits_retain(crate::sys::namespace::NEWTIME),
         NamespaceKind::User => CloneFlags::CLONE_NEWUSER,
         NamespaceKind::Uts => CloneFlags::CLONE_NEWUTS,
     }
@@ -244,7 +201,7 @@ fn namespaces(linux: &Linux) -> (CloneFlags, Vec<(CloneFlags, PathBuf)>) {
     (new, joined)
 }
 
-fn ranges(mappings: &[IdMapping]) -> Vec<Range> {
+pub(crate) fn ranges(mappings: &[IdMapping]) -> Vec<Range> {
     let range = |map: &IdMapping| Range { inside: map.container_id, outside: map.host_id, count: map.size };
     mappings.iter().map(range).collect()
 }
@@ -293,7 +250,7 @@ fn furniture(spec: &Spec, linux: &Linux, bundle: &Path, bind_devices: bool) -> R
         masked: linux.masked_paths.iter().map(inside).collect(),
         read_only_paths: linux.readonly_paths.iter().map(inside).collect(),
         read_only: spec.root.as_ref().is_some_and(|root| root.readonly),
-        propagation: Some(propagation.transpose()?.unwrap_or((Propagation::Slave, Depth::Recursive))),
+        propagation: propagation.transpose()?,
     })
 }
 
@@ -301,7 +258,7 @@ fn device(asked: &spec::Device) -> Result<Device> {
     const BLOCK: u32 = 0o060_000;
     const FIFO: u32 = 0o010_000;
     let kind = match asked.kind {
-        DeviceKind::Char => pivot_root::furniture::CHARACTER_DEVICE,
+        DeviceKind::Char => crate::mounts::CHARACTER_DEVICE,
         DeviceKind::Block => BLOCK,
         DeviceKind::Fifo => FIFO,
     };

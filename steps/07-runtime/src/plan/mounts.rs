@@ -3,12 +3,14 @@
 use std::ffi::CString;
 use std::path::Path;
 
+use crate::mounts::{Mount, Owners, What};
 use anyhow::Result;
 use kernel::Failure;
 use kernel::sys::mount::{Attributes, Depth, Propagation};
 use pivot_root::Place;
-use pivot_root::furniture::{Mount, What};
+use privileges::IdMaps;
 
+use super::ranges;
 use crate::spec;
 
 /// Words that forbid something, and their opposites: what is set, what is cleared.
@@ -36,8 +38,11 @@ const ATTRIBUTES: [(&str, Attributes, Attributes); 19] = [
 const NONE: Attributes = Attributes::NOTHING;
 
 /// Words that concern a whole file system: its driver gets them as options.
-const OF_THE_FILE_SYSTEM: [&str; 8] =
-    ["sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand", "silent"];
+const OF_THE_FILE_SYSTEM: [&str; 7] = ["sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand"];
+
+/// Words of mount(2) that fsconfig(2) has no key for: how loud the kernel's log is, and whether files have a version, which is the
+/// file system's own affair by now. A runtime must know them (config.md, Linux mount options); there is nothing to do.
+const WITHOUT_EFFECT: [&str; 4] = ["silent", "loud", "iversion", "noiversion"];
 
 /// Words about propagation.
 const PROPAGATIONS: [(&str, Propagation, Depth); 8] = [
@@ -56,8 +61,8 @@ pub fn known_options() -> Vec<String> {
     let recursive = ATTRIBUTES.iter().filter(|(word, ..)| *word != "defaults").map(|(word, ..)| format!("r{word}"));
     let plain = ATTRIBUTES.iter().map(|(word, ..)| (*word).to_owned());
     let propagations = PROPAGATIONS.iter().map(|(word, ..)| (*word).to_owned());
-    let others =
-        ["bind", "rbind", "idmap", "ridmap", "tmpcopyup"].into_iter().chain(OF_THE_FILE_SYSTEM).map(str::to_owned);
+    let others = ["bind", "rbind", "idmap", "ridmap", "tmpcopyup"].into_iter();
+    let others = others.chain(OF_THE_FILE_SYSTEM).chain(WITHOUT_EFFECT).map(str::to_owned);
     let mut all: Vec<String> = plain.chain(recursive).chain(propagations).chain(others).collect();
     all.sort();
     all
@@ -99,8 +104,12 @@ pub fn plan(asked: &spec::Mount, bundle: &Path) -> Result<Mount> {
             return Err(Failure::new(text).hint("what is not there cannot be shown in the container").into());
         }
         let depth = if asked.has_option("rbind") { Depth::Recursive } else { Depth::One };
-        mount.what = What::Bind { source, depth };
+        mount.what = What::Bind { source, depth, owners: owners(asked) };
     } else {
+        if owners(asked).is_some() {
+            let text = "only bind mounts can show other owners here";
+            return Err(Failure::new(text).hint("leave uidMappings, idmap and ridmap out").into());
+        }
         let source = CString::new(asked.source.as_deref().unwrap_or(kind))?;
         mount.what = What::New { kind: CString::new(kind)?, source, options };
     }
@@ -108,6 +117,15 @@ pub fn plan(asked: &spec::Mount, bundle: &Path) -> Result<Mount> {
         return Err(Failure::new("nothing but proc can be mounted on /proc").hint("\"type\": \"proc\"").into());
     }
     Ok(mount)
+}
+
+/// Whose files it shows, if they are not to be the host's own.
+fn owners(asked: &spec::Mount) -> Option<Owners> {
+    let own = !asked.uid_mappings.is_empty();
+    let recursive = asked.has_option("ridmap");
+    let maps = own.then(|| IdMaps::of(ranges(&asked.uid_mappings), ranges(&asked.gid_mappings)));
+    let wanted = own || recursive || asked.has_option("idmap");
+    wanted.then_some(Owners { maps, depth: if recursive { Depth::Recursive } else { Depth::One } })
 }
 
 fn with_option(mut mount: Mount, word: &str, options: &mut Vec<(CString, Option<CString>)>) -> Result<Mount> {
@@ -122,7 +140,7 @@ fn with_option(mut mount: Mount, word: &str, options: &mut Vec<(CString, Option<
         mount.clear_below = mount.clear_below.without(*set).and(*clear);
     } else if word == "tmpcopyup" {
         mount.copy_up = true;
-    } else if !["bind", "rbind", "remount", "idmap", "ridmap"].contains(&word) {
+    } else if !["bind", "rbind", "remount", "idmap", "ridmap"].contains(&word) && !WITHOUT_EFFECT.contains(&word) {
         let (key, value) = match word.split_once('=') {
             Some((key, value)) => (key, Some(CString::new(value)?)),
             None => (word, None),

@@ -1,9 +1,9 @@
 //! What runs in a container: the `process` of the configuration, or the one that `exec` adds.
 
+use crate::sys::schedule::{self, Scheduling};
+use crate::sys::terminal::Size;
 use anyhow::{Context, Result};
 use kernel::Failure;
-use kernel::sys::schedule::{self, Scheduling};
-use kernel::sys::terminal::Size;
 use privileges::seccomp::Filter;
 use privileges::{Capabilities, Handcuffs, Rlimit, Set, User};
 
@@ -77,6 +77,14 @@ impl Task {
         })
     }
 
+    /// In the parent, before the command begins: what stands behind its standard descriptors belongs to its user, as a process
+    /// in its user namespace numbers that. A terminal is made in there, and given there.
+    pub fn give_standard(&self, in_namespace_of: i32) {
+        if self.terminal.is_none() {
+            privileges::give_standard_of(in_namespace_of, self.user.uid);
+        }
+    }
+
     /// The parent's part: limits that only it can raise.
     pub fn raise_limits(&self, pid: i32) -> Result<()> {
         self.rlimits.iter().try_for_each(|limit| limit.raise(pid))
@@ -109,6 +117,7 @@ impl Task {
             no_new_privileges: self.no_new_privileges,
             filter: self.filter.as_ref(),
             umask: self.umask.unwrap_or(0o022),
+            own_terminal: self.terminal.is_some(),
         }
     }
 

@@ -99,6 +99,7 @@ fn check_names(spec: &Spec) -> Result<(), Failure> {
         let Some(name) = name else { continue };
         ensure(own, path, "without an own uts namespace it would be the host's that changes")?;
         ensure(name.len() <= LONGEST_NAME, path, format_args!("longer than {LONGEST_NAME} bytes"))?;
+        ensure(!name.contains(char::is_control), path, "there is a control character in it")?;
     }
     Ok(())
 }

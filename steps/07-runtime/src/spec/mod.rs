@@ -85,3 +85,11 @@ object! {
 
 #[cfg(test)]
 mod tests;
+
+impl Spec {
+    /// Whether it was written for version 1.`minor` of the specification, or a later one.
+    pub fn is_at_least(&self, minor: u64) -> bool {
+        let own = self.oci_version.split('.').nth(1).and_then(|number| number.parse::<u64>().ok());
+        own.is_some_and(|own| own >= minor)
+    }
+}

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::object::{Part, object};
+use super::object::{Optional, Part, object};
 
 object! {
     /// All limits of one container.
@@ -17,18 +17,18 @@ object! {
             /// Rules for device nodes; of those that fit, the last counts (config-linux.md, Allowed Device list).
             devices: Vec<DeviceRule>,
             /// Memory and swap.
-            memory: Option<Memory>,
+            memory: Memory,
             /// CPU time, and which CPUs.
-            cpu: Option<Cpu>,
+            cpu: Cpu,
             /// The number of processes.
             pids: Option<Pids>,
             /// Disks.
             #[serde(rename = "blockIO")]
-            block_io: Option<BlockIo>,
+            block_io: BlockIo,
             /// Huge pages, by their size.
             hugepage_limits: Vec<HugepageLimit>,
             /// Marks and priorities of network packets.
-            network: Option<Network>,
+            network: Network,
             /// Remote memory access, by the adapter's name.
             rdma: BTreeMap<String, Rdma>,
             /// Files of cgroup v2 and what is written to them.
@@ -74,6 +74,19 @@ pub enum DeviceRuleKind {
 }
 
 impl Part for DeviceRuleKind {}
+
+/// An object in which nothing is set is as good as none.
+macro_rules! absent_when_empty {
+    ($($kind:ty),+) => {
+        $(impl Optional for $kind {
+            fn is_absent(&self) -> bool {
+                *self == <$kind>::default()
+            }
+        })+
+    };
+}
+
+absent_when_empty!(Memory, Cpu, BlockIo, Network);
 
 object! {
     /// Memory, in bytes; -1 is no limit (config-linux.md, Memory).

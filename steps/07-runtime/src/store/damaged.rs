@@ -4,8 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use kernel::Fd;
-use kernel::sys::namespace;
+use kernel::sys::clone::Process;
 
 use super::{Lock, STATE, begin_of};
 use crate::spec::Spec;
@@ -34,9 +33,9 @@ impl Damaged {
     }
 
     /// Its first process, held by a descriptor, if that lives and its record still says which it is.
-    pub fn process(&self) -> Option<Fd> {
+    pub fn process(&self) -> Option<Process> {
         let (pid, begun) = (self.field("pid")?, self.field::<u64>("begun")?);
-        let process = namespace::open_process(pid).ok()?;
+        let process = Process::open(pid, "process").ok()?;
         (begin_of(pid) == Some(begun)).then_some(process)
     }
 

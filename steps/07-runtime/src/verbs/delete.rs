@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use kernel::sys::namespace;
 use kernel::sys::signal::SIGKILL;
 use kernel::{Failure, purpose};
 
@@ -31,7 +30,7 @@ impl Delete {
         };
         if self.force {
             // Another command may hold the lock and wait for this very process: so it is killed first.
-            let _ = container.process().map(|process| namespace::signal(&process, SIGKILL));
+            let _ = container.process().map(|process| process.send_signal(SIGKILL));
         }
         let _lock = if self.force { container.lock_in_time() } else { container.lock() }?;
         // Somebody may have removed it while we waited for the lock.
@@ -79,8 +78,8 @@ fn end(container: &Container) -> Result<()> {
     if let Some(group) = &container.record.group {
         group.kill_all()?;
     }
-    let _ = namespace::signal(&process, SIGKILL);
-    if namespace::wait_for_end(&process, PATIENCE)? {
+    let _ = process.send_signal(SIGKILL);
+    if process.wait_for_end(PATIENCE)? {
         return Ok(());
     }
     let text = format!("container {:?}: its first process does not end", container.record.id);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::Result;
 use kernel::Failure;
-use kernel::sys::namespace;
 use serde_json::{Value, json};
 
 use super::Context;
@@ -39,7 +38,7 @@ impl Events {
         }
         let process = container.process()?;
         let milliseconds = Duration::from_secs(self.interval.into()).as_millis() as u16;
-        while !namespace::wait_for_end(&process, milliseconds)? {
+        while !process.wait_for_end(milliseconds)? {
             super::print(&format!("{}\n", event(&container)?))?;
         }
         Ok(ExitCode::SUCCESS)

@@ -4,10 +4,12 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::groups::Kept;
+use crate::sibling;
+use crate::sys::{namespace, terminal};
 use anyhow::{Context as _, Result};
-use cgroups::Kept;
 use kernel::sys::clone::CloneFlags;
-use kernel::sys::{clone, mount, namespace, privilege, socket, terminal};
+use kernel::sys::{clone, mount, privilege, socket};
 use kernel::{Failure, Fd, purpose};
 use privileges::User;
 
@@ -181,7 +183,7 @@ impl Exec {
 
     /// The parent's list of calls.
     fn visit(&self, container: &Container, spec: &Spec, task: &Task) -> Result<ExitCode> {
-        let init = &container.process()?;
+        let init = container.process()?;
         let group = container.record.group.as_ref().map(|group| self.group(group, container)).transpose()?;
         let group = group.as_ref();
         let pidfd_socket = self.pidfd_socket.as_deref().map(caller::connect_pidfd_socket).transpose()?;
@@ -198,7 +200,7 @@ impl Exec {
         let visit = Visit {
             task,
             doors,
-            init,
+            init: init.descriptor(),
             namespaces,
             traced,
             outlet,
@@ -213,11 +215,12 @@ impl Exec {
         if let (Some(scope), Some(whole), Some(group)) = (closed, &container.record.group, group) {
             scope.attach(child.pid(), whole, group)?;
         }
+        task.give_standard(init.pid());
         task.raise_limits(child.pid())?;
         child.open_gate()?;
         if namespaces.contains(CloneFlags::CLONE_NEWPID) {
             drop(visit.number); // held here too, its closing in the child would never be seen
-            child.follow(&number)?;
+            sibling::follow(&mut child, &number)?;
         }
         if let Some(listener) = visit.listener {
             listener.pass_on(child.pid(), container.state(Status::Running))?;
@@ -279,7 +282,8 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     if !visit.traced {
         be_born(visit, terminal.as_ref())?;
     }
-    let command = init::at_home(task)?;
+    let mut command = init::at_home(task)?;
+    command.go_early()?;
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
     if visit.traced {
@@ -297,7 +301,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
 fn open_terminal(visit: &Visit) -> Result<Option<Fd>> {
     let (Some(size), Some(outlet)) = (visit.task.terminal, &visit.outlet) else { return Ok(None) };
     let root = mount::open_path(std::path::Path::new("/"), "root")?;
-    crate::terminal::open(&root, outlet, size, false).map(Some)
+    crate::terminal::open(&root, outlet, size, None).map(Some)
 }
 
 fn close_descriptors(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
@@ -309,7 +313,7 @@ fn close_descriptors(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
 /// Goes on in the container's pid namespace, if it has one of its own, in a session of its own.
 fn be_born(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
     if visit.namespaces.contains(CloneFlags::CLONE_NEWPID) {
-        namespaces::go_on_as_sibling(&visit.number)?;
+        sibling::go_on(CloneFlags::empty(), &visit.number)?;
         namespaces::die_with_parent()?;
     }
     terminal::new_session()?;

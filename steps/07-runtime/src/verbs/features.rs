@@ -35,7 +35,7 @@ impl Features {
             net_devices: true,
             memory_modes: MEMORY_MODES.map(|(name, _)| name).to_vec(),
             memory_flags: MEMORY_FLAGS.map(|(name, _)| name).to_vec(),
-            unsafe_annotations: vec![IDMAPPED_ROOT, SMALL_INIT, cgroups::systemd::ANNOTATION],
+            unsafe_annotations: vec![IDMAPPED_ROOT, SMALL_INIT, crate::systemd::ANNOTATION],
             version: env!("CARGO_PKG_VERSION"),
         };
         super::print(&format!("{}\n", serde_json::to_string_pretty(&features(tables))?))?;

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use kernel::sys::namespace;
 use kernel::{Errno, Failure};
 
 use super::Context;
@@ -31,7 +30,7 @@ impl Kill {
         if self.all {
             match &container.record.group {
                 Some(group) => group.signal_all(number)?,
-                None => namespace::signal(&container.process()?, number)?,
+                None => container.process()?.signal(number)?,
             }
             return Ok(ExitCode::SUCCESS);
         }
@@ -39,7 +38,7 @@ impl Kill {
         if container.status() == Status::Stopped {
             return Err(not_running().into());
         }
-        match namespace::signal(&container.process()?, number) {
+        match container.process()?.signal(number) {
             Err(refused) if refused.errno() == Some(Errno::ESRCH) => return Err(not_running().into()),
             sent => sent?,
         }
@@ -52,17 +51,44 @@ impl Kill {
     }
 }
 
-/// `SIGTERM`, `TERM`, `term` or `15`.
+/// `SIGTERM`, `TERM`, `term` or `15`; real-time signals as `kill -l` prints them, RTMIN+3 or RTMAX-1 (man 7 signal). 0 is no
+/// signal: it asks whether the process is there (man 2 kill).
 fn number(text: &str) -> Result<i32, Failure> {
-    const MOST: i32 = 64;
     let refuse =
         || Failure::new(format!("there is no signal {text:?}")).hint("such as TERM, or 15: kill -l lists them");
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=MOST).contains(&number) { Ok(number) } else { Err(refuse()) };
+        return Some(number).filter(|number| (0..=LAST_REAL_TIME).contains(number)).ok_or_else(refuse);
     }
     let upper = text.to_ascii_uppercase();
-    let name = if upper.starts_with("SIG") { upper } else { format!("SIG{upper}") };
-    name.parse::<nix::sys::signal::Signal>().map(|signal| signal as i32).map_err(|_| refuse())
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    real_time(name).or_else(|| by_name(name)).ok_or_else(refuse)
+}
+
+/// The first two real-time signals are the C library's own.
+const FIRST_REAL_TIME: i32 = 34;
+const LAST_REAL_TIME: i32 = 64;
+
+fn real_time(name: &str) -> Option<i32> {
+    let (start, sign, rest) = match name.strip_prefix("RTMIN") {
+        Some(rest) => (FIRST_REAL_TIME, '+', rest),
+        None => (LAST_REAL_TIME, '-', name.strip_prefix("RTMAX")?),
+    };
+    let offset: u8 = match rest {
+        "" => 0,
+        rest => rest.strip_prefix(sign)?.parse().ok()?,
+    };
+    let number = if sign == '+' { start + i32::from(offset) } else { start - i32::from(offset) };
+    (FIRST_REAL_TIME..=LAST_REAL_TIME).contains(&number).then_some(number)
+}
+
+fn by_name(name: &str) -> Option<i32> {
+    let name = match name {
+        "POLL" => "IO",
+        "CLD" => "CHLD",
+        "IOT" => "ABRT",
+        name => name,
+    };
+    format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32)
 }
 
 #[cfg(test)]
@@ -74,7 +100,13 @@ mod tests {
         for text in ["SIGTERM", "TERM", "term", "15"] {
             assert_eq!(number(text), Ok(15), "{text}");
         }
-        for wrong in ["", "0", "-1", "65", "NOSUCH", "SIG"] {
+        let listed =
+            [("RTMIN", 34), ("SIGRTMIN+3", 37), ("rtmax-1", 63), ("RTMAX", 64), ("POLL", 29), ("CLD", 17), ("0", 0)];
+        for (text, expected) in listed {
+            assert_eq!(number(text), Ok(expected), "{text}");
+        }
+        for wrong in ["", "-1", "65", "NOSUCH", "SIG", "RTMIN+31", "RTMAX-31", "RTMIN-1", "RTMIN+", "RTMAX+1", "RTMIN3"]
+        {
             assert!(number(wrong).is_err(), "{wrong:?}");
         }
         assert_eq!(number("64"), Ok(64));

@@ -147,6 +147,7 @@ impl Options {
             let text = format!("--log-format {}: no such format", self.general.log_format);
             return Err(Failure::new(text).hint("text or json").into());
         }
+        self.log().check()?;
         let context = Context {
             store: Store::at(&self.general.root.clone().unwrap_or_else(default_root)),
             systemd: self.general.systemd_cgroup || self.general.cgroup_manager == "systemd",

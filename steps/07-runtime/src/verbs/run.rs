@@ -3,8 +3,9 @@
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
+use crate::groups::Kept;
 use anyhow::Result;
-use cgroups::{Kept, Limits};
+use cgroups::Limits;
 
 use super::Context;
 use super::create::{OfBundle, Options};

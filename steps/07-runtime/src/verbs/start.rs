@@ -47,7 +47,7 @@ impl Start {
         }
         drop(lock); // others may have to stop it, if it is never ready
         if let Some(notify) = notify {
-            notify.pass_on(container.record.pid.unwrap_or_default(), &[container.process()?.as_fd()])?;
+            notify.pass_on(container.record.pid.unwrap_or_default(), &[container.process()?.descriptor().as_fd()])?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -101,10 +101,10 @@ impl Update {
             ..Cpu::default()
         };
         Resources {
-            memory: Some(memory),
-            cpu: Some(cpu),
+            memory,
+            cpu,
             pids: self.pids_limit.map(|limit| Pids { limit: Some(limit) }),
-            block_io: self.blkio_weight.map(|weight| spec::BlockIo { weight: Some(weight), ..Default::default() }),
+            block_io: spec::BlockIo { weight: self.blkio_weight, ..Default::default() },
             ..Resources::default()
         }
     }

@@ -13,9 +13,9 @@ pub fn check_resources(resources: &Resources, at: &str) -> Result<(), Failure> {
     for (index, rule) in resources.devices.iter().enumerate() {
         check_rule(rule, &format!("{at}devices[{index}]."))?;
     }
-    resources.memory.as_ref().map_or(Ok(()), |memory| check_memory(memory, &format!("{at}memory.")))?;
-    resources.cpu.as_ref().map_or(Ok(()), |cpu| check_cpu(cpu, &format!("{at}cpu.")))?;
-    resources.block_io.as_ref().map_or(Ok(()), |block_io| check_block_io(block_io, &format!("{at}blockIO.")))?;
+    check_memory(&resources.memory, &format!("{at}memory."))?;
+    check_cpu(&resources.cpu, &format!("{at}cpu."))?;
+    check_block_io(&resources.block_io, &format!("{at}blockIO."))?;
     check_hugepages(&resources.hugepage_limits, at)?;
     let unified = format!("{at}unified");
     for name in resources.unified.keys() {

@@ -44,17 +44,17 @@ const CONFIGURATION: [Row<Spec>; 4] = [
 const LIMITS: [Row<Resources>; 3] = [
     Row {
         path: "memory.kernel",
-        asked: |limits| limits.memory.as_ref().is_some_and(|memory| memory.kernel.unwrap_or(0) > 0),
+        asked: |limits| limits.memory.kernel.unwrap_or(0) > 0,
         why: "not supported: the kernel has not limited its own memory since 5.16",
     },
     Row {
         path: "memory.kernelTCP",
-        asked: |limits| limits.memory.as_ref().is_some_and(|memory| memory.kernel_tcp.unwrap_or(0) > 0),
+        asked: |limits| limits.memory.kernel_tcp.unwrap_or(0) > 0,
         why: "not supported: TCP buffers count as memory",
     },
     Row {
         path: "memory.useHierarchy",
-        asked: |limits| limits.memory.as_ref().is_some_and(|memory| memory.use_hierarchy == Some(false)),
+        asked: |limits| limits.memory.use_hierarchy == Some(false),
         why: "not supported: groups below have always counted since 5.11",
     },
 ];

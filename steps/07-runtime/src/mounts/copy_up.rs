@@ -1,5 +1,5 @@
-//! What the root filesystem has at a place, copied into the file system in memory that will cover it ("tmpcopyup"). The
-//! lesson does not need this file; configurations for step 7 ask for it.
+//! What the root filesystem has at a place, copied into the file system in memory that will cover it (the mount
+//! option "tmpcopyup").
 //!
 //! The place may lie in a volume, where another process exchanges files for links while we copy. So nothing is looked at by name
 //! and then opened by name: each entry is held (O_PATH, O_NOFOLLOW), looked at, and then that very file is opened.

@@ -1,13 +1,11 @@
-//! Lesson 7: terminals. A pseudo-terminal has two ends: who holds the master sees what the program on the other writes.
-
-use std::os::fd::AsRawFd;
+//! terminals. A pseudo-terminal has two ends: who holds the master sees what the program on the other writes.
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
 
-use super::{Fd, new_fd};
-use crate::Failure;
-use crate::explain::call;
+use kernel::Failure;
+use kernel::explain::call;
+use kernel::sys::{Fd, new_fd};
 
 /// Rows and columns of characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,10 +29,10 @@ pub fn open_pair(root: &Fd) -> Result<(Fd, Fd), Failure> {
     )?;
     let unlock: libc::c_int = 0;
     // SAFETY: TIOCSPTLCK reads one int, which outlives the call.
-    let unlocked = unsafe { libc::ioctl(master.fd.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlock) };
+    let unlocked = unsafe { libc::ioctl(master.raw(), libc::TIOCSPTLCK, &raw const unlock) };
     call(format_args!("ioctl({master}, TIOCSPTLCK, 0)"), Errno::result(unlocked).map(drop))?;
     // SAFETY: takes numbers only.
-    let slave = unsafe { libc::ioctl(master.fd.as_raw_fd(), libc::TIOCGPTPEER, flags.bits()) };
+    let slave = unsafe { libc::ioctl(master.raw(), libc::TIOCGPTPEER, flags.bits()) };
     // SAFETY: TIOCGPTPEER gives a new descriptor.
     let slave = call(format_args!("ioctl({master}, TIOCGPTPEER)"), unsafe { new_fd(slave.into(), "terminal") })?;
     Ok((master, slave))
@@ -44,7 +42,7 @@ pub fn open_pair(root: &Fd) -> Result<(Fd, Fd), Failure> {
 pub fn resize(terminal: &Fd, size: Size) -> Result<(), Failure> {
     let winsize = libc::winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads a winsize, which outlives the call.
-    let result = unsafe { libc::ioctl(terminal.fd.as_raw_fd(), libc::TIOCSWINSZ, &raw const winsize) };
+    let result = unsafe { libc::ioctl(terminal.raw(), libc::TIOCSWINSZ, &raw const winsize) };
     call(format_args!("ioctl({terminal}, TIOCSWINSZ, {}x{})", size.width, size.height), Errno::result(result).map(drop))
 }
 
@@ -65,7 +63,7 @@ pub fn new_session() -> Result<(), Failure> {
 /// Makes a terminal the session's own: Ctrl-C typed in it becomes a signal (man 2 TIOCSCTTY).
 pub fn control(terminal: &Fd) -> Result<(), Failure> {
     // SAFETY: takes numbers only.
-    let result = unsafe { libc::ioctl(terminal.fd.as_raw_fd(), libc::TIOCSCTTY, 0) };
+    let result = unsafe { libc::ioctl(terminal.raw(), libc::TIOCSCTTY, 0) };
     call(format_args!("ioctl({terminal}, TIOCSCTTY)"), Errno::result(result).map(drop))
 }
 
@@ -73,16 +71,9 @@ pub fn control(terminal: &Fd) -> Result<(), Failure> {
 pub fn become_standard(terminal: &Fd) -> Result<(), Failure> {
     let result = (0..3).try_for_each(|number| {
         // SAFETY: dup2 onto a standard descriptor: whoever uses these expects that they may be replaced.
-        Errno::result(unsafe { libc::dup2(terminal.fd.as_raw_fd(), number) }).map(drop)
+        Errno::result(unsafe { libc::dup2(terminal.raw(), number) }).map(drop)
     });
     call(format_args!("dup2({terminal}, 0..2)"), result)
-}
-
-/// Gives a standard descriptor to a user, as who opens /dev/stderr must own it (man 2 fchown). Refusals do not matter: it
-/// may be anything.
-pub fn give_standard(number: i32, uid: u32, gid: u32) {
-    // SAFETY: takes numbers only.
-    let _ = unsafe { libc::fchown(number, uid, gid) };
 }
 
 /// How a terminal treats what is typed (man 3 termios): saved, so that it can be restored.

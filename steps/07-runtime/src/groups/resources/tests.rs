@@ -1,6 +1,11 @@
 //! What is asked for, and what is written for it, on v1 and on v2.
 
+use std::collections::BTreeMap;
+
+use kernel::Failure;
+
 use super::*;
+use crate::spec::{Cpu, HugepageLimit, InterfacePriority, Network, Pids, Rdma, WeightDevice};
 
 /// What is written to a group that has all files, but none of BFQ's and none for reservations.
 fn lines(resources: &Resources) -> [Vec<String>; 2] {
@@ -112,15 +117,18 @@ fn disks() {
 fn the_rest() {
     let adapter = Rdma { hca_handles: Some(2), hca_objects: None };
     let resources = Resources {
-        pids: Some(-1),
-        hugepage_limits: vec![("2MB".to_owned(), 4096)],
+        pids: Some(Pids { limit: Some(-1) }),
+        hugepage_limits: vec![HugepageLimit { page_size: "2MB".to_owned(), limit: 4096 }],
         rdma: BTreeMap::from([("mlx5_1".to_owned(), adapter)]),
         ..Resources::default()
     };
     let [v1, v2] = lines(&resources);
     assert_eq!(v1, ["pids.max max", "hugetlb.2MB.limit_in_bytes 4096", "rdma.max mlx5_1 hca_handle=2"]);
     assert_eq!(v2, ["pids.max max", "hugetlb.2MB.max 4096", "rdma.max mlx5_1 hca_handle=2"]);
-    let network = Network { class_id: Some(0x10_0001), priorities: vec![("eth0".to_owned(), 5)] };
+    let network = Network {
+        class_id: Some(0x10_0001),
+        priorities: vec![InterfacePriority { name: "eth0".to_owned(), priority: 5 }],
+    };
     let [v1, v2] = lines(&Resources { network, ..Resources::default() });
     assert_eq!(v1, ["net_cls.classid 1048577", "net_prio.ifpriomap eth0 5"]);
     assert_eq!(v2, ["refused: resources.network.classID: only cgroup v1 has it, and this is v2"]);
@@ -136,7 +144,7 @@ fn the_rest() {
 fn zeros_and_what_is_not_set_ask_for_nothing() {
     let memory = Memory { limit: Some(0), swap: Some(0), swappiness: Some(u64::MAX), ..Memory::default() };
     let cpu = Cpu { shares: Some(0), quota: Some(0), cpus: Some(String::new()), ..Cpu::default() };
-    let resources = Resources { memory, cpu, pids: Some(0), ..Resources::default() };
+    let resources = Resources { memory, cpu, pids: Some(Pids { limit: None }), ..Resources::default() };
     assert_eq!(lines(&resources), [[""; 0]; 2]);
     assert_eq!(resources.controllers(), [""; 0]);
 }

@@ -1,5 +1,5 @@
-//! Device rules as a configuration lists them, beside the lesson's fixed list in [`crate::devices`]: allowed or denied, by
-//! kind, number and what is wanted, and of those that fit, the last counts. Nothing fits: denied.
+//! Device rules as a configuration lists them; step 5 has a fixed list ([`cgroups::devices`]). A rule allows or denies, by the
+//! device's kind, its numbers and the access that is wanted. Of the rules that fit, the last one counts. Without one: denied.
 //!
 //! v2's program asks them from the last to the first. v1's lists know no order, only exceptions from a default: there the
 //! exceptions that are left in the end are found first, and rules that have no such form are refused.
@@ -9,8 +9,8 @@ use kernel::sys::bpf::{self, Instruction};
 use kernel::sys::cgroup;
 use kernel::{Failure, purpose};
 
-use crate::Kept;
-use crate::devices::{end, instruction, mask, read, set, skip_unless};
+use super::Kept;
+use cgroups::devices::{end, instruction, mask, read, set, skip_unless};
 
 /// A rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ pub fn harmless() -> Vec<Rule> {
         minor: minor.map(|minor| minor as u32),
         access: Access::ALL,
     };
-    [any(Kind::Character), any(Kind::Block)].into_iter().chain(crate::devices::ALLOWED.iter().map(device)).collect()
+    [any(Kind::Character), any(Kind::Block)].into_iter().chain(cgroups::devices::ALLOWED.iter().map(device)).collect()
 }
 
 impl Rule {
@@ -269,7 +269,7 @@ fn skip(count: i16) -> Instruction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices::tests::answer;
+    use classroom::device_program::answer;
 
     fn rule(allow: bool, kind: Kind, major: Option<u32>, minor: Option<u32>, access: u8) -> Rule {
         Rule { allow, kind, major, minor, access: Access(access) }

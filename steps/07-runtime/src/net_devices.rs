@@ -1,4 +1,4 @@
-//! A network device of the host's own, moved into a cell: for the runtime (step 7), beside the lesson.
+//! A network device of the host, moved into the container.
 //!
 //! A device is in one network namespace at a time. On its way it is switched off and loses its addresses, so they are noted
 //! before and given back there (config-linux.md, Network Devices). When the namespace ends, the kernel gives a real card
@@ -7,13 +7,13 @@
 use std::net::IpAddr;
 use std::path::Path;
 
+use crate::sys::namespace;
 use anyhow::{Context, Result};
 use kernel::sys::clone::CloneFlags;
-use kernel::sys::namespace;
 use kernel::sys::netlink::Netlink;
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
-use crate::link::{self, Link};
+use network::link::{self, Link};
 
 /// A device that will move, as it is on the host.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! All that a group has counted, beside the lesson's few figures ([`crate::stats`]): as JSON in the form that runc's
+//! All that a group has counted; step 5 has a few figures of it ([`cgroups::stats`]). It is JSON in the form that runc's
 //! `events --stats` gave to the world, in v1's terms on either version. What the kernel does not count is left out, or 0.
 
 use std::collections::BTreeMap;
@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use kernel::sys::cgroup;
 use serde_json::{Map, Value, json};
 
-use crate::Kept;
-use crate::stats::{field, number};
+use super::Kept;
+use cgroups::stats::{field, number};
 
 impl Kept {
     /// The `data` of a `stats` event: times in nanoseconds, memory in bytes, "no limit" as the largest number.

@@ -2,8 +2,9 @@
 
 use kernel::Failure;
 
-use super::{Cpu, Memory, Resources, asked, named, set};
-use crate::Setting;
+use super::{asked, named, set, throttles};
+use crate::spec::{Cpu, HugepageLimit, Memory, Resources};
+use cgroups::Setting;
 
 /// What is written, in this order. `is_there` says whether the group has a file.
 ///
@@ -15,11 +16,11 @@ pub fn settings(resources: &Resources, is_there: &dyn Fn(&str) -> bool) -> Resul
     }
     let mut all = memory(&resources.memory, is_there)?;
     all.extend(cpu(&resources.cpu)?);
-    if let Some(limit) = asked(resources.pids) {
+    if let Some(limit) = resources.pids_limit() {
         all.push(Setting::new("pids.max", if limit < 0 { "max".to_owned() } else { limit.to_string() }));
     }
     all.extend(block_io(resources, is_there));
-    for (size, bytes) in &resources.hugepage_limits {
+    for HugepageLimit { page_size: size, limit: bytes } in &resources.hugepage_limits {
         all.push(Setting::new(&format!("hugetlb.{size}.limit_in_bytes"), bytes.to_string()));
         let reserved = format!("hugetlb.{size}.rsvd.limit_in_bytes"); // since Linux 5.7
         if is_there(&reserved) {
@@ -29,8 +30,8 @@ pub fn settings(resources: &Resources, is_there: &dyn Fn(&str) -> bool) -> Resul
     if let Some(class) = asked(resources.network.class_id) {
         all.push(Setting::new("net_cls.classid", class.to_string()));
     }
-    for (interface, priority) in &resources.network.priorities {
-        all.push(Setting::new("net_prio.ifpriomap", format!("{interface} {priority}")));
+    for interface in &resources.network.priorities {
+        all.push(Setting::new("net_prio.ifpriomap", format!("{} {}", interface.name, interface.priority)));
     }
     all.extend(super::v2::rdma(resources)); // the same on both
     Ok(all)
@@ -100,7 +101,7 @@ fn block_io(resources: &Resources, is_there: &dyn Fn(&str) -> bool) -> Vec<Setti
         asked(device.weight).into_iter().for_each(|weight| put(&format!("{prefix}.weight_device"), line(weight)));
         asked(device.leaf_weight).into_iter().for_each(|weight| put("blkio.leaf_weight_device", line(weight)));
     }
-    for (name, devices) in io.throttles() {
+    for (name, devices) in throttles(io) {
         let file = match name {
             "rbps" => "blkio.throttle.read_bps_device",
             "wbps" => "blkio.throttle.write_bps_device",

@@ -1,9 +1,9 @@
-//! Lesson 7: who runs when and where: scheduler, priority of reading and writing, processors, memory, personality.
+//! who runs when and where: scheduler, priority of reading and writing, processors, memory, personality.
 
 use nix::errno::Errno;
 
-use crate::Failure;
-use crate::explain::call;
+use kernel::Failure;
+use kernel::explain::call;
 
 /// What sched_setattr(2) takes.
 #[repr(C)]

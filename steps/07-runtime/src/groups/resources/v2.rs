@@ -2,8 +2,9 @@
 
 use kernel::Failure;
 
-use super::{BlockIo, Cpu, Memory, Resources, asked, named, set};
-use crate::Setting;
+use super::{asked, named, set, throttles};
+use crate::spec::{BlockIo, Cpu, HugepageLimit, Memory, Resources};
+use cgroups::Setting;
 
 /// What is written, in this order. `is_there` says whether the group has a file.
 ///
@@ -13,9 +14,9 @@ pub fn settings(resources: &Resources, is_there: &dyn Fn(&str) -> bool) -> Resul
     refuse_legacy(resources)?;
     let mut all = memory(&resources.memory, is_there)?;
     all.extend(cpu(&resources.cpu));
-    all.extend(asked(resources.pids).map(|limit| Setting::new("pids.max", amount(limit))));
+    all.extend(resources.pids_limit().map(|limit| Setting::new("pids.max", amount(limit))));
     all.extend(block_io(&resources.block_io, is_there));
-    for (size, bytes) in &resources.hugepage_limits {
+    for HugepageLimit { page_size: size, limit: bytes } in &resources.hugepage_limits {
         all.push(Setting::new(&format!("hugetlb.{size}.max"), bytes.to_string()));
         let reserved = format!("hugetlb.{size}.rsvd.max"); // since Linux 5.7
         if is_there(&reserved) {
@@ -142,7 +143,7 @@ fn block_io(io: &BlockIo, is_there: &dyn Fn(&str) -> bool) -> Vec<Setting> {
         let line = |own: u16| format!("{}:{} {}", device.major, device.minor, weight(own));
         all.extend(asked(device.weight).map(|own| Setting::new(file, line(own))));
     }
-    for (name, devices) in io.throttles() {
+    for (name, devices) in throttles(io) {
         for device in devices {
             let rate = if device.rate == 0 { "max".to_owned() } else { device.rate.to_string() };
             all.push(Setting::new("io.max", format!("{}:{} {name}={rate}", device.major, device.minor)));

@@ -1,4 +1,4 @@
-//! Limits as a unit's properties, beside the lesson (man 5 systemd.resource-control): the same that [`crate::resources`]
+//! Limits as a unit's properties (man 5 systemd.resource-control): the same that [`crate::groups::resources`]
 //! writes to files. systemd writes the files of its units itself, at each `systemctl daemon-reload` for one; a limit that
 //! it does not know it would then undo. What has no property stays in the files alone, as with runc.
 //!
@@ -7,9 +7,9 @@
 use kernel::Failure;
 
 use super::bus::{Property, Value};
-use crate::Resources;
-use crate::resources::v2::{swap, weight_of_io, weight_of_shares};
-use crate::resources::{Cpu, asked, named};
+use crate::groups::resources::v2::{swap, weight_of_io, weight_of_shares};
+use crate::groups::resources::{asked, named};
+use crate::spec::{Cpu, Resources};
 
 /// The kernel's own period, in microseconds.
 const PERIOD: u64 = 100_000;
@@ -29,7 +29,7 @@ pub fn of(resources: &Resources, is_v2: bool) -> Result<Vec<Property>, Failure> 
     // -1 is the largest number, which is systemd's "infinity".
     let limit = if is_v2 { "MemoryMax" } else { "MemoryLimit" };
     asked(memory.limit).into_iter().for_each(|bytes| put(limit, bytes as u64));
-    asked(resources.pids).into_iter().for_each(|number| put("TasksMax", number as u64));
+    resources.pids_limit().into_iter().for_each(|number| put("TasksMax", number as u64));
     let (shares, weight) = (asked(resources.cpu.shares), asked(resources.block_io.weight));
     if is_v2 {
         asked(memory.reservation).into_iter().for_each(|bytes| put("MemoryLow", bytes as u64));
@@ -178,7 +178,7 @@ fn quoted(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::Memory;
+    use crate::spec::{Memory, Pids};
 
     fn number(name: &str, value: u64) -> Property {
         (name.to_owned(), Value::Uint64(value))
@@ -188,7 +188,7 @@ mod tests {
     fn limits_on_v2() {
         let cpu = Cpu { shares: Some(1024), quota: Some(12_345), cpus: Some("0-2,9".to_owned()), ..Cpu::default() };
         let memory = Memory { limit: Some(64 << 20), swap: Some(96 << 20), ..Memory::default() };
-        let asked = Resources { memory, cpu, pids: Some(-1), ..Resources::default() };
+        let asked = Resources { memory, cpu, pids: Some(Pids { limit: Some(-1) }), ..Resources::default() };
         let expected = [
             number("MemoryMax", 64 << 20),
             number("TasksMax", u64::MAX),
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn limits_on_v1_have_older_names() {
         let cpu = Cpu { shares: Some(512), period: Some(50_000), cpus: Some("0".to_owned()), ..Cpu::default() };
-        let asked = Resources { cpu, pids: Some(7), ..Resources::default() };
+        let asked = Resources { cpu, pids: Some(Pids { limit: Some(7) }), ..Resources::default() };
         let expected = [
             number("TasksMax", 7),
             number("CPUShares", 512),

@@ -1,4 +1,4 @@
-//! D-Bus, beside the lesson: as much of it as it takes to ask systemd for a group (dbus.freedesktop.org, D-Bus
+//! D-Bus: as much of it as it takes to ask systemd for a group (dbus.freedesktop.org, D-Bus
 //! Specification).
 //!
 //! A message is a head and a body. The head says whom it is for, and by its *signature* what the body is made of: `s` a

@@ -1,4 +1,4 @@
-//! Step 5, beside the lesson: a group that outlives its maker, as the runtime needs it. Here there is no launcher: the
+//! Step 7: a group that outlives its maker, as the runtime needs it. Here there is no launcher: the
 //! test is the runtime, and a shell that enters the group is the container.
 
 use std::fs;
@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cgroups::device_rules::{Access, Kind, Rule};
-use cgroups::resources::{Cpu, Memory};
-use cgroups::{Kept, Resources};
+use cellblock::groups::Kept;
+use cellblock::groups::device_rules::{Access, Kind, Rule};
+use cellblock::spec::{Cpu, HugepageLimit, Memory, Pids, Resources};
 use classroom::every_step::wait_for_a_line;
 use classroom::groups::{directories, world};
 use classroom::{Lab, World, lab};
@@ -273,7 +273,7 @@ fn limits_are_raised_and_lowered_while_it_lives() {
         group.limit(&memory(-1, None)).unwrap();
         for (quota, period) in [(5000, 10_000), (50_000, 100_000), (1000, 1000), (-1, 100_000)] {
             let cpu = Cpu { quota: Some(quota), period: Some(period), shares: Some(2048), ..Cpu::default() };
-            group.limit(&Resources { cpu, pids: Some(20), ..Resources::default() }).unwrap();
+            group.limit(&Resources { cpu, pids: Some(Pids { limit: Some(20) }), ..Resources::default() }).unwrap();
         }
         assert_eq!(
             read_either(&group, "cpu.cfs_quota_us", "cpu.max"),
@@ -293,7 +293,10 @@ fn limits_are_raised_and_lowered_while_it_lives() {
 fn a_limit_without_its_controller_is_named() {
     lab!(World::Root, |_lab| {
         let group = Made::at("kept-missing", &[]);
-        let asked = Resources { hugepage_limits: vec![("2MB".to_owned(), 0)], ..Resources::default() };
+        let asked = Resources {
+            hugepage_limits: vec![HugepageLimit { page_size: "2MB".to_owned(), limit: 0 }],
+            ..Resources::default()
+        };
         assert_eq!(asked.controllers(), ["hugetlb"]);
         let refused = format!("{:#}", group.limit(&asked).unwrap_err());
         assert!(refused.contains("no controller hugetlb for this group"), "{refused}");
@@ -363,7 +366,7 @@ fn devices_are_guarded_by_a_program() {
 fn what_it_has_used() {
     lab!(World::Root, |_lab| {
         let group = Made::at("kept-used", &["memory", "pids"]);
-        group.limit(&Resources { pids: Some(30), ..memory(64 << 20, None) }).unwrap();
+        group.limit(&Resources { pids: Some(Pids { limit: Some(30) }), ..memory(64 << 20, None) }).unwrap();
         let mut child = enter(&group, "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; echo done; exec sleep 100");
         let begin = Instant::now();
         while group.statistics()["cpu"]["usage"]["total"].as_u64().unwrap() < 5_000_000 {

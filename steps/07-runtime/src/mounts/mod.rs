@@ -1,5 +1,5 @@
-//! A cell furnished as somebody else says, mount by mount. The lesson does not need this file; the configuration that
-//! step 7 reads does. The way is the lesson's: everything made without a place, then the pivot, then each to its place.
+//! The mounts that a configuration lists. The order is that of step 3: each mount is made without a place, then the root is
+//! pivoted, then each mount is moved to its place.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -7,13 +7,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth, Propagation, ResolveFlag};
+use kernel::sys::privilege;
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
-use crate::copy_up::copy_up;
-use crate::nodes::{Nodes, place_nodes};
-use crate::place::Place;
-use crate::trees::{self, Trees};
-use crate::{Root, dev, proc};
+use pivot_root::trees::{self, Trees};
+use pivot_root::{Place, dev, proc};
+use privileges::IdMaps;
+
+mod copy_up;
+pub mod nodes;
+
+use copy_up::copy_up;
+use nodes::{Nodes, place_nodes};
 
 /// All that is in a cell.
 #[derive(Debug, Default)]
@@ -32,8 +37,17 @@ pub struct Furniture {
     pub read_only_paths: Vec<String>,
     /// Nothing of the root filesystem can be written.
     pub read_only: bool,
-    /// Of the new root, and of all mounts before they are placed. None: as the lesson has it, private.
+    /// Who is told of mounts in the new root. None: nothing of them is told to the host.
     pub propagation: Option<(Propagation, Depth)>,
+}
+
+impl Furniture {
+    /// Whether nodes and links may be made at a place: not where /dev is a second mount of one that the host has. That is not
+    /// ours to furnish, and what is made in it stays.
+    fn may_hold(&self, place: &Place) -> bool {
+        let dev = self.mounts.iter().rev().find(|mount| mount.place.is("dev"));
+        !(dev.is_some_and(|dev| matches!(dev.what, What::Bind { .. })) && place.lies_in("dev"))
+    }
 }
 
 /// A mount that is asked for.
@@ -75,7 +89,34 @@ pub enum What {
         source: PathBuf,
         /// With all that is mounted below it.
         depth: Depth,
+        /// Whose files it shows; none: the host's own.
+        owners: Option<Owners>,
     },
+}
+
+/// Whose files a mount shows.
+#[derive(Debug, Clone)]
+pub struct Owners {
+    /// None: as the container's user namespace says.
+    pub maps: Option<IdMaps>,
+    /// In the mount alone, or in all below it as well.
+    pub depth: Depth,
+}
+
+impl Owners {
+    /// Shows them in a tree of the host's. The child's user namespace must have its tables.
+    ///
+    /// # Errors
+    /// EINVAL: a file system that cannot, or that is mapped already.
+    pub fn show(&self, tree: &Fd, child: i32) -> Result<()> {
+        let namespace = match &self.maps {
+            Some(maps) => maps.namespace()?,
+            None => privilege::user_namespace_of(child)?,
+        };
+        mount::map_ids(tree, self.depth, &namespace)
+            .hint_on(Errno::EINVAL, "its file system cannot, or it is mapped already")
+            .context("cannot show other owners in a bind mount")
+    }
 }
 
 /// A node in /dev.
@@ -113,7 +154,8 @@ pub const CHARACTER_DEVICE: u32 = 0o020_000;
 /// A root that is furnished by somebody else's plan; nothing of it has a place yet.
 #[derive(Debug)]
 pub struct Custom<'a> {
-    root: Root,
+    root: Fd,
+    null: Fd,
     /// In the order of the furniture's. None: it will be made when it is placed, or has been placed.
     mounts: Vec<Option<Fd>>,
     /// Trees of the host for those that are not made yet.
@@ -123,16 +165,16 @@ pub struct Custom<'a> {
 }
 
 /// Which trees of the host a furniture asks for, in order.
-pub fn binds(furniture: &Furniture) -> impl Iterator<Item = (&Path, Depth)> {
+pub fn binds(furniture: &Furniture) -> impl Iterator<Item = (&Path, Depth, Option<&Owners>)> {
     furniture.mounts.iter().filter_map(|mount| match &mount.what {
-        What::Bind { source, depth } => Some((source.as_path(), *depth)),
+        What::Bind { source, depth, owners } => Some((source.as_path(), *depth, owners.as_ref())),
         What::New { .. } => None,
     })
 }
 
 /// Makes all mounts, without a place. `trees` are the opened trees of the host, in the order of [`binds`]. When there are many
 /// mounts, the later ones are made when they are placed, for a process may not have as many descriptors. `nodes` are those of
-/// [`crate::nodes::make`].
+/// [`nodes::make`].
 ///
 /// # Errors
 /// A file system or an option that the kernel does not know; one that a user namespace may not mount.
@@ -140,7 +182,7 @@ pub fn prepare(root: Fd, mut trees: Trees, nodes: Option<Fd>, furniture: &Furnit
     let mut mounts = Vec::with_capacity(furniture.mounts.len());
     for (index, asked) in furniture.mounts.iter().enumerate() {
         let is_late = index >= trees::BATCH && asked.needs_no_host();
-        mounts.push(if is_late { None } else { Some(asked.make(&mut trees)?) });
+        mounts.push(if is_late { None } else { Some(furniture.make(asked, &mut trees)?) });
     }
     purpose("the null device, to cover files with: the host's, for nobody in here has made that one (CVE-2025-31133)");
     let null = mount::open_tree(&mount::open_path(Path::new("/dev/null"), "host's null")?, Depth::One, "null")?;
@@ -151,19 +193,27 @@ pub fn prepare(root: Fd, mut trees: Trees, nodes: Option<Fd>, furniture: &Furnit
         None if furniture.bind_devices => Nodes::Host(host_nodes(furniture)?),
         None => Nodes::Made,
     };
-    let root = Root { mount: root, planned: Vec::new(), null, files: None, read_only: furniture.read_only };
-    Ok(Custom { root, mounts, trees, nodes, furniture })
+    Ok(Custom { root, null, mounts, trees, nodes, furniture })
+}
+
+impl Furniture {
+    /// Makes one mount. A tree of the host's is the next of those that were opened.
+    fn make(&self, asked: &Mount, trees: &mut Trees) -> Result<Fd> {
+        let made = match &asked.what {
+            What::New { .. } => asked.make_new(),
+            What::Bind { .. } => trees.take_next().and_then(|tree| {
+                if self.propagation.is_some() && !asked.is_shared() {
+                    purpose("what is mounted in it is told to the host only where that is asked for");
+                    mount::propagate_mount(&tree, Depth::Recursive, Propagation::Slave)?;
+                }
+                asked.take(tree)
+            }),
+        };
+        made.with_context(|| format!("cannot make the mount for {}", asked.place))
+    }
 }
 
 impl Mount {
-    fn make(&self, trees: &mut Trees) -> Result<Fd> {
-        let made = match &self.what {
-            What::New { .. } => self.make_new(),
-            What::Bind { .. } => trees.take_next().and_then(|tree| self.take(tree)),
-        };
-        made.with_context(|| format!("cannot make the mount for {}", self.place))
-    }
-
     /// Whether it can be made when the host's root has gone. A new /proc or /sys cannot: the kernel looks whether the old one is
     /// there, and whether anything of it is covered.
     fn needs_no_host(&self) -> bool {
@@ -214,10 +264,11 @@ impl Mount {
     /// What it forbids, and who is told of what is mounted in it. A new file system in memory stays open until what belongs
     /// into it is there.
     fn adapt(&self, made: Fd) -> Result<Fd> {
-        if !(self.set_below.is_empty() && self.clear_below.is_empty()) {
-            mount::mount_change(&made, Depth::Recursive, self.set_below, self.clear_below)?;
+        let at_once = |asked: Attributes| if self.is_new_tmpfs() { asked.without(Attributes::RDONLY) } else { asked };
+        let (set_below, set) = (at_once(self.set_below), at_once(self.set));
+        if !(set_below.is_empty() && self.clear_below.is_empty()) {
+            mount::mount_change(&made, Depth::Recursive, set_below, self.clear_below)?;
         }
-        let set = if self.is_new_tmpfs() { self.set.without(Attributes::RDONLY) } else { self.set };
         if !(set.is_empty() && self.clear.is_empty()) {
             mount::mount_change(&made, Depth::One, set, self.clear)?;
         }
@@ -225,6 +276,10 @@ impl Mount {
             mount::propagate_mount(&made, depth, propagation)?;
         }
         Ok(made)
+    }
+
+    fn is_shared(&self) -> bool {
+        matches!(self.propagation, Some((Propagation::Shared, _)))
     }
 
     fn is_proc(&self) -> bool {
@@ -235,9 +290,10 @@ impl Mount {
         matches!(&self.what, What::New { kind, .. } if kind.as_c_str() == c"tmpfs")
     }
 
-    /// Whether it is to be read-only, but not before what belongs into it is there.
-    fn stays_writable(&self) -> bool {
-        self.is_new_tmpfs() && self.set.has(Attributes::RDONLY)
+    /// A file system in memory that is to be read-only in the end, by `ro` or by `rro`.
+    fn is_closed_at_last(&self) -> bool {
+        let below = self.set_below.has(Attributes::RDONLY) && !self.clear.has(Attributes::RDONLY);
+        self.is_new_tmpfs() && (below || self.set.has(Attributes::RDONLY))
     }
 
     fn close(&self, made: &Fd) -> Result<(), Failure> {
@@ -282,19 +338,29 @@ impl Custom<'_> {
     /// dumb: else its end would be the host's.
     pub fn pivot(&self) -> Result<()> {
         if self.furniture.propagation.is_none() {
-            return self.root.pivot();
+            return pivot_root::pivot(&self.root);
         }
         purpose("nothing of the exchange may be seen by the host");
         mount::propagate("/", Depth::One, Propagation::Private)?;
-        self.root.exchange()?;
+        mount::propagate_mount(&self.root, Depth::Recursive, Propagation::Slave)?;
+        pivot_root::exchange(&self.root)?;
         mount::propagate(".", Depth::Recursive, Propagation::Slave)?;
         mount::detach_here().context("cannot let go of the old root")?;
-        Ok(mount::fchdir(&self.root.mount)?)
+        Ok(mount::fchdir(&self.root)?)
+    }
+
+    /// Where the terminal is mounted as /dev/console, unless that would have to be made in the host's /dev.
+    pub fn console(&self) -> Result<Option<Fd>> {
+        let console = Place::system("dev/console");
+        if self.furniture.may_hold(&console) {
+            return console.open(&self.root, false).map(Some);
+        }
+        Ok(console.find(&self.root)?)
     }
 
     /// The new root: where programs and files of the cell are found.
     pub fn root(&self) -> &Fd {
-        &self.root.mount
+        &self.root
     }
 
     /// Puts everything onto its place, then closes what nobody may write or read.
@@ -310,11 +376,11 @@ impl Custom<'_> {
             let asked = &self.furniture.mounts[index];
             let made = match self.mounts[index].take() {
                 Some(made) => made,
-                None => asked.make(&mut self.trees)?,
+                None => self.furniture.make(asked, &mut self.trees)?,
             };
             purpose("place a mount");
             self.place(&made, asked).with_context(|| format!("cannot mount {}", asked.place))?;
-            if !asked.stays_writable() {
+            if !asked.is_closed_at_last() {
                 continue;
             }
             if index < trees::BATCH || directories.contains(asked.place.path()) {
@@ -325,27 +391,28 @@ impl Custom<'_> {
         }
         self.make_devices()?;
         for (target, place) in &self.furniture.links {
-            mount::symlinkat(target, &place.parent().open(&self.root.mount, true)?, &place.name().to_string_lossy())?;
+            mount::symlinkat(target, &place.parent().open(&self.root, true)?, &place.name().to_string_lossy())?;
         }
-        let both = self.mounts.iter().zip(&self.furniture.mounts);
-        both.filter_map(|(made, asked)| made.as_ref().map(|made| asked.close(made))).collect::<Result<(), _>>()?;
         let (masked, closed) = (&self.furniture.masked, &self.furniture.read_only_paths);
-        proc::mask_paths(&self.root.mount, &self.root.null, masked.iter().map(String::as_str))?;
-        proc::make_read_only(&self.root.mount, closed.iter().map(String::as_str))
+        proc::mask_paths(&self.root, &self.null, masked.iter().map(String::as_str))?;
+        proc::make_read_only(&self.root, closed.iter().map(String::as_str))
     }
 
-    /// The last: from here on the root filesystem may be read only.
+    /// The last: from here on the root filesystem may be read only, and so may file systems in memory. The terminal and the
+    /// working directory are in there by now.
     pub fn finish(&self) -> Result<()> {
+        let left = self.mounts.iter().zip(&self.furniture.mounts);
+        left.filter_map(|(made, asked)| made.as_ref().map(|made| asked.close(made))).collect::<Result<(), _>>()?;
         if let Some((propagation, depth)) = self.furniture.propagation {
             purpose("who is told of what is mounted in here");
-            mount::propagate_mount(&self.root.mount, depth, propagation)?;
+            mount::propagate_mount(&self.root, depth, propagation)?;
         }
-        self.root.close_root()
+        if self.furniture.read_only { pivot_root::make_read_only(&self.root) } else { Ok(()) }
     }
 
     // ANCHOR: place
     fn place(&self, made: &Fd, asked: &Mount) -> Result<()> {
-        let root = &self.root.mount;
+        let root = &self.root;
         let before = asked.place.find(root)?;
         let target = asked.place.open(root, mount::is_directory(made)?)?;
         if let (true, Some(before)) = (asked.is_new_tmpfs(), &before) {
@@ -363,21 +430,24 @@ impl Custom<'_> {
 
     fn make_devices(&mut self) -> Result<()> {
         let mask = mount::clear_umask();
-        let root = &self.root.mount;
-        let places = self.furniture.devices.iter().map(|device| &device.place);
+        let root = &self.root;
+        let devices = self.furniture.devices.iter().enumerate();
+        let mut devices = devices.filter(|(_, device)| self.furniture.may_hold(&device.place));
         match &self.nodes {
-            Nodes::Made => self.furniture.devices.iter().try_for_each(|device| {
+            Nodes::Made => devices.try_for_each(|(_, device)| {
                 purpose("a device");
                 make_device(root, device).with_context(|| format!("cannot make {}", device.place))
             })?,
-            Nodes::Host(nodes) => nodes.iter().zip(places).try_for_each(|(node, place)| {
+            Nodes::Host(nodes) => devices.try_for_each(|(index, device)| {
                 purpose("a device");
-                anyhow::Ok(mount::move_mount(node, &place.open(root, false)?)?)
+                anyhow::Ok(mount::move_mount(&nodes[index], &device.place.open(root, false)?)?)
             })?,
-            Nodes::Own(nodes) => self.root.null = place_nodes(root, nodes, places)?,
+            Nodes::Own(nodes) => self.null = place_nodes(root, nodes, devices)?,
         }
-        let dev = Place::system("dev").open(root, true)?;
-        for (target, name) in dev::LINKS {
+        let dev = Place::system("dev");
+        let links = dev::LINKS.iter().filter(|_| self.furniture.may_hold(&dev));
+        let dev = dev.open(root, true)?;
+        for (target, name) in links {
             match mount::symlinkat(target, &dev, name) {
                 Err(refused) if refused.errno() == Some(Errno::EEXIST) => {}
                 made => made.with_context(|| format!("cannot make /dev/{name}"))?,

@@ -1,4 +1,4 @@
-//! What systemd is asked for, beside the lesson: its object `Manager` (man 5 org.freedesktop.systemd1).
+//! What systemd is asked for: its object `Manager` (man 5 org.freedesktop.systemd1).
 //!
 //! Starting and stopping a unit is a *job*: the answer is only the job's name, and a signal, `JobRemoved`, tells how it
 //! has ended. So we listen before we ask.

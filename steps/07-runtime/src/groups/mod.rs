@@ -1,8 +1,14 @@
-//! A group that outlives its maker, beside the lesson: a runtime makes it, leaves, and another process of the runtime
-//! finds it again by what was written down. Where it lies is for the caller to say (`cgroupsPath` of a configuration).
+//! The container's control group. It outlives its maker: one command of the runtime makes it and ends, and the next one
+//! finds it by what was written down. The caller says where it lies (`cgroupsPath` of a configuration).
 //!
-//! It is the lesson's group otherwise: in v2's tree; or in v1's trees, and beside them in v2's if there is one, where it
-//! can be killed, frozen and watched. Who is in it, and what can be done to them, is in [`crate::members`].
+//! As in step 5, it lies in v2's tree; or in v1's trees, and beside them in v2's if there is one, where it can be killed,
+//! frozen and watched.
+//!
+//! - `making`: the directories, found or made in each tree, and taken back after a failure.
+//! - [`members`]: its processes: listed, frozen, signalled, killed and waited for.
+//! - [`resources`]: the limits of a configuration as v1's and v2's files take them.
+//! - [`device_rules`]: which devices may be used.
+//! - `statistics`: what it has used, for `events`.
 
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -13,11 +19,15 @@ use kernel::sys::cgroup;
 use kernel::{Errno, Failure, Fd, purpose};
 use serde::{Deserialize, Serialize};
 
-use crate::delegated;
-use crate::group::PARENT;
-use crate::making::Making;
-use crate::members;
-use crate::stats::{self, Used};
+use cgroups::{PARENT, Used, delegated, stats};
+
+pub mod device_rules;
+mod making;
+pub mod members;
+pub mod resources;
+mod statistics;
+
+use making::Making;
 
 /// A group that stays until [`Kept::remove`]. It can be written to a file and read again: it is a list of directories.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +46,7 @@ pub struct Kept {
 impl Kept {
     /// Makes the group. An absolute path begins at the mount point of each tree, another below /cellblock, or below the
     /// part of the tree that was delegated to this user. `needed` are the controllers that must be there, by the names
-    /// that v2 has for them ([`crate::Resources::controllers`]); the usual ones are taken if they are.
+    /// that v2 has for them ([`crate::spec::Resources::controllers`]); the usual ones are taken if they are.
     ///
     /// A group that is there already is taken if no process is in it: its limits hold on, and it stays. If anything fails,
     /// what was made is removed.
@@ -109,13 +119,18 @@ impl Kept {
     /// # Errors
     /// The group is gone.
     pub fn entrance(&self) -> Result<Option<Fd>, Failure> {
-        let unified = self.unified.as_ref().filter(|unified| !self.found.contains(*unified));
+        let unified = self.unified.as_ref().filter(|unified| !self.is_only_moved_into(unified));
         unified.map(|unified| cgroup::open_group(unified, "group")).transpose()
+    }
+
+    /// Whether no process can be born into it: it was there before, or it takes no processes but those that are moved.
+    fn is_only_moved_into(&self, unified: &Path) -> bool {
+        self.found.iter().any(|found| found == unified) || cgroup::read(unified, "pids.max").trim() == "0"
     }
 
     /// The files by which a process enters the trees that it is not born into: v1's, and a group of v2's that was there before.
     fn entrances(&self) -> impl Iterator<Item = (&Path, &'static str)> {
-        let unified = self.unified.iter().filter(|unified| self.found.contains(*unified));
+        let unified = self.unified.iter().filter(|unified| self.is_only_moved_into(unified));
         let legacy = self.legacy.iter().map(|directory| (directory.as_path(), "tasks"));
         unified.map(|directory| (directory.as_path(), "cgroup.procs")).chain(legacy)
     }

@@ -1,4 +1,4 @@
-//! How a group that stays is made: found or made in each tree, and taken back if that goes wrong.
+//! Making the group: its directory is found or made in each tree. After a failure what was made is removed.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,9 @@ use kernel::hierarchies::{Hierarchies, Hierarchy, has};
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure, purpose};
 
-use crate::delegated::{self, Aside, not_ours, not_ours_v1};
-use crate::group::{V1_CONTROLLERS, V2_CONTROLLERS, is_v2};
-use crate::kept::{Kept, Wanted};
-use crate::{members, v1, v2};
+use super::{Kept, Wanted, members};
+use cgroups::delegated::{self, Aside, not_ours, not_ours_v1};
+use cgroups::{V1_CONTROLLERS, V2_CONTROLLERS, is_v2, v1, v2};
 
 /// A group that is being made. Dropped before it is done, it takes back what was made.
 #[derive(Default)]

@@ -1,4 +1,4 @@
-//! Groups that systemd makes, beside the lesson. Where systemd runs, the tree is its own: each group is that of a *unit*,
+//! Groups that systemd makes. Where systemd runs, the tree is its own: each group is that of a *unit*,
 //! and whoever wants one asks for it, by D-Bus (`bus.rs`, `manager.rs`). What a container gets is a *scope*: a unit whose
 //! processes somebody else has started. systemd makes the group, moves the container's first process into it, and removes
 //! it when it is empty. `Delegate=true` says that what is inside is ours: the limits' files, and the groups below.
@@ -14,8 +14,9 @@ use kernel::sys::cgroup;
 use kernel::{Errno, Failure, purpose};
 use serde::{Deserialize, Serialize};
 
-use crate::group::is_v2;
-use crate::{Kept, Resources, delegated, members, v1, v2};
+use crate::groups::{Kept, members};
+use crate::spec::Resources;
+use cgroups::{delegated, is_v2, v1, v2};
 
 mod bus;
 mod manager;

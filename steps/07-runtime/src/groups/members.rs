@@ -1,6 +1,6 @@
-//! Who is in a group, beside the lesson: listed, frozen, signalled, killed and waited for, by another process than the
-//! one that made it. In v2's tree the kernel does most of this itself; where there is none, v1's freezer holds everybody
-//! still meanwhile, so that none is missed.
+//! The processes of a group: listed, frozen, signalled, killed and waited for, by another process than the one that made the
+//! group. In v2's tree the kernel does most of this itself. Where there is none, v1's freezer stops all processes meanwhile,
+//! so that none is missed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use kernel::sys::signal::SIGKILL;
 use kernel::sys::{cgroup, group_tree};
 use kernel::{Errno, Failure, purpose};
 
-use crate::Kept;
+use super::Kept;
 
 /// How long a freeze may take: who sleeps in the kernel, on a dead network file system say, is not frozen until it wakes.
 const PATIENCE: Duration = Duration::from_secs(10);

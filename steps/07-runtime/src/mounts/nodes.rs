@@ -1,4 +1,4 @@
-//! Device nodes of a container that may make none, beside the lesson: for the runtime (step 7).
+//! Device nodes of a container that may make none.
 //!
 //! Bound from the host, they are the host's: a root that is the host's by number takes their permissions away from the whole
 //! machine, and that they are mounted read-only holds only a root that may not mount.
@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth, ResolveFlag};
 use kernel::{Errno, Fd, purpose};
 
-use crate::furniture::{Device, Furniture};
-use crate::place::Place;
-use crate::{dev, file_system};
+use pivot_root::{dev, file_system};
+
+use super::{Device, Furniture};
 
 /// Where the device nodes come from.
 #[derive(Debug)]
@@ -60,13 +60,13 @@ const COVER: &str = "cover";
 
 /// Puts each node onto its place, and returns the one that covers files. Before Linux 6.15 only what has a place can be mounted a
 /// second time: so the nodes lie over the root meanwhile, where no path leads, for all places are looked up below it.
-pub(crate) fn place_nodes<'a>(root: &Fd, nodes: &Fd, places: impl Iterator<Item = &'a Place>) -> Result<Fd> {
+pub(crate) fn place_nodes<'a>(root: &Fd, nodes: &Fd, devices: impl Iterator<Item = (usize, &'a Device)>) -> Result<Fd> {
     mount::move_mount(nodes, root)?;
     let open = |name: &str| {
         let node = mount::openat2(nodes, Path::new(name), ResolveFlag::RESOLVE_NO_SYMLINKS, "node")?;
         mount::open_tree(&node, Depth::One, "device")
     };
-    for (index, place) in places.enumerate() {
+    for (index, Device { place, .. }) in devices {
         purpose("a device");
         mount::move_mount(&open(&index.to_string())?, &place.open(root, false)?)
             .with_context(|| format!("cannot make {place}"))?;

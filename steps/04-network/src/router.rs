@@ -1,0 +1,179 @@
+//! The host as a router: switched on for the cells where it was off, for them alone, and taken back with the last bridge.
+//!
+//! What was switched on stands on the note of the bridge that needed it, before it is done: after a SIGKILL, that is where the
+//! next command finds it. A bridge that is made meanwhile gets the same words, so the last one to go takes it back.
+
+use std::fs;
+
+use anyhow::Result;
+use kernel::sys::clone::write_file;
+use kernel::sys::netlink::Netlink;
+use kernel::{Remedy, purpose};
+
+use crate::bridge::is_ours;
+use crate::firewall;
+use crate::link::{self, Link};
+
+const V4: &str = "net.ipv4.ip_forward";
+const V6: &str = "net.ipv6.conf.all.forwarding";
+/// The kernel sets this to 0 with the former, and to 1 when that is taken back.
+const REDIRECTS: &str = "net.ipv4.conf.all.accept_redirects";
+/// What each of them is called on a bridge's note.
+const WORDS: [&str; 3] = ["router4", "router6", "no-redirects"];
+
+/// What we have switched on, and what was off before beside it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Switched {
+    /// IPv4's forwarding.
+    pub v4: bool,
+    /// IPv6's.
+    pub v6: bool,
+    /// IPv4 redirects were refused before.
+    no_redirects: bool,
+}
+
+impl Switched {
+    /// What a policy's rules say: the family of each that drops.
+    pub fn by_policy(rules: &str) -> Switched {
+        let drops = |family: &str| rules.contains(&format!("nfproto {family} drop"));
+        Switched { v4: drops("ipv4"), v6: drops("ipv6"), no_redirects: false }
+    }
+
+    /// Neither.
+    pub fn is_nothing(self) -> bool {
+        !self.v4 && !self.v6
+    }
+
+    /// What a bridge's note says of it.
+    pub fn of(note: &str) -> Switched {
+        let [v4, v6, no_redirects] = WORDS.map(|word| note.split(' ').any(|there| there == word));
+        Switched { v4, v6, no_redirects }
+    }
+
+    /// For a note: each word with a space behind it.
+    pub fn words(self) -> String {
+        let said = WORDS.iter().zip([self.v4, self.v6, self.no_redirects]);
+        said.filter(|(_, is)| *is).map(|(word, _)| format!("{word} ")).collect()
+    }
+
+    fn and(self, other: Switched) -> Switched {
+        let no_redirects = self.no_redirects || other.no_redirects;
+        Switched { v4: self.v4 || other.v4, v6: self.v6 || other.v6, no_redirects }
+    }
+}
+
+/// What the bridges of ours say together, but for one.
+pub fn switched(links: &[Link], except: &str) -> Switched {
+    let others = links.iter().filter(|link| is_ours(link) && link.name != except);
+    others.fold(Switched::default(), |all, link| all.and(Switched::of(&link.note)))
+}
+
+/// What has to be switched on for a new bridge, or has been for another of ours. A policy without any was left when a bridge
+/// of ours was removed by hand.
+pub fn needed(links: &[Link], bridge: &str, v6: bool) -> Result<Switched> {
+    let mut needed = switched(links, bridge);
+    if needed.is_nothing() && firewall::is_there(firewall::POLICY)? {
+        needed = firewall::policy()?;
+    }
+    if is_off(V4) {
+        needed = needed.and(Switched { v4: true, v6: false, no_redirects: is_off(REDIRECTS) });
+    }
+    needed.v6 |= v6 && is_off(V6);
+    Ok(needed)
+}
+
+// ANCHOR: switch_on
+/// Switches forwarding on where it is off. The policy comes first: the host is to be a router for its cells alone.
+pub fn switch_on(links: &[Link], switched: Switched) -> Result<()> {
+    firewall::set_policy(&ours(links), switched)?;
+    for (setting, wanted) in [(V4, switched.v4), (V6, switched.v6)] {
+        if wanted && is_off(setting) {
+            write_file(&file(setting), "1").hint(format!("sysctl -w {setting}=1"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Switches off what was switched on for a bridge that goes, unless another of ours needs it.
+pub fn take_back(links: &[Link], bridge: &str) -> Result<()> {
+    let Some(note) = links.iter().find(|link| link.name == bridge).map(|link| &link.note) else { return Ok(()) };
+    let (was, still) = (Switched::of(note), switched(links, bridge));
+    if was.is_nothing() {
+        return Ok(());
+    }
+    purpose("it was switched on for cells: this host passes no packets on any more");
+    for (setting, off) in [(V4, was.v4 && !still.v4), (V6, was.v6 && !still.v6)] {
+        if off && !is_off(setting) {
+            write_file(&file(setting), "0")?;
+        }
+    }
+    if was.v4 && !still.v4 && was.no_redirects {
+        write_file(&file(REDIRECTS), "0")?;
+    }
+    let others: Vec<Link> = links.iter().filter(|link| link.name != bridge).cloned().collect();
+    if still.is_nothing() { firewall::remove_policy() } else { firewall::set_policy(&ours(&others), still) }
+}
+// ANCHOR_END: switch_on
+
+/// The names of our bridges.
+fn ours(links: &[Link]) -> Vec<&str> {
+    links.iter().filter(|link| is_ours(link)).map(|link| link.name.as_str()).collect()
+}
+
+/// Writes the policy anew if it was thrown away.
+pub fn restore_policy(links: &[Link]) -> Result<()> {
+    let switched = switched(links, "");
+    let gone = !switched.is_nothing() && !firewall::is_there(firewall::POLICY)?;
+    if gone { firewall::set_policy(&ours(links), switched) } else { Ok(()) }
+}
+
+/// A policy without a bridge: that was removed by hand, and its note with it. Takes back what the rules say.
+pub fn prune(netlink: &Netlink) -> Result<bool> {
+    let lost = switched(&link::links(netlink)?, "").is_nothing() && firewall::is_there(firewall::POLICY)?;
+    if !lost {
+        return Ok(false);
+    }
+    let was = firewall::policy()?;
+    for (setting, off) in [(V4, was.v4), (V6, was.v6)] {
+        if off && !is_off(setting) {
+            write_file(&file(setting), "0")?;
+        }
+    }
+    firewall::remove_policy()?;
+    Ok(true)
+}
+
+/// What makes each link with an advertised route go on listening to its router while it forwards: the setting for all links
+/// reaches none that is there already.
+pub fn advertised_uplinks(netlink: &Netlink) -> Result<String> {
+    let routes = link::routes(netlink, false)?;
+    let listens = |link: &Link| {
+        let setting = format!("/proc/sys/net/ipv6/conf/{}/accept_ra", link.name);
+        let told = routes.iter().any(|route| route.advertised && route.link == link.index);
+        told && fs::read_to_string(setting).is_ok_and(|value| value.trim() != "2")
+    };
+    // sysctl takes a dot in a link's name for a slash, and the other way round.
+    let setting = |link: &Link| format!(" net.ipv6.conf.{}.accept_ra=2", link.name.replace('.', "/"));
+    Ok(link::links(netlink)?.iter().filter(|link| listens(link)).map(setting).collect())
+}
+
+fn is_off(setting: &str) -> bool {
+    fs::read_to_string(file(setting)).is_ok_and(|value| value.trim() == "0")
+}
+
+fn file(setting: &str) -> String {
+    format!("/proc/sys/{}", setting.replace('.', "/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_says_what_was_switched_on() {
+        for words in ["", "router4 ", "router6 ", "router4 router6 no-redirects "] {
+            let note = format!("cellblock 10.76.0.0/16 {words}rules none");
+            assert_eq!(Switched::of(&note).words(), words);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The system calls that only a runtime makes, beside the lessons' own in [`kernel::sys`].
+//!
+//! | file | used for |
+//! |---|---|
+//! | [`arena`] | the memory of a program that lives for a moment |
+//! | [`namespace`] | namespaces and processes that are there already: joined, signalled, waited for |
+//! | [`schedule`] | scheduler, priorities, processors, memory policy, personality |
+//! | [`terminal`] | pseudo-terminals |
+#![allow(unsafe_code)]
+
+pub mod arena;
+pub mod namespace;
+pub mod schedule;
+pub mod terminal;
