@@ -42,12 +42,11 @@ pub struct Dev {
 /// # Shell: `mount -t tmpfs tmpfs dev; mknod -m 666 dev/null c 1 3; ...`
 pub fn dev(given: Option<Fd>) -> Result<Dev> {
     purpose("an empty /dev, filled with six harmless devices");
-    let mask = mount::clear_umask();
     let (dev, bound) = match given {
         Some(dev) => (dev, Vec::new()),
         None => {
             let dev = empty()?;
-            let bound = make_nodes(&dev)?;
+            let bound = mount::unmasked(|| make_nodes(&dev))?;
             (dev, bound)
         }
     };
@@ -57,7 +56,6 @@ pub fn dev(given: Option<Fd>) -> Result<Dev> {
     for directory in ["pts", "shm", "mqueue"] {
         mount::mkdirat(&dev, Path::new(directory))?;
     }
-    mount::restore_umask(mask);
     let null = match bound.iter().find(|node| node.place == Place::system("dev/null")) {
         Some(node) => node.mount.duplicate()?,
         None => mount::openat2(&dev, Path::new("null"), ResolveFlag::RESOLVE_NO_SYMLINKS, "null")?,
@@ -80,18 +78,13 @@ fn empty() -> Result<Fd, Failure> {
 /// EPERM without CAP_SYS_ADMIN; no memory.
 pub fn for_a_cell(owner: (u32, u32)) -> Result<Option<Fd>> {
     let dev = empty()?;
-    let mask = mount::clear_umask();
     for (name, major, minor) in NODES {
-        match mount::mknodat(&dev, name, major, minor) {
-            Err(refused) if refused.errno() == Some(Errno::EPERM) => {
-                mount::restore_umask(mask);
-                return Ok(None);
-            }
+        match mount::unmasked(|| mount::mknodat(&dev, name, major, minor)) {
+            Err(refused) if refused.errno() == Some(Errno::EPERM) => return Ok(None),
             made => made.with_context(|| format!("cannot make the device {name}"))?,
         }
         mount::chownat(&dev, Path::new(name), owner)?;
     }
-    mount::restore_umask(mask);
     mount::chownat(&dev, Path::new("."), owner)?;
     Ok(Some(dev))
 }

@@ -11,10 +11,11 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
+use super::mount::open_patiently;
 use crate::Failure;
 use crate::explain::call;
 
@@ -41,12 +42,12 @@ pub fn read(path: &Path, most: u64) -> Option<Vec<u8>> {
 fn open_below(root: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let how = |flags: OFlag| OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
-    let place = openat2(&root, path, how(OFlag::O_PATH))?;
+    let place = open_patiently(&root, path, how(OFlag::O_PATH))?;
     match reopen(&place) {
         // Without a /proc (step 1 has none) the path is walked again. What is put there in between cannot make us wait; a
         // device is opened only if the rules for devices, which bind this process already, let the cell open it as well.
         Err(Errno::ENOENT) => {
-            let file = openat2(&root, path, how(READ_ONLY))?;
+            let file = open_patiently(&root, path, how(READ_ONLY))?;
             let (seen, opened) = (fstat(&place)?, fstat(&file)?);
             let is_same = (seen.st_dev, seen.st_ino) == (opened.st_dev, opened.st_ino);
             if is_same { Ok(file) } else { Err(Errno::ESTALE) }

@@ -4,6 +4,7 @@
 //! [`move_mount`] puts it onto another descriptor. No path is looked up twice, so none can be exchanged in between.
 
 use std::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -149,9 +150,9 @@ pub fn openat2(root: &Fd, path: &Path, resolve: ResolveFlag, label: &'static str
 
 /// Asks again where the kernel says so: it cannot tell whether `..` has led out when anything on the machine was mounted or
 /// renamed meanwhile (man 2 openat2, EAGAIN).
-fn open_patiently(root: &Fd, path: &Path, how: OpenHow) -> nix::Result<std::os::fd::OwnedFd> {
+pub(super) fn open_patiently(root: impl AsFd, path: &Path, how: OpenHow) -> nix::Result<OwnedFd> {
     const MOST_TRIES: usize = 1000;
-    let mut tries = (0..MOST_TRIES).map(|_| nix::fcntl::openat2(root, path, how));
+    let mut tries = (0..MOST_TRIES).map(|_| nix::fcntl::openat2(&root, path, how));
     tries.find(|result| !matches!(result, Err(Errno::EAGAIN))).unwrap_or(Err(Errno::EAGAIN))
 }
 
@@ -345,7 +346,7 @@ pub fn write_below(root: &Fd, path: &Path, text: &str) -> Result<(), Failure> {
     call(format_args!("write({root}/{path:?}, {text:?})"), result).map(drop)
 }
 
-/// Makes a character device's node (man 2 mknod), readable and writable for all: clear the umask before.
+/// Makes a character device's node (man 2 mknod), readable and writable for all, but for the umask: see [`unmasked`].
 pub fn mknodat(parent: &Fd, name: &str, major: u64, minor: u64) -> Result<(), Failure> {
     let device = makedev(major, minor);
     let result = nix::sys::stat::mknodat(parent, name, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), device);
@@ -385,22 +386,12 @@ pub fn symlinkat(target: &str, parent: &Fd, name: &str) -> Result<(), Failure> {
     call(format_args!("symlinkat({target:?}, {parent}, {name:?})"), nix::unistd::symlinkat(target, parent, name))
 }
 
-/// Lets new files have the mode they are made with, and returns what was masked before (man 2 umask).
-pub fn clear_umask() -> Mode {
-    nix::sys::stat::umask(Mode::empty())
-}
-
-/// Makes something that has the mode which it is made with, whatever umask the caller's shell has: others are to enter it.
-fn unmasked<T>(make: impl FnOnce() -> T) -> T {
-    let mask = clear_umask();
+/// Makes things that get the modes which they are made with, whatever umask the caller's shell has (man 2 umask).
+pub fn unmasked<T>(make: impl FnOnce() -> T) -> T {
+    let mask = nix::sys::stat::umask(Mode::empty());
     let made = make();
-    restore_umask(mask);
-    made
-}
-
-/// Masks these bits in new files again.
-pub fn restore_umask(mask: Mode) {
     nix::sys::stat::umask(mask);
+    made
 }
 
 /// Whether a place is a directory (man 2 stat).

@@ -37,7 +37,7 @@ pub struct Furniture {
     pub read_only_paths: Vec<String>,
     /// Nothing of the root filesystem can be written.
     pub read_only: bool,
-    /// Who is told of mounts in the new root. None: nothing of them is told to the host.
+    /// How mounts in the new root propagate. None: the host learns of none of them.
     pub propagation: Option<(Propagation, Depth)>,
 }
 
@@ -334,8 +334,8 @@ fn host_nodes(furniture: &Furniture) -> Result<Vec<Fd>> {
 }
 
 impl Custom<'_> {
-    /// Exchanges the root, as in the lesson. With a propagation of one's own, the old root must first be made deaf and
-    /// dumb: else its end would be the host's.
+    /// Exchanges the root, as in the lesson. With a propagation of one's own, the old root must first be made private:
+    /// else its end would be the host's.
     pub fn pivot(&self) -> Result<()> {
         if self.furniture.propagation.is_none() {
             return pivot_root::pivot(&self.root);
@@ -429,7 +429,6 @@ impl Custom<'_> {
     // ANCHOR_END: place
 
     fn make_devices(&mut self) -> Result<()> {
-        let mask = mount::clear_umask();
         let root = &self.root;
         let devices = self.furniture.devices.iter().enumerate();
         let mut devices = devices.filter(|(_, device)| self.furniture.may_hold(&device.place));
@@ -453,7 +452,6 @@ impl Custom<'_> {
                 made => made.with_context(|| format!("cannot make /dev/{name}"))?,
             }
         }
-        mount::restore_umask(mask);
         Ok(())
     }
 }
@@ -462,7 +460,7 @@ impl Custom<'_> {
 fn make_device(root: &Fd, device: &Device) -> Result<()> {
     let parent = device.place.parent().open(root, true)?;
     let name = device.place.name();
-    match mount::make_node(&parent, name, device.kind, device.mode, device.numbers) {
+    match nodes::make_node(&parent, name, device) {
         Err(refused) if refused.errno() == Some(Errno::EEXIST) => {
             let there = mount::openat2(&parent, name, ResolveFlag::RESOLVE_NO_SYMLINKS, "node")?;
             if mount::device_of(&there)? == (device.kind, device.numbers) {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth, ResolveFlag};
-use kernel::{Errno, Fd, purpose};
+use kernel::{Errno, Failure, Fd, purpose};
 
 use pivot_root::{dev, file_system};
 
@@ -25,7 +25,7 @@ pub(crate) enum Nodes {
 }
 
 /// Makes the nodes of a container that may make none, in its user namespace: a file system without a place, in which they are
-/// called by their number in the list; and one to cover files with. `outside` says who on the host is an owner in there. None if
+/// called by their number in the list; and one to cover files with. `outside` gives the host's numbers of an owner in there. None if
 /// this process may not make them either.
 ///
 /// # Errors
@@ -38,21 +38,21 @@ pub fn make(furniture: &Furniture, outside: impl Fn((u32, u32)) -> (u32, u32)) -
         Attributes::NOSUID.and(Attributes::NOEXEC),
         "nodes",
     )?;
-    let mask = mount::clear_umask();
     let cover = Device { owner: (0, 0), ..Device::harmless().swap_remove(0) };
     let all = furniture.devices.iter().enumerate().map(|(index, device)| (index.to_string(), device));
     for (name, device) in all.chain([(COVER.to_owned(), &cover)]) {
-        match mount::make_node(&nodes, Path::new(&name), device.kind, device.mode, device.numbers) {
-            Err(refused) if refused.errno() == Some(Errno::EPERM) => {
-                mount::restore_umask(mask);
-                return Ok(None);
-            }
+        match make_node(&nodes, Path::new(&name), device) {
+            Err(refused) if refused.errno() == Some(Errno::EPERM) => return Ok(None),
             made => made.with_context(|| format!("cannot make {}", device.place))?,
         }
         mount::chownat(&nodes, Path::new(&name), outside(device.owner))?;
     }
-    mount::restore_umask(mask);
     Ok(Some(nodes))
+}
+
+/// Makes one node with the permissions that are asked for.
+pub(crate) fn make_node(parent: &Fd, name: &Path, device: &Device) -> Result<(), Failure> {
+    mount::unmasked(|| mount::make_node(parent, name, device.kind, device.mode, device.numbers))
 }
 
 /// What the null device among the nodes is called that covers files.
