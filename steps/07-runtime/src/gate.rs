@@ -110,15 +110,17 @@ fn move_into_scope(container: &mut Container, plan: &mut Plan, scope: &Scope, sp
 }
 
 fn remember(container: &mut Container, child: &Child) -> Result<()> {
-    container.record.pid = Some(child.pid());
-    container.record.begun = begin_of(child.pid()).ok_or_else(was_killed)?;
-    container.save()
+    write_down(container, child, begin_of(child.pid()).ok_or_else(was_killed)?)
 }
 
 /// Another process has taken the child's place. Its command may have come to its end already.
 pub fn remember_successor(container: &mut Container, child: &Child) -> Result<()> {
+    write_down(container, child, begin_of(child.pid()).unwrap_or_default())
+}
+
+fn write_down(container: &mut Container, child: &Child, begun: u64) -> Result<()> {
     container.record.pid = Some(child.pid());
-    container.record.begun = begin_of(child.pid()).unwrap_or_default();
+    container.record.begun = begun;
     container.save()
 }
 

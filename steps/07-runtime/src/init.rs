@@ -94,7 +94,9 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     let handcuffs = task.handcuffs();
     let early = handcuffs.tie()?;
     if let Some(number) = number {
-        be_born(number, terminal.as_ref())?;
+        sibling::be_born(&number)?;
+        drop(number); // the parent reads to its end
+        crate::terminal::begin_session(terminal.as_ref())?;
     }
     command.look_for_program()?;
     wait_for_start(cell)?;
@@ -175,7 +177,7 @@ fn furnish<'a>(cell: &'a Cell, is_outside: bool) -> Result<Custom<'a>> {
     let plan = &*cell.plan;
     purpose("what is mounted in here does not appear on the host");
     match plan.furniture.propagation {
-        // What is shared with the host must stay so, for mounts that ask for it; all others are made deaf one by one.
+        // What is shared with the host must stay so, for mounts that ask for it; all others become slaves one by one.
         Some((Propagation::Shared, _)) => {}
         _ => mount::propagate("/", Depth::Recursive, Propagation::Slave)?,
     }
@@ -261,15 +263,6 @@ fn take_terminal(cell: &Cell, custom: &Custom, later: bool) -> Result<Option<Fd>
     }
     crate::terminal::take(&terminal)?;
     Ok(None)
-}
-
-/// Goes on in the pid namespace that was joined for children, in a session of its own.
-fn be_born(number: Fd, terminal: Option<&Fd>) -> Result<()> {
-    sibling::go_on(CloneFlags::empty(), &number)?;
-    drop(number);
-    namespaces::die_with_parent()?;
-    terminal::new_session()?;
-    terminal.map_or(Ok(()), crate::terminal::take)
 }
 
 /// The command, with a home: many programs cannot do without.

@@ -401,8 +401,8 @@ fn is_locked(directory: &Path) -> bool {
 
 /// When a process began; `None` if it has ended, or is a zombie (man 5 proc, /proc/PID/stat).
 pub fn begin_of(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect(); // the name may have anything in it
+    let line = clone::stat(pid)?;
+    let fields: Vec<&str> = line.split_whitespace().collect();
     let is_dead = matches!(*fields.first()?, "Z" | "X");
     if is_dead { None } else { fields.get(19)?.parse().ok() }
 }

@@ -67,6 +67,12 @@ pub fn take(slave: &Fd) -> Result<()> {
 }
 // ANCHOR_END: take
 
+/// Begins a session, at a terminal if there is one.
+pub fn begin_session(terminal: Option<&Fd>) -> Result<()> {
+    terminal::new_session()?;
+    terminal.map_or(Ok(()), take)
+}
+
 /// Where the terminal goes, and our end of it if that is us.
 pub fn seat(task: &Task, outlet: Option<Outlet>) -> Result<(Option<Fd>, Option<Outlet>)> {
     if task.terminal.is_none() || outlet.is_some() {

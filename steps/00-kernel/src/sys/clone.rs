@@ -187,16 +187,22 @@ impl Process {
     }
 }
 
+/// What the kernel tells of a process in one line, from behind its name, which may have anything in it: the first word is its
+/// state (man 5 proc, /proc/PID/stat). `None` if there is no such process.
+pub fn stat(pid: i32) -> Option<String> {
+    let mut line = [0; 2048];
+    // One call: the kernel makes the whole line anew for each.
+    let count = std::fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut line)).ok()?;
+    let line = String::from_utf8_lossy(&line[..count]);
+    line.rsplit(')').next().map(str::to_owned)
+}
+
 /// Whether a process ends or has ended, is not waited for yet, and never became another program (man 5 proc, /proc/PID/stat,
 /// flags).
 pub fn ends_without_exec(pid: i32) -> bool {
     const EXITING: u64 = 0x4;
     const HAS_NOT_EXECED: u64 = 0x40;
-    let mut buffer = [0; 512]; // one call: the kernel makes the whole line anew for each
-    let count =
-        std::fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut buffer)).unwrap_or(0);
-    let text = String::from_utf8_lossy(&buffer[..count]);
-    let flags = text.rsplit(')').next().and_then(|fields| fields.split_whitespace().nth(6)?.parse::<u64>().ok());
+    let flags = stat(pid).and_then(|fields| fields.split_whitespace().nth(6)?.parse::<u64>().ok());
     flags.is_some_and(|flags| flags & EXITING != 0 && flags & HAS_NOT_EXECED != 0)
 }
 

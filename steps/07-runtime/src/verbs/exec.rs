@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use crate::groups::Kept;
 use crate::sibling;
-use crate::sys::{namespace, terminal};
+use crate::sys::namespace;
 use anyhow::{Context as _, Result};
 use kernel::sys::clone::CloneFlags;
 use kernel::sys::{clone, mount, privilege, socket};
@@ -313,11 +313,9 @@ fn close_descriptors(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
 /// Goes on in the container's pid namespace, if it has one of its own, in a session of its own.
 fn be_born(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
     if visit.namespaces.contains(CloneFlags::CLONE_NEWPID) {
-        sibling::go_on(CloneFlags::empty(), &visit.number)?;
-        namespaces::die_with_parent()?;
+        sibling::be_born(&visit.number)?;
     }
-    terminal::new_session()?;
-    terminal.map_or(Ok(()), crate::terminal::take)
+    crate::terminal::begin_session(terminal)
 }
 
 #[cfg(test)]
