@@ -38,7 +38,7 @@ pub fn bounded(source: impl Read) -> Result<Vec<u8>, String> {
 }
 
 /// The kernel's reason in lower case, as callers look for it in our messages, and without Rust's "(os error 2)".
-fn reason(error: Error) -> String {
+pub fn reason(error: Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use kernel::failure::printable;
-use kernel::{Errno, Failure};
+use kernel::{Errno, Failure, outside};
 use nix::fcntl::OFlag;
 
 use crate::clock;
@@ -46,8 +46,7 @@ impl Log {
     pub fn check(&self) -> Result<(), Failure> {
         let Some(file) = &self.file else { return Ok(()) };
         open(file).map(drop).map_err(|error| {
-            let why = Errno::from_raw(error.raw_os_error().unwrap_or_default());
-            let text = format!("--log {}: {}", file.display(), why.desc().to_lowercase());
+            let text = format!("--log {}: {}", file.display(), outside::reason(error));
             Failure::new(text).hint("it must be a file that can be written, in a directory that is there")
         })
     }

@@ -98,9 +98,7 @@ pub fn plan(asked: &spec::Mount, bundle: &Path) -> Result<Mount> {
         let source = asked.source.as_ref().ok_or_else(|| Failure::new("source: a bind mount needs one"))?;
         let source = bundle.join(source);
         if let Err(error) = source.symlink_metadata() {
-            let why = error.to_string().to_lowercase();
-            let text =
-                format!("source: cannot open {}: {}", source.display(), why.split(" (os").next().unwrap_or(&why));
+            let text = format!("source: cannot open {}: {}", source.display(), kernel::outside::reason(error));
             return Err(Failure::new(text).hint("what is not there cannot be shown in the container").into());
         }
         let depth = if asked.has_option("rbind") { Depth::Recursive } else { Depth::One };

@@ -210,8 +210,7 @@ fn bundle(given: Option<&Path>) -> Result<PathBuf> {
     let given = given.unwrap_or(Path::new("."));
     let hint = "a bundle is a directory with a config.json: cellblock spec writes one";
     std::fs::canonicalize(given).map_err(|error| {
-        let why = error.to_string().to_lowercase();
-        let why = why.split(" (os").next().unwrap_or(&why);
+        let why = kernel::outside::reason(error);
         Failure::new(format!("--bundle {}: {why}", given.display())).hint(hint).into()
     })
 }
