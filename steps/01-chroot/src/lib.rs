@@ -212,9 +212,9 @@ fn environment(asked: &[OsString]) -> Result<(Vec<CString>, bool)> {
 
 /// Of variables with the same name the last one, as `env` and shells have it.
 fn last_of_each(variables: &[String]) -> Vec<&String> {
-    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
     let mut seen = std::collections::HashSet::new();
-    let mut kept: Vec<&String> = variables.iter().rev().filter(|variable| seen.insert(name(variable))).collect();
+    let mut kept: Vec<&String> = variables.iter().rev().collect();
+    kept.retain(|variable| seen.insert(variable.split('=').next()));
     kept.reverse();
     kept
 }

@@ -56,7 +56,7 @@ impl Switched {
         said.filter(|(_, is)| *is).map(|(word, _)| format!("{word} ")).collect()
     }
 
-    fn and(self, other: Switched) -> Switched {
+    fn or(self, other: Switched) -> Switched {
         let no_redirects = self.no_redirects || other.no_redirects;
         Switched { v4: self.v4 || other.v4, v6: self.v6 || other.v6, no_redirects }
     }
@@ -65,7 +65,7 @@ impl Switched {
 /// What the bridges of ours say together, but for one.
 pub fn switched(links: &[Link], except: &str) -> Switched {
     let others = links.iter().filter(|link| is_ours(link) && link.name != except);
-    others.fold(Switched::default(), |all, link| all.and(Switched::of(&link.note)))
+    others.fold(Switched::default(), |all, link| all.or(Switched::of(&link.note)))
 }
 
 /// What has to be switched on for a new bridge, or has been for another of ours. A policy without any was left when a bridge
@@ -76,7 +76,7 @@ pub fn needed(links: &[Link], bridge: &str, v6: bool) -> Result<Switched> {
         needed = firewall::policy()?;
     }
     if is_off(V4) {
-        needed = needed.and(Switched { v4: true, v6: false, no_redirects: is_off(REDIRECTS) });
+        needed = needed.or(Switched { v4: true, v6: false, no_redirects: is_off(REDIRECTS) });
     }
     needed.v6 |= v6 && is_off(V6);
     Ok(needed)
@@ -102,11 +102,7 @@ pub fn take_back(links: &[Link], bridge: &str) -> Result<()> {
         return Ok(());
     }
     purpose("it was switched on for cells: this host passes no packets on any more");
-    for (setting, off) in [(V4, was.v4 && !still.v4), (V6, was.v6 && !still.v6)] {
-        if off && !is_off(setting) {
-            write_file(&file(setting), "0")?;
-        }
-    }
+    switch_off(was.v4 && !still.v4, was.v6 && !still.v6)?;
     if was.v4 && !still.v4 && was.no_redirects {
         write_file(&file(REDIRECTS), "0")?;
     }
@@ -114,6 +110,15 @@ pub fn take_back(links: &[Link], bridge: &str) -> Result<()> {
     if still.is_nothing() { firewall::remove_policy() } else { firewall::set_policy(&ours(&others), still) }
 }
 // ANCHOR_END: switch_on
+
+fn switch_off(v4: bool, v6: bool) -> Result<()> {
+    for (setting, off) in [(V4, v4), (V6, v6)] {
+        if off && !is_off(setting) {
+            write_file(&file(setting), "0")?;
+        }
+    }
+    Ok(())
+}
 
 /// The names of our bridges.
 fn ours(links: &[Link]) -> Vec<&str> {
@@ -134,11 +139,7 @@ pub fn prune(netlink: &Netlink) -> Result<bool> {
         return Ok(false);
     }
     let was = firewall::policy()?;
-    for (setting, off) in [(V4, was.v4), (V6, was.v6)] {
-        if off && !is_off(setting) {
-            write_file(&file(setting), "0")?;
-        }
-    }
+    switch_off(was.v4, was.v6)?;
     firewall::remove_policy()?;
     Ok(true)
 }

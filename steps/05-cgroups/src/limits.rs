@@ -125,7 +125,7 @@ fn online() -> Vec<usize> {
 }
 
 /// A list such as `0-3,7` (man 7 cpuset, List format); `None` if it is not one.
-fn numbers(list: &str) -> Option<Vec<usize>> {
+pub fn numbers(list: &str) -> Option<Vec<usize>> {
     let mut all = Vec::new();
     for range in list.split(',') {
         let (first, last) = range.split_once('-').unwrap_or((range, range));

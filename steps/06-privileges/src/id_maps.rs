@@ -21,6 +21,14 @@ pub struct Range {
     pub count: u32,
 }
 
+impl Range {
+    /// The number outside of an id in the cell, if it is in this range.
+    fn outside_of(&self, id: u32) -> Option<u32> {
+        let offset = id.checked_sub(self.inside).filter(|offset| *offset < self.count)?;
+        self.outside.checked_add(offset)
+    }
+}
+
 /// Who may write the table: the rules differ (man 7 user_namespaces, "Defining user and group ID mappings").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Writer {
@@ -122,12 +130,9 @@ impl IdMaps {
         self.outside((0, 0))
     }
 
-    /// Who a user and a group of the cell's are on the host.
+    /// The numbers by which the host knows a user and a group of the cell.
     pub fn outside(&self, owner: (u32, u32)) -> Option<(u32, u32)> {
-        let find = |ranges: &[Range], id: u32| {
-            let holds = |range: &&Range| id.checked_sub(range.inside).is_some_and(|offset| offset < range.count);
-            ranges.iter().find(holds).map(|range| range.outside + (id - range.inside))
-        };
+        let find = |ranges: &[Range], id: u32| ranges.iter().find_map(|range| range.outside_of(id));
         find(&self.users, owner.0).zip(find(&self.groups, owner.1))
     }
 
@@ -267,12 +272,11 @@ fn as_they_are(map: &str) -> Vec<Range> {
 /// The number by which this process knows a user of a process's user namespace (man 7 user_namespaces, uid_map).
 pub(crate) fn outside(pid: i32, uid: u32) -> Option<u32> {
     let map = std::fs::read_to_string(format!("/proc/{pid}/uid_map")).ok()?;
-    let translate = |line: &str| {
+    let range = |line: &str| {
         let mut numbers = line.split_whitespace().map(|number| number.parse::<u32>().ok());
-        let (inside, outside, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
-        uid.checked_sub(inside).filter(|offset| *offset < count).and_then(|offset| outside.checked_add(offset))
+        Some(Range { inside: numbers.next()??, outside: numbers.next()??, count: numbers.next()?? })
     };
-    map.lines().find_map(translate)
+    map.lines().filter_map(range).find_map(|range| range.outside_of(uid))
 }
 
 #[cfg(test)]

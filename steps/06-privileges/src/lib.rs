@@ -135,7 +135,6 @@ impl Handcuffs<'_> {
 
     /// All but the last two.
     pub fn tie(&self) -> Result<Option<Fd>> {
-        purpose("its standard descriptors, so that it may open /dev/stdout by name");
         privilege::give_standard(self.user.uid, self.own_terminal);
         if self.new_keyring {
             leave_keyring()?;

@@ -8,7 +8,7 @@ use nix::unistd::{Gid, Uid};
 
 use super::{Fd, Lazy};
 use crate::Failure;
-use crate::explain::call;
+use crate::explain::{call, purpose};
 
 /// Three sets of capabilities of a thread, a bit for each (man 7 capabilities).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -143,6 +143,7 @@ pub fn give_standard(uid: u32, own_terminal: bool) {
             _ => false,
         };
         if is_theirs && found.st_uid != uid {
+            purpose("its standard descriptors, so that it may open /dev/stdout by name");
             let result = nix::unistd::fchown(fd, Some(Uid::from_raw(uid)), None);
             let _ = call(format_args!("fchown({}, {uid}, -1)", fd.as_raw_fd()), result);
         }

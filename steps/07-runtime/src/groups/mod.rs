@@ -125,7 +125,8 @@ impl Kept {
 
     /// Whether no process can be born into it: it was there before, or it takes no processes but those that are moved.
     fn is_only_moved_into(&self, unified: &Path) -> bool {
-        self.found.iter().any(|found| found == unified) || cgroup::read(unified, "pids.max").trim() == "0"
+        self.found.iter().any(|found| found == unified)
+            || self.is_v2() && cgroup::read(unified, "pids.max").trim() == "0"
     }
 
     /// The files by which a process enters the trees that it is not born into: v1's, and a group of v2's that was there before.
@@ -137,10 +138,11 @@ impl Kept {
 
     /// In the child, which has one thread: enters the trees that it was not born into.
     pub fn join(&self) -> Result<(), Failure> {
-        if self.entrances().next().is_some() {
+        let entrances: Vec<(&Path, &str)> = self.entrances().collect();
+        if !entrances.is_empty() {
             purpose("into the group, in each tree that one is not born into");
         }
-        self.entrances().try_for_each(|(directory, file)| cgroup::write(directory, file, "0"))
+        entrances.into_iter().try_for_each(|(directory, file)| cgroup::write(directory, file, "0"))
     }
 
     /// The same in two halves, for who loses sight of the trees in between: the files to write to,

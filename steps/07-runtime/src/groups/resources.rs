@@ -46,9 +46,7 @@ impl Resources {
         }
         names
     }
-}
 
-impl Resources {
     /// Whether there is a limit, besides the rules for devices.
     pub(crate) fn limits_anything(&self) -> bool {
         *self != Resources { devices: self.devices.clone(), ..Resources::default() }

@@ -232,12 +232,8 @@ fn fields(text: &str) -> BTreeMap<String, u64> {
 }
 
 /// `0-2,7` as numbers.
-fn list(text: &str) -> Vec<u64> {
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse::<u64>().ok()?..=last.parse().ok()?)
-    };
-    text.trim().split(',').filter_map(range).flatten().collect()
+fn list(text: &str) -> Vec<usize> {
+    cgroups::numbers(text.trim()).unwrap_or_default()
 }
 
 #[cfg(test)]
