@@ -23,7 +23,7 @@ fn serve(lab: &Lab, page: &str, options: &[&str]) -> Child {
     child
 }
 
-/// Waits until so many cables are plugged in: the kernel removes those of killed cells in the background. A bridge that was
+/// Waits until `count` cables are plugged in: the kernel removes those of killed cells in the background. A bridge that was
 /// killed before it had its name (cb....new) is none.
 fn cables(count: usize) {
     let links = || fs::read_to_string("/proc/net/dev").unwrap();

@@ -90,12 +90,7 @@ fn memory_comes_from_these_nodes() {
 fn the_user_namespace_of_another() {
     lab!(World::Root, |lab| {
         let desk = Desk::new(lab, "users");
-        desk.configure(|config| {
-            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-            for map in ["uidMappings", "gidMappings"] {
-                config["linux"][map] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-            }
-        });
+        desk.map_users(100_000, 65536);
         desk.create();
         desk.succeed(&["start", "one"]);
         let pid = desk.state()["pid"].to_string();
@@ -163,11 +158,8 @@ fn an_ordinary_user_joins_a_container_of_his_own() {
 fn the_hosts_device_nodes_cannot_be_changed() {
     lab!(World::Root, |lab| {
         let desk = Desk::new(lab, "nodes");
+        desk.map_users(0, 65536);
         desk.configure(|config| {
-            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-            for map in ["uidMappings", "gidMappings"] {
-                config["linux"][map] = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
-            }
             for set in ["bounding", "effective", "permitted"] {
                 config["process"]["capabilities"][set] = json!(["CAP_CHOWN", "CAP_FOWNER", "CAP_DAC_OVERRIDE"]);
             }
@@ -192,11 +184,8 @@ fn the_hosts_device_nodes_cannot_be_changed() {
 fn device_nodes_for_other_users() {
     lab!(World::Root, |lab| {
         let desk = Desk::new(lab, "nodes");
+        desk.map_users(100_000, 65536);
         desk.configure(|config| {
-            config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-            for map in ["uidMappings", "gidMappings"] {
-                config["linux"][map] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-            }
             config["annotations"]["cellblock.root.idmap"] = json!("true");
             let node = |path, minor| json!({"path": path, "type": "c", "major": 1, "minor": minor, "fileMode": 0o640, "uid": 5, "gid": 7});
             config["linux"]["devices"] = json!([node("/dev/mine", 5), node("/opt/full", 7)]);

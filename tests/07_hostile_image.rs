@@ -227,22 +227,13 @@ fn program_with_loader(name: &str) -> Vec<u8> {
     file
 }
 
-fn identity_mapped(desk: &Desk) {
-    desk.configure(|config| {
-        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-        let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
-        config["linux"]["uidMappings"] = map.clone();
-        config["linux"]["gidMappings"] = map;
-    });
-}
-
 /// With the network of the host, a user namespace gets no sysfs of its own: the host's is shown, and nothing of it can be
 /// written, also not what is mounted below it, whatever the options of the mount are.
 #[test]
 fn sysfs_of_the_host() {
     lab!(World::Root, |lab| {
         let desk = Desk::new(lab, "sysfs");
-        identity_mapped(&desk);
+        desk.map_users(0, 65536);
         desk.configure(|config| {
             let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
             namespaces.retain(|namespace| namespace["type"] != "network");

@@ -288,14 +288,7 @@ fn what_joins_a_pod_is_watched() {
 #[test]
 fn what_joins_a_pod_with_users_of_its_own_is_watched() {
     lab!(World::Root, |lab| {
-        let own_users = |desk: &Desk| {
-            desk.configure(|config| {
-                config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-                let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
-                config["linux"]["uidMappings"] = map.clone();
-                config["linux"]["gidMappings"] = map;
-            });
-        };
+        let own_users = |desk: &Desk| desk.map_users(0, 65536);
         watch(lab, own_users, |desk| {
             desk.configure(|config| {
                 ["uidMappings", "gidMappings"].iter().for_each(|maps| {

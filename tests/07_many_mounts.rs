@@ -73,15 +73,6 @@ fn configure(desk: &Desk, count: usize, sources: &[String; 2]) {
     });
 }
 
-fn in_a_user_namespace(desk: &Desk, ids: u32) {
-    desk.configure(|config| {
-        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-        let map = json!([{"containerID": 0, "hostID": 0, "size": ids}]);
-        config["linux"]["uidMappings"] = map.clone();
-        config["linux"]["gidMappings"] = map;
-    });
-}
-
 fn remove_places(lab: &Lab) {
     fs::remove_dir(lab.rootfs.join("many")).unwrap(); // the place that was made
 }
@@ -105,7 +96,7 @@ fn in_run() {
 
 #[test]
 fn in_run_in_a_user_namespace() {
-    lab!(World::Root, |lab| run(lab, NO_MORE, 10_000, |desk| in_a_user_namespace(desk, 65_536)));
+    lab!(World::Root, |lab| run(lab, NO_MORE, 10_000, |desk| desk.map_users(0, 65_536)));
 }
 
 /// What an ordinary user has waiting in sockets counts against its limit, up to the hard one.
@@ -113,7 +104,7 @@ fn in_run_in_a_user_namespace() {
 fn in_run_rootless() {
     lab!(World::Rootless, |lab| {
         run(lab, AT_FIRST, 4_000, |desk| {
-            in_a_user_namespace(desk, 1);
+            desk.map_users(0, 1);
             desk.configure(|config| {
                 config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
                 let mounts = config["mounts"].as_array_mut().unwrap();
@@ -148,7 +139,7 @@ fn in_create_in_a_user_namespace() {
         let desk = Desk::new(lab, "many-mounts");
         let sources = make_sources(lab);
         configure(&desk, 2_000, &sources);
-        in_a_user_namespace(&desk, 65_536);
+        desk.map_users(0, 65_536);
         let seen_inside = lab.rootfs.join("seen");
         fs::write(&seen_inside, "").unwrap();
         desk.configure(|config| config["root"]["readonly"] = json!(false));

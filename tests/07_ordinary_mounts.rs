@@ -274,7 +274,7 @@ fn a_working_directory_of_another_user() {
     });
 }
 
-/// Who is told of mounts in the root: each word of the specification, and what mountinfo says then (man 5 proc).
+/// How mounts in the root propagate: each word of the specification, and what mountinfo says then (man 5 proc).
 #[test]
 fn the_roots_propagation() {
     lab!(World::Root, |lab| {

@@ -53,6 +53,16 @@ impl<'a> Desk<'a> {
         desk
     }
 
+    /// The container gets a user namespace of its own: `size` ids from 0 on are those of the host from `host` on.
+    pub fn map_users(&self, host: u32, size: u32) {
+        self.configure(|config| {
+            config["linux"]["namespaces"].as_array_mut().expect("the template has some").push(json!({"type": "user"}));
+            for map in ["uidMappings", "gidMappings"] {
+                config["linux"][map] = json!([{"containerID": 0, "hostID": host, "size": size}]);
+            }
+        });
+    }
+
     fn remove_groups(&self) {
         for group in [format!("{}/one", self.parent), self.parent.clone()] {
             directories(&group).into_iter().for_each(|directory| drop(fs::remove_dir(directory)));
