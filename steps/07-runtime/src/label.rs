@@ -1,7 +1,5 @@
 //! The AppArmor profile that confines the command (config.md, Linux Process): it takes hold with the exec.
 
-//! The AppArmor profile that confines the command (config.md, Linux Process): it takes hold with the exec.
-
 use std::path::Path;
 
 use anyhow::{Context, Result};

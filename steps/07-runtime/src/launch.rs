@@ -266,7 +266,7 @@ fn make_nodes(plan: &Plan) -> Result<Option<Fd>> {
     if !plan.furniture.bind_devices || !init::is_handed_in(plan) {
         return Ok(None);
     }
-    // Who is who in a user namespace that is joined we do not know: there they are nobody's, as the host's would be.
+    // The numbers of a user namespace that is joined are not known here: there the nodes are root's on the host, as its own are.
     let outside = |owner| plan.id_maps.as_ref().and_then(|maps| maps.outside(owner)).unwrap_or((0, 0));
     crate::mounts::nodes::make(&plan.furniture, outside)
 }

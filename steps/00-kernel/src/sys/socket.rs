@@ -48,7 +48,7 @@ pub fn send_fds(socket: &Fd, bytes: &[u8], fds: &[Fd]) -> Result<(), Failure> {
     call(format_args!("sendmsg({socket}, {} descriptors)", fds.len()), result.map(drop))
 }
 
-/// Takes the descriptors of one message, at most so many (man 2 recvmsg). EMFILE if there was no room for all of them, and
+/// Takes the descriptors of one message, at most `most` (man 2 recvmsg). EMFILE if there was no room for all of them, and
 /// ENOTCONN if the other end has closed instead.
 pub fn receive_fds(socket: &Fd, label: &'static str, most: usize) -> Result<Vec<Fd>, Failure> {
     let mut byte = [0];
