@@ -212,7 +212,7 @@ fn environment(asked: &[OsString]) -> Result<(Vec<CString>, bool)> {
 
 /// Of variables with the same name the last one, as `env` and shells have it.
 fn last_of_each(variables: &[String]) -> Vec<&String> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = std::collections::BTreeSet::new();
     let mut kept: Vec<&String> = variables.iter().rev().collect();
     kept.retain(|variable| seen.insert(variable.split('=').next()));
     kept.reverse();

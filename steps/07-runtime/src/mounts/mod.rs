@@ -1,7 +1,7 @@
 //! The mounts that a configuration lists. The order is that of step 3: each mount is made without a place, then the root is
 //! pivoted, then each mount is moved to its place.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
@@ -309,7 +309,7 @@ impl Mount {
 
 impl Furniture {
     /// The directories in which something will be made, as far as the paths say.
-    fn directories(&self) -> HashSet<&Path> {
+    fn directories(&self) -> BTreeSet<&Path> {
         let mounts = self.mounts.iter().map(|mount| &mount.place);
         let all = mounts
             .chain(self.devices.iter().map(|device| &device.place))
