@@ -1,4 +1,4 @@
-//! Step 7, the runtime and its callers: hooks, terminals, descriptors and files that pass between them.
+//! Step 7, the runtime and its callers: terminals, descriptors and files that pass between them.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,81 +14,7 @@ use classroom::{Desk, World, lab};
 use kernel::Fd;
 use kernel::sys::socket::receive_fd;
 use nix::unistd::{read, write};
-use serde_json::{Value, json};
-
-/// Six moments, in this order, each with the container's state on standard input.
-#[test]
-fn hooks() {
-    lab!(World::Root, |lab| {
-        let desk = Desk::new(lab, "hooks");
-        let folder = lab.folder.join("log");
-        fs::create_dir(&folder).unwrap();
-        let hook = |moment: &str, place: &str| {
-            let script = format!("{{ echo {moment}; cat; echo; }} >> '{place}'/told");
-            json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}])
-        };
-        let outside = folder.display().to_string();
-        desk.configure(|config| {
-            config["hooks"] = json!({
-                "prestart": hook("prestart", &outside),
-                "createRuntime": hook("createRuntime", &outside),
-                "createContainer": hook("createContainer", &outside),
-                "startContainer": hook("startContainer", "/mnt"),
-                "poststart": hook("poststart", &outside),
-                "poststop": hook("poststop", &outside),
-            });
-            config["annotations"] = json!({"who": "me"});
-            let mounts = config["mounts"].as_array_mut().unwrap();
-            mounts.push(json!({"destination": "/mnt", "type": "bind", "source": outside, "options": ["bind"]}));
-        });
-        let told = || fs::read_to_string(folder.join("told")).unwrap();
-        let moments = |text: &str| text.lines().step_by(2).collect::<Vec<_>>().join(" ");
-        desk.create();
-        assert_eq!(moments(&told()), "prestart createRuntime createContainer");
-        let pid = desk.state()["pid"].clone();
-        desk.succeed(&["start", "one"]);
-        desk.kill();
-        desk.succeed(&["delete", "one"]);
-        let text = told();
-        let all = "prestart createRuntime createContainer startContainer poststart poststop";
-        assert_eq!(moments(&text), all);
-        for (moment, state) in text.lines().step_by(2).zip(text.lines().skip(1).step_by(2)) {
-            let state: Value = serde_json::from_str(state).unwrap();
-            assert_eq!((&state["id"], &state["annotations"]["who"]), (&json!("one"), &json!("me")), "{moment}");
-            assert_eq!(state["bundle"], json!(desk.bundle), "{moment}");
-            let expected = match moment {
-                "prestart" | "createRuntime" => Some((json!("creating"), pid.clone())),
-                "poststart" => Some((json!("running"), pid.clone())),
-                "poststop" => Some((json!("stopped"), Value::Null)),
-                _ => None,
-            };
-            if let Some((status, pid)) = expected {
-                assert_eq!((&state["status"], &state["pid"]), (&status, &pid), "{moment}");
-            }
-        }
-        // One that fails before the command runs takes everything back, and says what it said.
-        for moment in ["prestart", "createRuntime", "createContainer"] {
-            desk.configure(|config| {
-                config["hooks"] =
-                    json!({moment: [{"path": "/bin/sh", "args": ["sh", "-c", "echo sorry >&2; exit 1"]}]});
-            });
-            desk.fail(&["create", "--bundle", "target/bundle", "one"], "sorry");
-            desk.nothing_is_left();
-        }
-        desk.configure(|config| {
-            config["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1}]});
-        });
-        desk.fail(&["create", "--bundle", "target/bundle", "one"], "longer than 1 s");
-        desk.nothing_is_left();
-        // One that fails at start ends the container, and start says why.
-        desk.configure(|config| config["hooks"] = json!({"startContainer": [{"path": "/bin/false"}]}));
-        desk.create();
-        desk.fail(&["start", "one"], "startContainer");
-        desk.wait_for("stopped");
-        desk.succeed(&["delete", "one"]);
-        fs::remove_dir_all(&folder).unwrap();
-    });
-}
+use serde_json::json;
 
 /// The terminal that comes out of a console socket.
 fn receive(socket: &UnixListener) -> Fd {
@@ -207,6 +133,63 @@ fn pid_file_and_descriptors() {
         assert_eq!(run("--preserve-fds 1").text, "letter\n");
         assert_ne!(run("").code, 0);
         fs::remove_file(&file).unwrap();
+    });
+}
+
+/// Sockets of a service manager go on, with their names, to the process whose number in the container is said; those of
+/// --preserve-fds come after them. What is meant for another process, or closed, does not go on.
+#[test]
+fn sockets_of_a_service_manager() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "sockets");
+        let (first, second) = (lab.folder.join("first"), lab.folder.join("second"));
+        fs::write(&first, "letter\n").unwrap();
+        fs::write(&second, "card\n").unwrap();
+        let said = r#"echo "$LISTEN_FDS $LISTEN_FDNAMES $([ "$LISTEN_PID" = $$ ] && echo me)"; cat <&3; cat <&4"#;
+        let call = |variables: &str, words: &[&str]| {
+            let script = format!("exec 3<'{}' 4<'{}'; {variables} exec \"$@\"", first.display(), second.display());
+            let mut command = Command::new("sh");
+            let words = words.iter().map(|word| word.replace("target/bundle", &desk.bundle.display().to_string()));
+            command.args(["-c", &script, "-"]).arg(binary("cellblock")).arg("--root").arg(&desk.root).args(words);
+            lab.output(String::new(), command)
+        };
+        const OURS: &str = "LISTEN_FDNAMES=a:b LISTEN_PID=$$";
+        let run = ["run", "--bundle", "target/bundle", "one"];
+        let run_with_one_more = [&["run", "--preserve-fds", "1"], &run[1..]].concat();
+        let both = "2 a:b me\nletter\ncard\n";
+        desk.set_command(&format!("LISTEN_FDS=${{LISTEN_FDS}}; {said}"));
+        desk.configure(|config| config["process"]["env"].as_array_mut().unwrap().push(json!("LISTEN_FDS=old")));
+        assert_eq!(call(&format!("{OURS} LISTEN_FDS=2"), &run).text, both);
+        assert_eq!(call(&format!("{OURS} LISTEN_FDS=1"), &run_with_one_more).text, both.replacen('2', "1", 1));
+        for other in ["LISTEN_FDS=2 LISTEN_PID=1", "LISTEN_FDS=2"] {
+            assert_ne!(call(other, &run).code, 0, "{other}: nothing goes on");
+        }
+        // Where it is not the first process: with a small init, in the host's pid namespace, in `exec`.
+        desk.configure(|config| config["annotations"] = json!({"cellblock.init": "true"}));
+        assert_eq!(call(&format!("{OURS} LISTEN_FDS=2"), &run).text, both);
+        desk.configure(|config| config["annotations"] = json!({}));
+        let namespaces = |config: &mut serde_json::Value, pid: bool| {
+            let all = config["linux"]["namespaces"].as_array_mut().unwrap();
+            all.retain(|namespace| namespace["type"] != "pid");
+            pid.then(|| all.push(json!({"type": "pid"})));
+        };
+        desk.configure(|config| namespaces(config, false));
+        assert_eq!(call(&format!("{OURS} LISTEN_FDS=2"), &run).text, both);
+        desk.configure(|config| namespaces(config, true));
+        desk.start("exec sleep 1000");
+        assert_eq!(call(&format!("{OURS} LISTEN_FDS=2"), &["exec", "one", "sh", "-c", said]).text, both);
+        desk.succeed(&["delete", "--force", "one"]);
+        // A number that is closed, or none.
+        for (variables, words, why) in [
+            ("LISTEN_FDS=3", &run[..], "LISTEN_FDS 3: descriptor 5 is not open"),
+            ("LISTEN_FDS=2", &run_with_one_more[..], "--preserve-fds 1: descriptor 5 is not open"),
+            ("LISTEN_FDS=x", &run[..], "is not a number of descriptors"),
+        ] {
+            let output = call(&format!("{OURS} {variables}"), words);
+            assert!(output.code == 125 && output.text.contains(why), "{why}: {output}");
+        }
+        desk.nothing_is_left();
+        [first, second].iter().for_each(|file| fs::remove_file(file).unwrap());
     });
 }
 

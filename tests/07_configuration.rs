@@ -123,6 +123,53 @@ fn the_user_namespace_of_another() {
     });
 }
 
+/// Namespaces of the host's are joined with a user namespace of one's own, as `podman run --uidmap ... --network container:X` asks
+/// for; and with one that is joined.
+#[test]
+fn namespaces_of_the_host_with_other_users() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "hosts");
+        desk.create(); // its namespaces belong to the host: no process need run in them
+        let pid = desk.state()["pid"].to_string();
+        let of_the_first =
+            |file: &str| std::fs::read_link(format!("/proc/{pid}/ns/{file}")).unwrap().display().to_string();
+        desk.map_users(100_000, 65536);
+        let kinds = [("network", "net"), ("ipc", "ipc"), ("uts", "uts")];
+        desk.configure(|config| {
+            config["linux"]["cgroupsPath"] = json!(format!("{}/two", desk.parent));
+            config["hostname"] = json!(null);
+            config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "mqueue");
+            for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+                if let Some((_, file)) = kinds.iter().find(|(kind, _)| namespace["type"] == *kind) {
+                    namespace["path"] = json!(format!("/proc/{pid}/ns/{file}"));
+                }
+            }
+        });
+        desk.set_command(
+            "for kind in net ipc uts; do readlink /proc/self/ns/$kind; done; cat /proc/self/uid_map | tr -s ' '",
+        );
+        let expected: String = kinds.iter().map(|(_, file)| of_the_first(file) + "\n").collect();
+        let said = desk.succeed(&["run", "--bundle", "target/bundle", "two"]);
+        assert_eq!(said, format!("{expected} 0 100000 65536\n"));
+        // In the pid namespace of the first one, too.
+        desk.configure(|config| {
+            for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+                if namespace["type"] == "pid" {
+                    namespace["path"] = json!(format!("/proc/{pid}/ns/pid"));
+                }
+            }
+            let mounts = config["mounts"].as_array_mut().unwrap();
+            mounts.retain(|mount| mount["type"] != "proc");
+            mounts.push(json!({"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]}));
+            config["linux"]["maskedPaths"] = json!([]);
+            config["linux"]["readonlyPaths"] = json!([]);
+        });
+        desk.set_command("[ $$ = 1 ] || echo beside");
+        assert_eq!(desk.succeed(&["run", "--bundle", "target/bundle", "two"]), "beside\n");
+        desk.succeed(&["delete", "--force", "one"]);
+    });
+}
+
 /// An ordinary user has rights in those namespaces only once he is root in the user namespace that they belong to.
 #[test]
 fn an_ordinary_user_joins_a_container_of_his_own() {

@@ -52,6 +52,10 @@ pub struct Command {
     workdir: PathBuf,
     /// The process is in its working directory already.
     arrived: bool,
+    /// Where its program was found.
+    program: Option<CString>,
+    /// No signal is ignored or blocked any more.
+    ready: bool,
     arguments: Vec<CString>,
     environment: Vec<CString>,
     names_home: bool,
@@ -79,7 +83,16 @@ impl CommandOptions {
         }
         let (environment, names_home) = environment(&self.env)?;
         let arguments = self.command.iter().map(c_string).collect::<Result<_>>()?;
-        Ok(Command { rootfs, workdir: self.workdir.clone(), arrived: false, arguments, environment, names_home })
+        Ok(Command {
+            rootfs,
+            workdir: self.workdir.clone(),
+            arrived: false,
+            program: None,
+            ready: false,
+            arguments,
+            environment,
+            names_home,
+        })
     }
     // ANCHOR_END: check
 }
@@ -99,6 +112,8 @@ impl Command {
             rootfs: PathBuf::from("/"),
             workdir: PathBuf::from(workdir),
             arrived: false,
+            program: None,
+            ready: false,
             arguments: arguments.iter().map(c_string).collect::<Result<_>>()?,
             environment: environment.into_iter().map(c_string).collect::<Result<_>>()?,
             names_home,
@@ -106,12 +121,35 @@ impl Command {
     }
 
     /// Looks for the program in the root that is now ours, and whether it can be executed: before the exec, which says
-    /// less, and says it late.
+    /// less, and says it late; and before a filter, which need not allow to look (step 6).
     ///
     /// # Errors
     /// As [`exec`]'s.
-    pub fn look_for_program(&self) -> Result<()> {
-        Ok(program::look_for(&self.arguments[0], &self.environment, &self.workdir)?)
+    pub fn look_for_program(&mut self) -> Result<()> {
+        self.go_late()?;
+        self.program = Some(program::look_for(&self.arguments[0], &self.environment, &self.workdir)?);
+        Ok(())
+    }
+
+    /// Carries no signal over that is ignored or blocked: [`exec`] makes no call but the exec then.
+    ///
+    /// # Errors
+    /// A filter that does not allow it.
+    pub fn reset_signals(&mut self) -> Result<()> {
+        if !self.ready {
+            reset_signals()?;
+            self.ready = true;
+        }
+        Ok(())
+    }
+
+    /// Goes to the working directory, as the user that the process is now, unless it is there.
+    fn go_late(&mut self) -> Result<()> {
+        if self.workdir != Path::new("/") && !self.arrived {
+            go_to(&self.workdir).with_context(|| format!("cannot start in {}", self.workdir.display()))?;
+            self.arrived = true;
+        }
+        Ok(())
     }
 
     /// Goes to its working directory before the process becomes another user, who may have no right to enter it. Where root
@@ -148,6 +186,20 @@ impl Command {
         &self.environment
     }
 
+    /// Sets a variable, in the place of one of that name.
+    ///
+    /// # Errors
+    /// A NUL byte in the value.
+    pub fn set_variable(&mut self, name: &str, value: &str) -> Result<()> {
+        let variable = c_string(format!("{name}={value}"))?;
+        let start = &variable.to_bytes()[..=name.len()];
+        match self.environment.iter_mut().find(|each| each.to_bytes().starts_with(start)) {
+            Some(there) => *there = variable,
+            None => self.environment.push(variable),
+        }
+        Ok(())
+    }
+
     /// The same command with a variable, unless there is one of that name.
     pub fn with_variable(mut self, name: &str, value: &str) -> Result<Command> {
         let start = format!("{name}=");
@@ -162,11 +214,7 @@ impl Command {
     pub fn at_home(&self, home: Option<&str>) -> Result<Command> {
         let mut command = self.clone();
         if !self.names_home {
-            let variable = c_string(format!("HOME={}", home.unwrap_or("/")))?;
-            match command.environment.iter_mut().find(|each| each.to_bytes().starts_with(b"HOME=")) {
-                Some(there) => *there = variable,
-                None => command.environment.push(variable),
-            }
+            command.set_variable("HOME", home.unwrap_or("/"))?;
         }
         Ok(command)
     }
@@ -261,15 +309,22 @@ pub fn exec(command: &Command) -> Result<Infallible> {
     if command.workdir != Path::new("/") && !command.arrived {
         go_to(&command.workdir).with_context(|| format!("cannot start in {}", command.workdir.display()))?;
     }
-    let program = program::find(&command.arguments[0], &command.environment, &command.workdir)?;
-    purpose("nothing comes along: no signal that is ignored or blocked");
-    sys::process::reset_signals()?;
+    let find = || program::find(&command.arguments[0], &command.environment, &command.workdir);
+    let program = command.program.clone().map_or_else(find, Ok)?;
+    if !command.ready {
+        reset_signals()?;
+    }
     purpose("become the command");
     sys::process::execve(&program, &command.arguments, &command.environment)
         .map_err(|refused| program::explain(&program, refused))
         .with_context(|| format!("cannot run {}", program.to_string_lossy()))
 }
 // ANCHOR_END: exec
+
+fn reset_signals() -> Result<(), Failure> {
+    purpose("nothing comes along: no signal that is ignored or blocked");
+    sys::process::reset_signals()
+}
 
 /// Goes to the command's working directory, and makes sure that it lies inside.
 fn go_to(workdir: &Path) -> Result<(), Failure> {

@@ -40,16 +40,16 @@ pub fn find(name: &CStr, environment: &[CString], workdir: &Path) -> Result<CStr
     }
 }
 
-/// Looks for the program as [`find`] does, and at what is found: is it there, a file, executable? A relative path begins
+/// Finds the program as [`find`] does, and looks at it: is it there, a file, executable? A relative path begins
 /// at the working directory.
-pub fn look_for(name: &CStr, environment: &[CString], workdir: &Path) -> Result<(), Failure> {
+pub fn look_for(name: &CStr, environment: &[CString], workdir: &Path) -> Result<CString, Failure> {
     let program = find(name, environment, workdir)?;
     let path = workdir.join(OsStr::from_bytes(program.to_bytes()));
     let refused = |errno| explain(&program, Failure::call(format_args!("execve({program:?})"), errno));
     match fs::metadata(&path) {
         Err(error) => Err(refused(Errno::from_raw(error.raw_os_error().unwrap_or(Errno::ENOENT as i32)))),
         Ok(found) if found.is_dir() || !is_executable(&path) => Err(refused(Errno::EACCES)),
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(program),
     }
 }
 

@@ -171,10 +171,44 @@ impl Capabilities {
     /// EPERM for one that this process does not have itself.
     pub fn set(&self) -> Result<()> {
         purpose("the capabilities that are left, exactly these");
-        let sets = Sets { effective: self.effective.0, permitted: self.permitted.0, inheritable: self.inheritable.0 };
-        privilege::set_capabilities(sets)
-            .map_err(|refused| refused.hint("nobody can give what he does not have: grep Cap /proc/self/status"))
-            .context("cannot set the capabilities")?;
+        self.set_with(Set::default())?;
+        self.hand_on()
+    }
+
+    /// Sets them as [`Capabilities::set`] does, and keeps the right to filter calls, where it is held, until
+    /// [`Capabilities::drop_others`].
+    ///
+    /// # Errors
+    /// EPERM for one that this process does not have itself.
+    pub fn set_and_filter(&self) -> Result<()> {
+        purpose("the capabilities that are left; and, until the filter is there, the right to set it");
+        let held = Set(privilege::capabilities()?.permitted);
+        let to_filter = Set::named("SYS_ADMIN").expect("it is in the table");
+        self.set_with(Set(held.0 & to_filter.0))?;
+        self.hand_on()
+    }
+
+    /// Drops all but those that were asked for. What is handed on to programs stays.
+    ///
+    /// # Errors
+    /// A filter that does not allow it.
+    pub fn drop_others(&self) -> Result<()> {
+        purpose("the right to filter has served: the capabilities that are left, exactly these");
+        self.set_with(Set::default())
+    }
+
+    fn set_with(&self, more: Set) -> Result<()> {
+        let (effective, permitted) = (self.effective.and(more), self.permitted.and(more));
+        privilege::set_capabilities(Sets {
+            effective: effective.0,
+            permitted: permitted.0,
+            inheritable: self.inheritable.0,
+        })
+        .map_err(|refused| refused.hint("nobody can give what he does not have: grep Cap /proc/self/status"))
+        .context("cannot set the capabilities")
+    }
+
+    fn hand_on(&self) -> Result<()> {
         privilege::raise_ambient(self.ambient.0).context("cannot hand capabilities on to programs")
     }
 }

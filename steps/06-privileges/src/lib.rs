@@ -124,32 +124,51 @@ pub struct Handcuffs<'a> {
 
 impl Handcuffs<'_> {
     // ANCHOR: put_on
-    /// Puts them on, in the only order that works. Returns the filter's listener, if it has one.
+    /// Puts them on, in the only order that works. `look` comes as the command's user, and before the filter, which need not
+    /// allow it. Returns the filter's listener, if it has one.
     ///
     /// # Errors
     /// Whatever the kernel refuses: nobody starts with fewer handcuffs than were asked for.
-    pub fn put_on(&self) -> Result<Option<Fd>> {
-        let early = self.tie()?;
+    pub fn put_on(&self, look: impl FnOnce() -> Result<()>) -> Result<Option<Fd>> {
+        self.tie()?;
+        look()?;
+        let early = self.filter_by_right()?;
         Ok(self.lock()?.or(early))
     }
 
-    /// All but the last two.
-    pub fn tie(&self) -> Result<Option<Fd>> {
+    /// All but the filter, and what only it needs.
+    pub fn tie(&self) -> Result<()> {
         privilege::give_standard(self.user.uid, self.own_terminal);
         if self.new_keyring {
             leave_keyring()?;
         }
         self.rlimits.iter().try_for_each(Rlimit::set)?;
         kernel::sys::process::umask(self.umask);
-        // Without the promise of `lock` only who is powerful may filter: so now, and the filter must allow the rest.
-        let listener = if self.no_new_privileges { None } else { self.filter_calls()? };
         self.capabilities.bound()?; // needs SETPCAP
         purpose("whom the command runs as: groups first, for who is root no more cannot change them");
         privilege::keep_capabilities()?; // else all are lost with root
         self.user.put_on()?; // needs SETGID and SETUID
-        self.capabilities.set()?;
-        namespaces::die_with_parent()?; // a change of user has made the kernel forget it
+        if self.filters_by_right() {
+            self.capabilities.set_and_filter()?
+        } else {
+            self.capabilities.set()?
+        }
+        namespaces::die_with_parent() // a change of user has made the kernel forget it
+    }
+
+    /// Without the promise of `lock` only CAP_SYS_ADMIN gives the right to filter. It was kept until now, and goes: that is all
+    /// that this filter must allow besides the exec.
+    pub fn filter_by_right(&self) -> Result<Option<Fd>> {
+        if !self.filters_by_right() {
+            return Ok(None);
+        }
+        let listener = self.filter_calls()?;
+        self.capabilities.drop_others()?;
         Ok(listener)
+    }
+
+    fn filters_by_right(&self) -> bool {
+        self.filter.is_some() && !self.no_new_privileges
     }
 
     /// The last two. The filter need not allow any of the above then, only the exec.

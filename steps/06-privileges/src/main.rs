@@ -95,7 +95,7 @@ fn child(cell: &Cell) -> Result<Infallible> {
     let handcuffs = cell.privileges.handcuffs()?;
     let mut command = cell.command.at_home(handcuffs.user.home.as_deref())?;
     command.go_early()?; // as another user the process may have no right to
-    handcuffs.put_on()?;
+    handcuffs.put_on(|| command.look_for_program())?; // a filter need not let it look
     cell.options.namespaces.become_command(|| chroot::exec(&command))
 }
 // ANCHOR_END: launch

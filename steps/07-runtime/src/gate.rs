@@ -22,7 +22,7 @@ use crate::{hooks, init, resources};
 
 /// A child that waits, and what it waits for.
 #[derive(Debug)]
-pub struct Waiting<'c, 'd> {
+pub struct Attended<'c, 'd> {
     /// The child.
     pub child: &'c Child,
     /// Through it comes what belongs to the host.
@@ -31,7 +31,7 @@ pub struct Waiting<'c, 'd> {
     pub devices: &'d [Device],
 }
 
-impl<'d> Waiting<'_, 'd> {
+impl<'d> Attended<'_, 'd> {
     // ANCHOR: attend
     /// The list of calls.
     pub fn attend(

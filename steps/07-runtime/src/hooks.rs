@@ -1,9 +1,12 @@
 //! Programs of the caller's at six moments of a container's life (config.md, POSIX-platform Hooks). Each reads the
 //! container's state on its standard input.
 
+use std::ffi::{CString, OsStr};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,29 +16,87 @@ use kernel::sys::signal;
 use kernel::{Errno, Failure, purpose};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::log;
 use crate::spec::{Hook, State};
 
-/// Runs the hooks of one moment, one after the other.
+/// Runs the hooks of one moment on the host, one after the other. They start in the bundle; those without variables of their own
+/// get the runtime's.
 ///
 /// # Errors
 /// One that cannot be started, that fails, or that takes longer than it may.
 pub fn run(moment: &str, hooks: &[Hook], state: &State) -> Result<()> {
-    if hooks.is_empty() {
-        return Ok(());
+    let host = Surroundings::on_the_host(state);
+    (0..hooks.len()).try_for_each(|index| run_nth(moment, hooks, index, &host, state))
+}
+
+/// Runs all hooks of one moment on the host as [`run`] does, also when one fails: that is a warning.
+pub fn run_all(moment: &str, hooks: &[Hook], state: &State) {
+    let host = Surroundings::on_the_host(state);
+    for index in 0..hooks.len() {
+        if let Err(error) = run_nth(moment, hooks, index, &host, state) {
+            log::warn(&format!("{error:#}"));
+        }
     }
-    purpose("programs of the caller's, which read the container's state");
-    let state = serde_json::to_vec(state)?;
-    for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, &state, is_before_the_command(moment))
-            .with_context(|| format!("hooks.{moment}[{index}] {}", hook.path))?;
+}
+
+/// Runs the startContainer hooks. They start where the container's command will; those without variables of their own get the
+/// command's, for the runtime's are the host's.
+///
+/// # Errors
+/// As [`run`]'s.
+pub fn run_inside(hooks: &[Hook], command: &chroot::Command, state: &State) -> Result<()> {
+    let inside = Surroundings { directory: None, environment: Some(command.environment()) };
+    (0..hooks.len()).try_for_each(|index| run_nth("startContainer", hooks, index, &inside, state))
+}
+
+/// What hooks find where they run.
+struct Surroundings<'a> {
+    /// Where they start; none: where this process is.
+    directory: Option<&'a Path>,
+    /// The variables of those that have none of their own; none: the runtime's.
+    environment: Option<&'a [CString]>,
+}
+
+impl Surroundings<'_> {
+    /// The bundle, unless it has gone, or may not be entered from a user namespace.
+    fn on_the_host(state: &State) -> Surroundings<'_> {
+        let bundle = Path::new(&state.bundle);
+        let can_be_entered = bundle.join(".").is_dir();
+        let directory = if can_be_entered { bundle } else { Path::new("/") };
+        Surroundings { directory: Some(directory), environment: None }
     }
-    Ok(())
+
+    fn command(&self, hook: &Hook) -> Command {
+        let mut command = Command::new(&hook.path);
+        self.directory.map(|directory| command.current_dir(directory));
+        if !hook.env.is_empty() {
+            command.env_clear().envs(hook.env.iter().filter_map(|variable| variable.split_once('=')));
+        } else if let Some(environment) = self.environment {
+            let bytes = environment.iter().map(|variable| variable.to_bytes());
+            let pairs =
+                bytes.filter_map(|bytes| bytes.iter().position(|byte| *byte == b'=').map(|at| bytes.split_at(at)));
+            command.env_clear();
+            pairs.for_each(|pair| {
+                let (name, value) = pair;
+                command.env(OsStr::from_bytes(name), OsStr::from_bytes(&value[1..]));
+            });
+        }
+        command
+    }
+}
+
+fn run_nth(moment: &str, hooks: &[Hook], index: usize, surroundings: &Surroundings, state: &State) -> Result<()> {
+    if index == 0 {
+        purpose("programs of the caller's, which read the container's state");
+    }
+    let hook = &hooks[index];
+    let command = surroundings.command(hook);
+    run_one(command, hook, &serde_json::to_vec(state)?, is_before_the_command(moment))
+        .with_context(|| format!("hooks.{moment}[{index}] {}", hook.path))
 }
 
 // ANCHOR: run
-fn run_one(hook: &Hook, state: &[u8], gives_up: bool) -> Result<()> {
-    let mut command = Command::new(&hook.path);
-    command.env_clear().envs(hook.env.iter().filter_map(|variable| variable.split_once('=')));
+fn run_one(mut command: Command, hook: &Hook, state: &[u8], gives_up: bool) -> Result<()> {
     if let Some((name, arguments)) = hook.args.split_first() {
         command.arg0(name).args(arguments);
     }

@@ -5,6 +5,8 @@ use std::convert::Infallible;
 use std::path::Path;
 
 use crate::groups::Kept;
+use crate::handed_on::HandedOn;
+use crate::listener::Relay;
 use crate::mounts::{self, Custom};
 use crate::sys::{namespace, schedule, terminal};
 use crate::systemd::Scope;
@@ -12,7 +14,7 @@ use anyhow::{Context, Result};
 use kernel::sys::clone::{self, CloneFlags};
 use kernel::sys::inside::HeldLinks;
 use kernel::sys::mount::{self, Depth, Propagation};
-use kernel::sys::{netlink, privilege, socket};
+use kernel::sys::{netlink, privilege};
 use kernel::{Fd, purpose};
 use network::Network;
 use pivot_root::{Place, Trees, sources};
@@ -21,7 +23,8 @@ use privileges::{Hatch, User};
 use crate::plan::{Plan, Task};
 use crate::spec::{Hooks, State, Status};
 use crate::terminal::Outlet;
-use crate::{birth, hooks, label, listener, sibling};
+use crate::waiting::Waiting;
+use crate::{birth, hooks, label, sibling};
 
 /// All that the child needs of what its parent has planned and made.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub struct Cell<'a> {
     pub scope: Option<&'a Scope>,
     /// The namespaces that are there already.
     pub joined: &'a [(Fd, CloneFlags)],
+    /// Those of them that were joined before this process was born.
+    pub joined_at_birth: CloneFlags,
     /// The caller's programs.
     pub hooks: &'a Hooks,
     /// What those read.
@@ -44,12 +49,14 @@ pub struct Cell<'a> {
     pub nodes: Option<Fd>,
     /// Where its terminal goes.
     pub outlet: Option<Outlet>,
-    /// So many descriptors of the caller's go on to the command, from 3 on.
-    pub preserved: u32,
+    /// Descriptors of the caller that go on to the command.
+    pub handed_on: &'a HandedOn,
     /// It lives on when whoever made it ends.
     pub detached: bool,
     /// Where it waits for `start`; none: it does not wait.
-    pub start: Option<Fd>,
+    pub start: Option<Waiting>,
+    /// The way of the filter's listener to the parent, if it has one.
+    pub listener: Option<Relay>,
     /// Step 4's network, where people asked for it.
     pub network: Option<&'a Network>,
     /// Where the number of the process is told that goes on in another container's pid namespace, if one does.
@@ -66,7 +73,7 @@ pub fn is_handed_in(plan: &Plan) -> bool {
 /// The list of calls. Each line is a lesson.
 pub fn run(cell: &mut Cell) -> Result<Infallible> {
     find_group(cell)?;
-    let number = cell.number.take();
+    let (number, start) = (cell.number.take(), cell.start.take());
     let cell = &*cell;
     let (plan, task) = (&*cell.plan, &cell.plan.task);
     enter_group(cell)?;
@@ -75,7 +82,6 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     terminal::new_session()?;
     set_names(plan)?;
     settle_in(cell)?;
-    let listener = listener::prepare(task)?;
     let custom = furnish(cell, number.is_some())?;
     let terminal = take_terminal(cell, &custom, number.is_some())?;
     set_sysctls(plan)?;
@@ -87,26 +93,40 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     if number.is_some() {
         birth::prepare(cell.joined)?;
     }
-    close_descriptors(cell, [&listener, &terminal, &number])?;
+    close_descriptors(cell, start.as_ref(), [&terminal, &number])?;
     let mut command = at_home(task)?;
     command.go_early()?;
     label::confine(task.apparmor.as_deref())?;
     let handcuffs = task.handcuffs();
-    let early = handcuffs.tie()?;
+    handcuffs.tie()?;
+    command.look_for_program()?;
+    let (is_late, mut listener) = (number.is_some(), None);
     if let Some(number) = number {
+        listener = handcuffs.filter_by_right()?; // nothing is born there with that right: its birth is under the filter
         sibling::be_born(&number)?;
         drop(number); // the parent reads to its end
         crate::terminal::begin_session(terminal.as_ref())?;
     }
-    command.look_for_program()?;
-    wait_for_start(cell)?;
+    cell.handed_on.announce_to(&mut command)?;
+    live_on(cell)?;
     let state = State { status: Status::Created, pid: Some(std::process::id() as i32), ..cell.state.clone() };
-    hooks::run("startContainer", &cell.hooks.start_container, &state)?;
-    if cell.start.is_some() {
+    if !task.filters_last() {
+        get_ready(&mut command, plan)?;
+        listener = if is_late { listener } else { handcuffs.filter_by_right()? };
+        listener = handcuffs.lock()?.or(listener);
+        Relay::hand_over(cell.listener.as_ref(), listener)?;
+    }
+    let waits = start.is_some();
+    start.map_or(Ok(()), Waiting::wait)?;
+    hooks::run_inside(&cell.hooks.start_container, &command, &state)?;
+    if waits {
         namespaces::sign_report(); // before the filter, which need not allow to write
     }
-    listener::hand_over(listener, handcuffs.lock()?.or(early), &cell.state)?;
-    if plan.small_init { namespaces::become_init(|| chroot::exec(&command)) } else { chroot::exec(&command) }
+    if task.filters_last() {
+        get_ready(&mut command, plan)?;
+        handcuffs.lock()?;
+    }
+    become_command(cell, command)
 }
 // ANCHOR_END: run
 
@@ -141,9 +161,9 @@ pub fn write_oom_score(task: &Task) -> Result<()> {
         .context("process.oomScoreAdj")
 }
 
-/// All but those that we were born into: who joins a user namespace is born there.
+/// All but those that this process was born into.
 fn join_namespaces(cell: &Cell) -> Result<()> {
-    let at_birth = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWUSER;
+    let at_birth = CloneFlags::CLONE_NEWPID | cell.joined_at_birth;
     for (namespace, kind) in cell.joined.iter().filter(|(_, kind)| !at_birth.contains(*kind)) {
         purpose("a namespace that is there already");
         namespace::join(namespace, *kind).context("linux.namespaces: cannot join a namespace")?;
@@ -187,11 +207,21 @@ fn furnish<'a>(cell: &'a Cell, is_outside: bool) -> Result<Custom<'a>> {
     };
     let nodes = cell.nodes.as_ref().map(Fd::duplicate).transpose()?;
     let mut custom = mounts::prepare(root, trees, nodes, &plan.furniture)?;
-    let state = State { pid: Some(std::process::id() as i32), ..cell.state.clone() };
-    hooks::run("createContainer", &cell.hooks.create_container, &state)?;
+    custom.part_from_host()?;
     let _links = is_outside.then(HeldLinks::hold).transpose()?; // the new /proc does not show this process
-    custom.pivot()?;
+    let state = State { pid: Some(std::process::id() as i32), ..cell.state.clone() };
+    let has_users = plan.id_maps.is_some() || plan.joined_users().is_some();
+    if has_users || cell.hooks.create_container.is_empty() {
+        // In a user namespace the kernel does not let go of an old root in which the new one was shown: hooks see no mounts there.
+        hooks::run("createContainer", &cell.hooks.create_container, &state)?;
+        custom.pivot()?;
+        custom.furnish()?;
+        return Ok(custom);
+    }
+    custom.show_at(&plan.rootfs).context("hooks.createContainer: they cannot be shown the mounts")?;
     custom.furnish()?;
+    hooks::run("createContainer", &cell.hooks.create_container, &state)?;
+    custom.pivot()?;
     Ok(custom)
 }
 
@@ -246,9 +276,11 @@ fn schedule_personality(plan: &Plan) -> Result<()> {
 
 // ANCHOR: close
 /// From here on paths of the container's are resolved: nothing of the host's may be open, but what the caller hands on.
-fn close_descriptors(cell: &Cell, others: [&Option<Fd>; 3]) -> Result<()> {
-    let needed: Vec<&Fd> = cell.start.iter().chain(others.into_iter().flatten()).collect();
-    namespaces::close_all_but(&needed, 3 + cell.preserved)
+fn close_descriptors(cell: &Cell, start: Option<&Waiting>, others: [&Option<Fd>; 2]) -> Result<()> {
+    let listener = cell.listener.as_ref().map(Relay::inside);
+    let start = start.into_iter().flat_map(Waiting::descriptors);
+    let needed: Vec<&Fd> = start.chain(listener).chain(others.into_iter().flatten()).collect();
+    namespaces::close_all_but(&needed, cell.handed_on.end())
 }
 // ANCHOR_END: close
 
@@ -270,23 +302,26 @@ pub fn at_home(task: &Task) -> Result<chroot::Command> {
     task.command.at_home(privileges::home_of(task.user.uid).as_deref())
 }
 
-// ANCHOR: wait
-/// Tells the parent that all is made, and waits at a socket until somebody says start. From then on whoever said so is told
-/// what fails; its end of the connection closes with the exec.
-fn wait_for_start(cell: &Cell) -> Result<()> {
+/// Lets this process live on when its parent ends, if it is to.
+fn live_on(cell: &Cell) -> Result<()> {
     if cell.detached {
         purpose("all is made: our parent may go, we stay");
         namespace::outlive_parent()?;
     }
-    let Some(start) = &cell.start else { return Ok(()) };
-    purpose("wait for start");
-    namespaces::finish_report();
-    loop {
-        let caller = socket::accept(start)?;
-        if clone::read_some(&caller)? > 0 {
-            namespaces::report_to(caller);
-            return Ok(());
-        } // else somebody has only looked whether we still wait
-    }
+    Ok(())
 }
-// ANCHOR_END: wait
+
+/// What comes before the filter, which need not allow it. A small init still needs its signals.
+fn get_ready(command: &mut chroot::Command, plan: &Plan) -> Result<()> {
+    if plan.small_init { Ok(()) } else { command.reset_signals() }
+}
+
+fn become_command(cell: &Cell, mut command: chroot::Command) -> Result<Infallible> {
+    if !cell.plan.small_init {
+        return chroot::exec(&command);
+    }
+    namespaces::become_init(|| {
+        cell.handed_on.announce_to(&mut command)?; // another process, with another number
+        chroot::exec(&command)
+    })
+}

@@ -16,14 +16,17 @@ use network::Network;
 use privileges::Hatch;
 
 use crate::bundle::Bundle;
-use crate::gate::{self, Waiting};
+use crate::gate::{self, Attended};
+use crate::handed_on::HandedOn;
 use crate::init::{self, Cell};
+use crate::listener::Relay;
 use crate::notify::{self, Notify};
 use crate::plan::Plan;
 use crate::removal::Undo;
 use crate::spec::{self, Spec, Status};
-use crate::store::{Claim, Container, Lock, Record, START, Store, begin_of};
+use crate::store::{Claim, Container, Lock, Record, Store, begin_of};
 use crate::terminal::{self, Outlet};
+use crate::waiting::Waiting;
 use crate::{birth, caller, clock, resources};
 
 /// What a caller asks for.
@@ -51,8 +54,8 @@ pub struct Request<'a> {
     pub detached: bool,
     /// Its group is systemd's to make.
     pub systemd: bool,
-    /// So many descriptors of the caller's go on to the command, from 3 on.
-    pub preserved: u32,
+    /// Descriptors of the caller that go on to the command.
+    pub handed_on: HandedOn,
     /// It gets no group at all.
     pub no_group: bool,
 }
@@ -158,7 +161,8 @@ fn make(
     if scope.is_none() {
         plan.show_group(group.as_ref())?;
     }
-    let start = if request.waits { Some(socket::listen(&container.directory()?, START)?) } else { None };
+    let start = if request.waits { Some(Waiting::make(&container.directory()?, container.place())?) } else { None };
+    let listener = Relay::connect(&plan.task)?;
     let hatch = Hatch::new()?;
     let (ours, outlet) = terminal::seat(&plan.task, outlet)?;
     let nothing = spec::Hooks::default();
@@ -180,23 +184,29 @@ fn make(
         nodes,
         outlet,
         detached: request.detached,
-        preserved: request.preserved,
+        handed_on: &request.handed_on,
         start,
+        listener,
         network: request.network.as_ref(),
         number: number_entry,
+        joined_at_birth: CloneFlags::empty(),
     };
     if !cell.plan.new.contains(CloneFlags::CLONE_NEWPID) && privilege::user() == 0 {
         purpose("others are in the child's pid namespace already: they may not look into it (CVE-2016-9962)");
         privilege::not_dumpable()?;
     }
     let mut child = spawn(&mut cell, entrance.as_ref())?;
+    let listener = cell.listener.take();
     drop(cell.number.take()); // held here too, its closing in the child would never be seen
-    let waiting = Waiting { child: &child, hatch: &hatch, devices: &devices };
+    let waiting = Attended { child: &child, hatch: &hatch, devices: &devices };
     let moved = waiting.attend(container, plan, spec, request.network.as_mut())?;
     child.open_gate()?;
     if let Some(number) = number {
         sibling::follow(&mut child, &number)?;
         gate::remember_successor(container, &child)?;
+    }
+    if let Some(listener) = listener {
+        listener.pass_on(child.watch().0, container.state(Status::Creating))?;
     }
     child.read_report()?;
     let terminal = ours.map(|hatch| socket::receive_fd(&hatch, "terminal's master")).transpose()?;
@@ -237,28 +247,40 @@ fn open_namespaces(plan: &Plan) -> Result<Vec<(Fd, CloneFlags)>> {
     plan.joined.iter().map(open).collect()
 }
 
-/// Nobody can move into a pid namespace, but one's children can be born into it: so whoever makes the child joins it first.
-/// That is this process, unless there is a user namespace to join: then the child does both, and goes on as a sibling.
+/// A process cannot move into a pid namespace, but its children can be born into it: so the child's maker joins it first. That is
+/// this process, unless the child has a user namespace: then a first child joins what it may, and a sibling of it goes on.
 fn spawn(cell: &mut Cell, entrance: Option<&Fd>) -> Result<Child> {
     let (new, joined) = (cell.plan.new - plan_time(), cell.joined);
-    let of = |kind| joined.iter().find(|(_, joined)| *joined == kind).map(|(namespace, kind)| (namespace, *kind));
-    let (pid, users) = (of(CloneFlags::CLONE_NEWPID), of(CloneFlags::CLONE_NEWUSER));
-    if let Some(users) = users {
-        // To join a pid namespace takes rights in the user namespace that it belongs to. Once in the one that we join, we are its
-        // root, and have lost those in all others.
-        let users_first = pid.is_some_and(|(pid, _)| namespace::belongs_to(pid, users.0));
-        let at_birth: Vec<(&Fd, CloneFlags)> = match (pid, users_first) {
-            (Some(pid), true) => vec![users, pid],
-            (Some(pid), false) => vec![pid, users],
-            (None, _) => vec![users],
-        };
+    let at_birth = before_birth(joined, cell.plan.id_maps.is_some());
+    if !at_birth.is_empty() {
+        cell.joined_at_birth = at_birth.iter().map(|(_, kind)| *kind).collect();
         return sibling::spawn_within(&at_birth, new, entrance, || init::run(cell));
     }
+    let pid = joined.iter().find(|(_, kind)| *kind == CloneFlags::CLONE_NEWPID);
     if let Some((pid, kind)) = pid.filter(|_| cell.number.is_none()) {
         purpose("the child will be born into a pid namespace that is there already");
-        namespace::join(pid, kind).context("linux.namespaces: cannot join the pid namespace")?;
+        namespace::join(pid, *kind).context("linux.namespaces: cannot join the pid namespace")?;
     }
     namespaces::spawn_into(new, entrance, || init::run(cell))
+}
+
+/// What is joined before the child of a user namespace is born, in this order. To join a namespace takes rights in the user
+/// namespace that it belongs to, and the child has none in any other than its own: so those of the host come first. What belongs to
+/// a user namespace that is joined comes after that: then at the latest there are rights in it. None: only this process's pid
+/// namespace for children changes.
+fn before_birth(joined: &[(Fd, CloneFlags)], has_own_users: bool) -> Vec<(&Fd, CloneFlags)> {
+    let is_pid = |kind: CloneFlags| kind == CloneFlags::CLONE_NEWPID;
+    let all = joined.iter().map(|(namespace, kind)| (namespace, *kind));
+    let users = all.clone().find(|(_, kind)| *kind == CloneFlags::CLONE_NEWUSER);
+    let Some(users) = users else {
+        let needed = has_own_users && joined.iter().any(|(_, kind)| !is_pid(*kind));
+        return if needed { all.collect() } else { Vec::new() };
+    };
+    let others = all.filter(|(_, kind)| *kind != CloneFlags::CLONE_NEWUSER);
+    let (after, before): (Vec<_>, Vec<_>) =
+        others.partition(|(namespace, _)| namespace::belongs_to(namespace, users.0));
+    let pid = after.into_iter().filter(|(_, kind)| is_pid(*kind)); // the child joins the others itself
+    before.into_iter().chain([users]).chain(pid).collect()
 }
 
 /// Device nodes for a container that may make none, where we may.

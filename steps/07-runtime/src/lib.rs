@@ -15,7 +15,7 @@
 //! - [`people`]: the options of all lessons, and the [`bundle`] that they would be.
 //!
 //! What a runtime needs besides: hooks ([`hooks`]), a terminal ([`terminal`], [`foreground`]), its own file out of reach
-//! ([`own_program`]), a word to the service manager ([`notify`]), failures that callers can read ([`log`]).
+//! ([`own_program`]), descriptors that the caller hands on ([`handed_on`]), a word to the service manager ([`notify`]), the wait for `start` ([`waiting`]), failures that callers can read ([`log`]).
 
 pub mod birth;
 mod bundle;
@@ -25,6 +25,7 @@ pub mod features;
 pub mod foreground;
 pub mod gate;
 pub mod groups;
+pub mod handed_on;
 pub mod hooks;
 pub mod init;
 pub mod label;
@@ -46,3 +47,4 @@ pub mod sys;
 pub mod systemd;
 pub mod terminal;
 pub mod verbs;
+pub mod waiting;

@@ -62,7 +62,8 @@ pub fn listen(place: &Path) -> Result<Option<Notify>> {
     let Some(manager) = manager().filter(|_| directory.is_dir()) else { return Ok(None) };
     purpose("a socket at which the container can say that it is ready");
     let _ = fs::remove_file(directory.join(SOCKET)); // of one who was killed while it listened
-    let socket = socket::listen_for_datagrams(&mount::open_path(&directory, "notify directory")?, SOCKET)?;
+    let socket =
+        socket::bind_for_datagrams(&mount::open_path(&directory, "notify directory")?, SOCKET, 0o777, "notify")?;
     Ok(Some(Notify { socket, manager }))
 }
 

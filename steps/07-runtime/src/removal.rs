@@ -3,8 +3,8 @@
 use crate::groups::Kept;
 use crate::systemd::Scope;
 use anyhow::Result;
-use kernel::purpose;
 use kernel::sys::signal::SIGKILL;
+use kernel::{Failure, purpose};
 
 use crate::spec::{Spec, Status};
 use crate::store::{Container, Damaged, Record};
@@ -60,13 +60,47 @@ pub fn remove(container: &Container, spec: Option<&Spec>) -> Result<()> {
     let state = container.state(Status::Stopped);
     if let Some(hooks) = spec.and_then(|spec| spec.hooks.as_ref()) {
         // A hook that fails must not keep the others, nor the container, from going (runtime.md, Lifecycle).
-        for hook in &hooks.poststop {
-            if let Err(error) = hooks::run("poststop", std::slice::from_ref(hook), &state) {
-                log::warn(&format!("{error:#}"));
-            }
-        }
+        hooks::run_all("poststop", &hooks.poststop, &state);
     }
     group.and(unplugged).and(forgotten)
+}
+
+/// Runs the poststart hooks of a command that runs. From version 1.3.0 of the specification on, the container ends and is removed
+/// if one fails; a configuration that is older gets warnings (runtime.md, Lifecycle).
+///
+/// # Errors
+/// A hook has failed.
+pub fn unless_poststart(container: &Container, spec: &Spec) -> Result<()> {
+    let Some(asked) = spec.hooks.as_ref().filter(|asked| !asked.poststart.is_empty()) else { return Ok(()) };
+    let state = container.state(Status::Running);
+    if !spec.is_at_least(3) {
+        hooks::run_all("poststart", &asked.poststart, &state);
+        return Ok(());
+    }
+    hooks::run("poststart", &asked.poststart, &state).inspect_err(|_| {
+        if let Err(error) = end(container).and_then(|()| remove(container, Some(spec))) {
+            log::warn(&format!("{error:#}"));
+        }
+    })
+}
+
+/// Kills its first process, and waits until it is gone. The group sees to the others.
+///
+/// # Errors
+/// It does not end.
+pub fn end(container: &Container) -> Result<()> {
+    const PATIENCE: u16 = 10_000; // milliseconds
+    purpose("end it, and wait until it has");
+    let Ok(process) = container.process() else { return Ok(()) };
+    if let Some(group) = &container.record.group {
+        group.kill_all()?;
+    }
+    let _ = process.send_signal(SIGKILL);
+    if process.wait_for_end(PATIENCE)? {
+        return Ok(());
+    }
+    let text = format!("container {:?}: its first process does not end", container.record.id);
+    Err(Failure::new(text).hint("the kernel waits for a disk, or a network drive: ps -o stat,wchan").into())
 }
 
 /// Removes what can be known of a container whose record is damaged: its group, by the record, the configuration or its

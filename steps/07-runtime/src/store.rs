@@ -21,13 +21,12 @@ use crate::systemd::Scope;
 use anyhow::{Context, Result};
 use kernel::sys::clone::{self, Process};
 pub use kernel::sys::lock::Lock;
-use kernel::sys::socket;
 use kernel::{Failure, Fd};
 use network::Cable;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::{self, Spec, State, Status};
-use crate::{gate, plan};
+use crate::{gate, plan, waiting};
 
 mod damaged;
 mod files;
@@ -38,8 +37,6 @@ use files::{make_directory, refuse_if_open_to_others, refuse_if_written_by_other
 
 const STATE: &str = "state.json";
 const CONFIG: &str = "config.json";
-/// The socket at which a created container waits.
-pub const START: &str = "start";
 
 // ANCHOR: record
 /// What is known of a container.
@@ -311,7 +308,7 @@ impl Container {
 
     /// It waits no longer.
     pub fn has_started(&self) {
-        let _ = fs::remove_file(self.directory.join(START));
+        waiting::remove(&self.directory);
     }
 
     // ANCHOR: status
@@ -335,10 +332,9 @@ impl Container {
     }
     // ANCHOR_END: status
 
-    /// Whether somebody listens at its socket. A `start` that was killed may have left the file.
     fn waits_for_start(&self) -> bool {
-        self.directory.join(START).exists()
-            && self.directory().is_ok_and(|directory| socket::connect(&directory, START).is_ok())
+        self.directory.join(waiting::START).exists()
+            && self.directory().is_ok_and(|directory| waiting::is_waited_at(&directory))
     }
 
     /// Whether the command that makes it still has its lock.

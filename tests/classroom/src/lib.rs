@@ -22,6 +22,7 @@ pub mod lab;
 pub mod run;
 pub mod runtimes;
 pub mod short;
+pub mod sys;
 pub mod systemd;
 pub mod trace;
 pub mod world;

@@ -275,8 +275,7 @@ pub fn pipe(read: &'static str, write: &'static str) -> Result<(Fd, Fd), Failure
 /// came, none in the second case.
 pub fn read_some(fd: &Fd) -> Result<usize, Failure> {
     let mut bytes = [0; 16];
-    let result = as_file(fd).and_then(|mut file| file.read(&mut bytes).map_err(errno));
-    call(format_args!("read({fd})"), result)
+    call(format_args!("read({fd})"), nix::unistd::read(fd, &mut bytes))
 }
 
 /// Reads until the last writer has closed the other end (man 2 read).
@@ -310,7 +309,15 @@ pub fn read_to_end_unless(fd: &Fd, gives_up: impl Fn() -> bool) -> Result<Option
 
 /// Writes it all (man 2 write).
 pub fn write_all(fd: &Fd, bytes: &[u8]) -> Result<(), Failure> {
-    let result = as_file(fd).and_then(|mut file| file.write_all(bytes).map_err(errno));
+    let mut left = bytes;
+    let result = loop {
+        match nix::unistd::write(fd, left) {
+            Ok(count) if count == left.len() => break Ok(()),
+            Ok(count) => left = &left[count..],
+            Err(Errno::EINTR) => {}
+            Err(errno) => break Err(errno),
+        }
+    };
     call(format_args!("write({fd}, {} bytes)", bytes.len()), result)
 }
 

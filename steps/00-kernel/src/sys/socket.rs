@@ -92,38 +92,21 @@ pub fn receive_fd(socket: &Fd, label: &'static str) -> Result<Fd, Failure> {
     call(format_args!("recvmsg({socket})"), fd)
 }
 
-/// A socket at a path, at which others can knock (man 7 unix, man 2 listen).
+/// Knocks at a socket in a directory (man 2 connect).
 ///
 /// The path may be longer than the 108 bytes that the kernel takes: it is given below a descriptor of its directory.
-pub fn listen(directory: &Fd, name: &str) -> Result<Fd, Failure> {
-    let path = format!("/proc/self/fd/{}/{name}", directory.raw());
-    let result = new_stream().and_then(|socket| {
-        nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
-        let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600); // whatever the umask is
-        std::fs::set_permissions(&path, owner_only).map_err(super::errno)?;
-        nix::sys::socket::listen(&socket, nix::sys::socket::Backlog::new(1)?)?;
-        Ok(Fd::new(socket, "start"))
-    });
-    call(format_args!("listen({directory}/{name:?})"), result)
-}
-
-/// Waits until somebody knocks (man 2 accept4).
-pub fn accept(socket: &Fd) -> Result<Fd, Failure> {
-    let result = loop {
-        match nix::sys::socket::accept4(socket.raw(), SockFlag::SOCK_CLOEXEC) {
-            Err(Errno::EINTR) => {}
-            other => break other,
-        }
-    };
-    // SAFETY: accept4 gives a new descriptor.
-    let result = result.map(|raw| Fd::new(unsafe { OwnedFd::from_raw_fd(raw) }, "caller"));
-    call(format_args!("accept({socket})"), result)
-}
-
-/// Knocks at a socket in a directory (man 2 connect).
 pub fn connect(directory: &Fd, name: &str) -> Result<Fd, Failure> {
+    connect_below(directory, name, SockType::Stream)
+}
+
+/// As [`connect`], to a socket that takes datagrams.
+pub fn connect_for_datagrams(directory: &Fd, name: &str) -> Result<Fd, Failure> {
+    connect_below(directory, name, SockType::Datagram)
+}
+
+fn connect_below(directory: &Fd, name: &str, kind: SockType) -> Result<Fd, Failure> {
     let path = format!("/proc/self/fd/{}/{name}", directory.raw());
-    let result = new_stream().and_then(|socket| {
+    let result = new_socket(kind).and_then(|socket| {
         nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path.as_str())?)?;
         Ok(Fd::new(socket, "start"))
     });
@@ -146,7 +129,7 @@ pub fn connect_to(address: &Address, label: &'static str) -> Result<Fd, Failure>
         Address::Abstract(name) => (UnixAddr::new_abstract(name.as_bytes()), format!("\"@{name}\"")),
     };
     let result = name.and_then(|name| {
-        let socket = new_stream()?;
+        let socket = new_socket(SockType::Stream)?;
         nix::sys::socket::connect(socket.as_raw_fd(), &name)?;
         Ok(Fd::new(socket, label))
     });
@@ -201,12 +184,13 @@ pub fn connect_path(path: &Path) -> Result<Fd, Failure> {
     connect(&super::mount::open_path(directory, "directory")?, name)
 }
 
-/// A socket in a directory that takes datagrams from whoever can reach it (man 2 bind).
-pub fn listen_for_datagrams(directory: &Fd, name: &str) -> Result<Fd, Failure> {
+/// A socket in a directory that takes datagrams from every process that its permissions let in, whatever the umask is (man 2
+/// bind).
+pub fn bind_for_datagrams(directory: &Fd, name: &str, mode: u32, label: &'static str) -> Result<Fd, Failure> {
     let path = format!("/proc/self/fd/{}/{name}", directory.raw());
-    let anybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-    let result = UnixDatagram::bind(&path).and_then(|socket| std::fs::set_permissions(&path, anybody).map(|()| socket));
-    let result = result.map(|socket| Fd::new(socket.into(), "notify")).map_err(super::errno);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+    let result = UnixDatagram::bind(&path).and_then(|socket| std::fs::set_permissions(&path, mode).map(|()| socket));
+    let result = result.map(|socket| Fd::new(socket.into(), label)).map_err(super::errno);
     call(format_args!("bind({directory}/{name:?})"), result)
 }
 
@@ -241,6 +225,6 @@ pub fn send_datagram(name: &str, bytes: &[u8]) -> Result<(), Failure> {
     call(format_args!("sendto({name:?}, {:?})", String::from_utf8_lossy(bytes)), result.map_err(super::errno)).map(drop)
 }
 
-fn new_stream() -> Result<OwnedFd, Errno> {
-    nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+fn new_socket(kind: SockType) -> Result<OwnedFd, Errno> {
+    nix::sys::socket::socket(AddressFamily::Unix, kind, SockFlag::SOCK_CLOEXEC, None)
 }

@@ -334,15 +334,38 @@ fn host_nodes(furniture: &Furniture) -> Result<Vec<Fd>> {
 }
 
 impl Custom<'_> {
-    /// Exchanges the root, as in the lesson. With a propagation of one's own, the old root must first be made private:
-    /// else its end would be the host's.
+    /// Sees to it that the host learns of no mount in the new root, and not of the old root's end: to be called before the first
+    /// is made. It changes something only with a propagation of one's own, for else all is a slave already.
+    pub fn part_from_host(&self) -> Result<()> {
+        if self.furniture.propagation.is_none() {
+            return Ok(());
+        }
+        purpose("nothing of the exchange may be seen by the host");
+        mount::propagate("/", Depth::One, Propagation::Private)?;
+        Ok(mount::propagate_mount(&self.root, Depth::Recursive, Propagation::Slave)?)
+    }
+
+    /// Shows the new root at its place on the host, in this mount namespace alone: for programs of the host's that are to see
+    /// what is mounted in it. The mount above must not be shared, or the host would see it as well.
+    ///
+    /// # Errors
+    /// In a user namespace: its root cannot reach the place.
+    pub fn show_at(&self, rootfs: &Path) -> Result<()> {
+        purpose("the mounts are made before the root is exchanged, as the createContainer hooks are to see them");
+        let rootfs = rootfs.canonicalize().with_context(|| format!("cannot reach {}", rootfs.display()))?;
+        let above = |path: &&Path| mount::propagate(&path.to_string_lossy(), Depth::One, Propagation::Private).is_ok();
+        if self.furniture.propagation.is_some() {
+            rootfs.ancestors().find(above); // the first that is a mount
+        }
+        mount::move_mount(&self.root, &mount::open_path(&rootfs, "rootfs")?)
+            .with_context(|| format!("cannot mount the root filesystem at {}", rootfs.display()))
+    }
+
+    /// Exchanges the root, as in the lesson.
     pub fn pivot(&self) -> Result<()> {
         if self.furniture.propagation.is_none() {
             return pivot_root::pivot(&self.root);
         }
-        purpose("nothing of the exchange may be seen by the host");
-        mount::propagate("/", Depth::One, Propagation::Private)?;
-        mount::propagate_mount(&self.root, Depth::Recursive, Propagation::Slave)?;
         pivot_root::exchange(&self.root)?;
         mount::propagate(".", Depth::Recursive, Propagation::Slave)?;
         mount::detach_here().context("cannot let go of the old root")?;

@@ -27,6 +27,8 @@ pub struct Task {
     rlimits: Vec<Rlimit>,
     no_new_privileges: bool,
     filter: Option<Filter>,
+    /// What the process that answers for its calls is told besides.
+    pub listener_metadata: Option<String>,
     /// Whom the kernel kills first when memory is short.
     pub oom_score_adj: Option<i64>,
     scheduling: Option<Scheduling>,
@@ -68,6 +70,7 @@ impl Task {
             rlimits: process.rlimits.iter().enumerate().map(limit).collect::<Result<_>>()?,
             no_new_privileges: process.no_new_privileges,
             filter: filter.transpose().context("config.json: linux.seccomp")?,
+            listener_metadata: linux.seccomp.as_ref().and_then(|profile| profile.listener_metadata.clone()),
             oom_score_adj: process.oom_score_adj,
             scheduling: process.scheduler.as_ref().map(scheduling),
             io_priority: process.io_priority.as_ref().map(io_priority),
@@ -119,6 +122,12 @@ impl Task {
             umask: self.umask.unwrap_or(0o022),
             own_terminal: self.terminal.is_some(),
         }
+    }
+
+    /// Whether the filter comes as the last before the exec. Otherwise it is there before the process waits for start: because it
+    /// needs a right that no waiting process may have, or because the process that answers for calls is told of it by `create`.
+    pub fn filters_last(&self) -> bool {
+        self.no_new_privileges && self.listener().is_none()
     }
 
     /// Where whoever answers for its calls listens, if the filter leaves some open.

@@ -80,7 +80,6 @@ impl Options {
             pidfd_socket: self.pidfd_socket.as_deref().map(crate::caller::connect_pidfd_socket).transpose()?,
             systemd: context.systemd,
             no_group: context.no_groups,
-            preserved: self.preserve_fds,
             ..Request::default()
         })
     }
@@ -88,8 +87,9 @@ impl Options {
 
 impl Create {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        super::close_inherited(self.options.preserve_fds)?;
-        let request = Request { waits: true, detached: true, ..self.bundle.request(&self.options, context)? };
+        let handed_on = super::close_inherited(self.options.preserve_fds)?;
+        let request = self.bundle.request(&self.options, context)?;
+        let request = Request { waits: true, detached: true, handed_on, ..request };
         let launched = launch::launch(&context.store, request)?;
         launched.child.leave();
         Ok(ExitCode::SUCCESS)

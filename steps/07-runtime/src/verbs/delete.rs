@@ -3,12 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use kernel::Failure;
 use kernel::sys::signal::SIGKILL;
-use kernel::{Failure, purpose};
 
 use super::Context;
 use crate::spec::Status;
-use crate::store::Container;
 use crate::{log, removal};
 
 /// Remove a container that has stopped
@@ -40,8 +39,8 @@ impl Delete {
         };
         match container.status() {
             Status::Stopped => {}
-            Status::Created | Status::Creating => end(&container)?,
-            _ if self.force => end(&container)?,
+            Status::Created | Status::Creating => removal::end(&container)?,
+            _ if self.force => removal::end(&container)?,
             status => {
                 let text = format!("cannot delete container {} that is not stopped: {}", self.id, status.name());
                 return Err(Failure::new(text).hint("cellblock kill ends it; --force does both").into());
@@ -68,20 +67,4 @@ impl Delete {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Kills its first process, and waits until it is gone. The group sees to the others.
-fn end(container: &Container) -> Result<()> {
-    const PATIENCE: u16 = 10_000; // milliseconds
-    purpose("end it, and wait until it has");
-    let Ok(process) = container.process() else { return Ok(()) };
-    if let Some(group) = &container.record.group {
-        group.kill_all()?;
-    }
-    let _ = process.send_signal(SIGKILL);
-    if process.wait_for_end(PATIENCE)? {
-        return Ok(());
-    }
-    let text = format!("container {:?}: its first process does not end", container.record.id);
-    Err(Failure::new(text).hint("the kernel waits for a disk, or a network drive: ps -o stat,wchan").into())
 }

@@ -1,10 +1,12 @@
 //! `exec`: one process more in a container that runs.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::groups::Kept;
+use crate::handed_on::HandedOn;
 use crate::sibling;
 use crate::sys::namespace;
 use anyhow::{Context as _, Result};
@@ -107,17 +109,17 @@ struct Visit<'a> {
     traced: bool,
     outlet: Option<Outlet>,
     detached: bool,
-    /// The descriptors of the caller that go on to the command, from 3 on.
-    preserved: u32,
+    /// Descriptors of the caller that go on to the command.
+    handed_on: &'a HandedOn,
     /// The way of the filter's listener to the parent.
     listener: Option<listener::Relay>,
-    /// Where the number of the process that goes on is told.
-    number: Fd,
+    /// Where the number of the process that goes on is told. The parent reads to its end.
+    number: RefCell<Option<Fd>>,
 }
 
 impl Exec {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        super::close_inherited(self.preserve_fds)?;
+        let handed_on = super::close_inherited(self.preserve_fds)?;
         let container = context.store.open(&self.id)?;
         self.refuse_if_not_running(&container)?;
         let spec = container.spec()?;
@@ -125,7 +127,7 @@ impl Exec {
         spec::check_process(&process, "process.", &launch::known())?;
         let task = Task::new("process", &process, spec.linux.as_ref().unwrap_or(&Linux::default()))?;
         crate::terminal::check(task.terminal.is_some(), self.console_socket.as_deref(), self.detach)?;
-        self.visit(&container, &spec, &task)
+        self.visit(&container, &spec, &task, &handed_on)
     }
 
     fn refuse_if_not_running(&self, container: &Container) -> Result<()> {
@@ -182,7 +184,7 @@ impl Exec {
     }
 
     /// The parent's list of calls.
-    fn visit(&self, container: &Container, spec: &Spec, task: &Task) -> Result<ExitCode> {
+    fn visit(&self, container: &Container, spec: &Spec, task: &Task, handed_on: &HandedOn) -> Result<ExitCode> {
         let init = container.process()?;
         let group = container.record.group.as_ref().map(|group| self.group(group, container)).transpose()?;
         let group = group.as_ref();
@@ -193,7 +195,6 @@ impl Exec {
         let namespaces = asked.fold(CloneFlags::empty(), |all, namespace| all | plan::flag(namespace.kind));
         let (number, number_entry) = clone::pipe("number", "number")?;
         shut(task)?;
-        let (detached, preserved) = (self.detach, self.preserve_fds);
         let listener = listener::Relay::connect(task)?;
         let doors = group.map(Kept::doors).transpose()?.unwrap_or_default();
         let traced = spec.process.as_ref().is_some_and(Process::may_trace);
@@ -204,10 +205,10 @@ impl Exec {
             namespaces,
             traced,
             outlet,
-            detached,
-            preserved,
+            detached: self.detach,
+            handed_on,
             listener,
-            number: number_entry,
+            number: RefCell::new(Some(number_entry)),
         };
         let closed = container.record.scope.as_ref().filter(|scope| scope.is_closed());
         let entrance = group.filter(|_| closed.is_none()).map(Kept::entrance).transpose()?.flatten();
@@ -219,11 +220,11 @@ impl Exec {
         task.raise_limits(child.pid())?;
         child.open_gate()?;
         if namespaces.contains(CloneFlags::CLONE_NEWPID) {
-            drop(visit.number); // held here too, its closing in the child would never be seen
+            visit.number.take(); // held here too, its closing in the child would never be seen
             sibling::follow(&mut child, &number)?;
         }
         if let Some(listener) = visit.listener {
-            listener.pass_on(child.pid(), container.state(Status::Running))?;
+            listener.pass_on(child.watch().0, container.state(Status::Running))?;
         }
         child.read_report()?;
         caller::write_pid_file(self.pid_file.as_deref(), child.pid())?;
@@ -285,14 +286,19 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     let mut command = init::at_home(task)?;
     command.go_early()?;
     let handcuffs = task.handcuffs();
-    let early = handcuffs.tie()?;
+    handcuffs.tie()?;
+    command.look_for_program()?;
+    command.reset_signals()?;
+    let mut early = None;
     if visit.traced {
+        early = handcuffs.filter_by_right()?;
         be_born(visit, terminal.as_ref())?;
     }
-    command.look_for_program()?;
+    visit.handed_on.announce_to(&mut command)?;
     if visit.detached {
         namespace::outlive_parent()?;
     }
+    let early = if visit.traced { early } else { handcuffs.filter_by_right()? };
     listener::Relay::hand_over(visit.listener.as_ref(), handcuffs.lock()?.or(early))?;
     chroot::exec(&command)
 }
@@ -306,15 +312,15 @@ fn open_terminal(visit: &Visit) -> Result<Option<Fd>> {
 
 fn close_descriptors(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
     let listener = visit.listener.as_ref().map(listener::Relay::inside);
-    let needed: Vec<&Fd> = listener.into_iter().chain(terminal).chain([&visit.number]).collect();
-    namespaces::close_all_but(&needed, 3 + visit.preserved)
+    let number = visit.number.borrow();
+    let needed: Vec<&Fd> = listener.into_iter().chain(terminal).chain(number.iter()).collect();
+    namespaces::close_all_but(&needed, visit.handed_on.end())
 }
 
 /// Goes on in the container's pid namespace, if it has one of its own, in a session of its own.
 fn be_born(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
-    if visit.namespaces.contains(CloneFlags::CLONE_NEWPID) {
-        sibling::be_born(&visit.number)?;
-    }
+    let number = visit.number.take().filter(|_| visit.namespaces.contains(CloneFlags::CLONE_NEWPID));
+    number.map_or(Ok(()), |number| sibling::be_born(&number))?;
     crate::terminal::begin_session(terminal)
 }
 

@@ -8,6 +8,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use kernel::{Failure, sys};
 
+use crate::handed_on::HandedOn;
 use crate::log::Log;
 use crate::store::Store;
 
@@ -199,10 +200,13 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Closes what the caller has left open, all but the standard three and those that it asks to be handed on.
-fn close_inherited(preserved: u32) -> Result<()> {
-    sys::process::close_from(3 + preserved)?;
-    Ok(sys::process::refuse_directories()?)
+/// Closes what the caller has left open, all but the standard three and those that it asks to be handed on: sockets of a service
+/// manager's, and `preserved` others.
+fn close_inherited(preserved: u32) -> Result<HandedOn> {
+    let handed_on = HandedOn::find(preserved)?;
+    sys::process::close_from(handed_on.end())?;
+    sys::process::refuse_directories()?;
+    Ok(handed_on)
 }
 
 /// A bundle's absolute path: the configuration's own paths begin there, wherever we go.

@@ -11,8 +11,7 @@ use super::Context;
 use super::create::{OfBundle, Options};
 use crate::launch::{self, Launched, Request};
 use crate::people::PeopleOptions;
-use crate::spec::Status;
-use crate::{foreground, hooks, log, removal};
+use crate::{foreground, removal};
 
 /// Make a container, run its command, and remove it when that has ended
 #[derive(clap::Args, Debug)]
@@ -56,22 +55,24 @@ struct WhileItRuns {
 
 impl Run {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        super::close_inherited(self.options.preserve_fds)?;
-        let request = Request { detached: self.while_it_runs.detach, ..self.bundle.request(&self.options, context)? };
+        let handed_on = super::close_inherited(self.options.preserve_fds)?;
+        let request = self.bundle.request(&self.options, context)?;
+        let request = Request { detached: self.while_it_runs.detach, handed_on, ..request };
         self.while_it_runs.launch(context, request, None)
     }
 }
 
 impl RunRootfs {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        super::close_inherited(self.options.preserve_fds)?;
+        let handed_on = super::close_inherited(self.options.preserve_fds)?;
         let mut wishes = self.people.check()?;
         let detached = self.while_it_runs.detach;
         wishes.seat_somebody(self.options.console_socket.is_some(), detached);
         let (id, limits, no_new_keyring) = (wishes.name.clone(), wishes.limits.clone(), !wishes.privileges.new_keyring);
         let (bundle, network) = wishes.prepare()?;
         let (own, network) = (Some(bundle), Some(network));
-        let request = Request { own, network, no_new_keyring, detached, ..self.options.request(&id, context)? };
+        let request = self.options.request(&id, context)?;
+        let request = Request { own, network, no_new_keyring, detached, handed_on, ..request };
         let code = self.while_it_runs.launch(context, request, Some(&limits))?;
         if detached {
             super::print(&format!("{id}\n"))?;
@@ -84,12 +85,7 @@ impl WhileItRuns {
     fn launch(&self, context: &Context, request: Request, limits: Option<&Limits>) -> Result<ExitCode> {
         let Launched { container, child, terminal, spec, network, notify, .. } =
             launch::launch(&context.store, request)?;
-        if let Some(asked) = &spec.hooks {
-            hooks::run("poststart", &asked.poststart, &container.state(Status::Running)).or_else(|error| {
-                log::warn(&format!("{error:#}"));
-                anyhow::Ok(())
-            })?;
-        }
+        removal::unless_poststart(&container, &spec)?;
         if let Some(notify) = notify.filter(|_| terminal.is_none()) {
             let (process, signals) = child.watch();
             notify.pass_on(child.pid(), &[process.descriptor().as_fd(), signals.as_fd()])?;

@@ -4,13 +4,11 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use kernel::sys::{clone, socket};
-use kernel::{Failure, purpose};
+use kernel::Failure;
 
 use super::Context;
 use crate::spec::Status;
-use crate::store::START;
-use crate::{hooks, log, notify};
+use crate::{notify, removal, waiting};
 
 /// Let a created container's command begin
 #[derive(clap::Args, Debug)]
@@ -31,20 +29,13 @@ impl Start {
             _ => return Err(refuse("cannot start an already running container").into()),
         }
         let notify = notify::listen(container.place())?;
-        purpose("say start, and hear what comes of it; a sign and no failure means that the command runs");
-        let caller = socket::connect(&container.directory()?, START)
-            .map_err(|_| refuse("cannot start a container that has stopped"))?;
         let process = container.process()?;
-        clone::write_all(&caller, b"start")?;
-        namespaces::read_signed(&clone::read_to_end(&caller)?)?;
+        let answer = waiting::say_start(&container.directory()?, container.place())
+            .map_err(|_| refuse("cannot start a container that has stopped"))?;
+        namespaces::read_signed(&answer)?;
         container.refuse_if_killed(&process)?;
         container.has_started();
-        if let Some(asked) = container.spec()?.hooks {
-            // What fails now cannot be undone: the command runs (runtime.md, Lifecycle).
-            if let Err(error) = hooks::run("poststart", &asked.poststart, &container.state(Status::Running)) {
-                log::warn(&format!("{error:#}"));
-            }
-        }
+        removal::unless_poststart(&container, &container.spec()?)?;
         drop(lock); // others may have to stop it, if it is never ready
         if let Some(notify) = notify {
             notify.pass_on(container.record.pid.unwrap_or_default(), &[container.process()?.descriptor().as_fd()])?;

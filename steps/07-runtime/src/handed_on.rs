@@ -1,0 +1,104 @@
+//! Descriptors of the caller that go on to the command, from 3 on: first the sockets of a service manager that starts the
+//! runtime when the first client comes (man 3 sd_listen_fds), then those of `--preserve-fds`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use anyhow::Result;
+use chroot::Command;
+use kernel::Failure;
+
+use crate::sys::descriptor;
+
+/// The number of the first one.
+const FIRST: u32 = 3;
+
+/// How many sockets there are; for which process; what they are called.
+const SOCKETS: &str = "LISTEN_FDS";
+const RECIPIENT: &str = "LISTEN_PID";
+const NAMES: &str = "LISTEN_FDNAMES";
+
+/// The descriptors that the command gets beside the standard three.
+#[derive(Debug, Clone, Default)]
+pub struct HandedOn {
+    sockets: u32,
+    names: Option<String>,
+    others: u32,
+}
+
+impl HandedOn {
+    /// Finds out what the caller hands on: the sockets, if they are meant for this process, and `others` after them. It comes
+    /// before anything is opened, or a descriptor of the runtime's could have a number among theirs.
+    ///
+    /// # Errors
+    /// One of the numbers is closed; LISTEN_FDS is not a number.
+    pub fn find(others: u32) -> Result<HandedOn> {
+        let sockets = sockets(variable(SOCKETS).as_deref(), variable(RECIPIENT).as_deref(), std::process::id())?;
+        let names = if sockets > 0 { variable(NAMES) } else { None };
+        let handed_on = HandedOn { sockets, names, others };
+        handed_on.refuse_closed()?;
+        Ok(handed_on)
+    }
+
+    /// The number of the first descriptor that does not go on.
+    pub fn end(&self) -> u32 {
+        FIRST.saturating_add(self.sockets).saturating_add(self.others)
+    }
+
+    fn refuse_closed(&self) -> Result<(), Failure> {
+        let first_other = FIRST.saturating_add(self.sockets);
+        let Some(closed) = (FIRST..self.end()).find(|number| !descriptor::is_open(*number)) else { return Ok(()) };
+        let (asked, how_many) =
+            if closed < first_other { (SOCKETS, self.sockets) } else { ("--preserve-fds", self.others) };
+        let first = if closed < first_other { FIRST } else { first_other };
+        let text = format!("{asked} {how_many}: descriptor {closed} is not open");
+        Err(Failure::new(text).hint(format!("{how_many} descriptors from {first} on are handed on: {first}<FILE")))
+    }
+
+    /// Says in the command's environment what the sockets are. To be called by the process that becomes the command: their
+    /// recipient is its own number, as the container's processes see it.
+    pub fn announce_to(&self, command: &mut Command) -> Result<()> {
+        if self.sockets == 0 {
+            return Ok(());
+        }
+        command.set_variable(SOCKETS, &self.sockets.to_string())?;
+        command.set_variable(RECIPIENT, &std::process::id().to_string())?;
+        self.names.as_deref().map_or(Ok(()), |names| command.set_variable(NAMES, names))
+    }
+}
+
+/// A variable of the runtime's own. Bytes that are not UTF-8 belong to no number, and a socket's name has none.
+fn variable(name: &str) -> Option<String> {
+    std::env::var_os(name).map(OsString::into_vec).map(|value| String::from_utf8_lossy(&value).into_owned())
+}
+
+/// How many sockets are meant for the process `own`: with another recipient, or none, they are meant for another process, whose
+/// environment was inherited.
+fn sockets(number: Option<&str>, recipient: Option<&str>, own: u32) -> Result<u32, Failure> {
+    let is_ours = recipient.is_some_and(|recipient| recipient.parse() == Ok(own));
+    match number.filter(|number| is_ours && !number.is_empty()) {
+        None => Ok(0),
+        Some(number) => number.parse().map_err(|_| {
+            Failure::new(format!("{SOCKETS}={number:?} is not a number of descriptors"))
+                .hint("it says how many sockets are open from descriptor 3 on (man 3 sd_listen_fds)")
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_for_one_process() {
+        assert_eq!(sockets(Some("2"), Some("77"), 77), Ok(2));
+        for (number, recipient) in
+            [(None, Some("77")), (Some("2"), None), (Some("2"), Some("1")), (Some(""), Some("77"))]
+        {
+            assert_eq!(sockets(number, recipient, 77), Ok(0), "{number:?} {recipient:?}");
+        }
+        for wrong in ["-1", "two", "4294967296"] {
+            assert!(sockets(Some(wrong), Some("77"), 77).is_err(), "{wrong:?}");
+        }
+    }
+}
