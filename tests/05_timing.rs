@@ -14,7 +14,7 @@ use classroom::groups::{Cell, directories, run, used, world};
 use classroom::lab::{FIGURES, not_run};
 use classroom::world::sh;
 use classroom::{Lab, World, check, lab};
-use kernel::hierarchies::Hierarchies;
+use cgroups::hierarchies::Hierarchies;
 
 /// Where cells lie that are compared: others on this machine have their share elsewhere.
 const PARENT: &str = "/cellblock-alone";

@@ -138,6 +138,12 @@ impl Outcome for usize {
     }
 }
 
+impl Outcome for std::path::PathBuf {
+    fn show(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
 impl Outcome for crate::Fd {
     fn show(&self) -> String {
         self.to_string()

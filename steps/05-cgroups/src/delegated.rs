@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kernel::hierarchies::{Hierarchies, Hierarchy};
+use crate::hierarchies::{Hierarchies, Hierarchy};
 use kernel::sys::cgroup;
 use kernel::{Failure, purpose};
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kernel::hierarchies::{Hierarchies, Hierarchy, has};
+use crate::hierarchies::{Hierarchies, Hierarchy, has};
 use kernel::sys::{cgroup, group_tree};
 use kernel::{Errno, Failure, Fd, purpose};
 use nix::fcntl::{Flock, FlockArg};

@@ -12,14 +12,15 @@
 //!    namespace, in which its own group is the topmost.
 //! 4. When the command has ended: kill who is left, wait, remove.
 //!
-//! v2 ([`v2`]) is the lesson; v1 ([`v1`]) stands beside it, for machines that still have it. What an ordinary user can
-//! have is in [`delegated`], and what a cell sees of its groups in [`view`].
+//! v2 ([`v2`]) is the lesson; v1 ([`v1`]) stands beside it, for machines that still have it; [`hierarchies`] says which of
+//! them a machine has. What an ordinary user can have is in [`delegated`], and what a cell sees of its groups in [`view`].
 
 use anyhow::Result;
 
 pub mod delegated;
 pub mod devices;
 mod group;
+pub mod hierarchies;
 mod limits;
 pub mod stats;
 pub mod v1;

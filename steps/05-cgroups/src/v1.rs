@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kernel::hierarchies::{Hierarchies, has};
+use crate::hierarchies::{Hierarchies, has};
 use kernel::sys::cgroup;
 use kernel::{Failure, purpose};
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kernel::hierarchies::has;
+use crate::hierarchies::has;
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure, Remedy, purpose};
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use kernel::hierarchies::Hierarchies;
+use cgroups::hierarchies::Hierarchies;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use kernel::hierarchies::Hierarchies;
+use cgroups::hierarchies::Hierarchies;
 
 /// The directories of a group, one in each tree.
 pub fn directories(group: &str) -> Vec<PathBuf> {

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
@@ -21,8 +21,8 @@ pub fn chdir(path: &Path) -> Result<(), Failure> {
 }
 
 /// The working directory's path below the root (man 2 getcwd). ENOENT if it lies elsewhere.
-pub fn getcwd() -> Result<(), Failure> {
-    call(format_args!("getcwd()"), nix::unistd::getcwd().map(drop))
+pub fn getcwd() -> Result<PathBuf, Failure> {
+    call(format_args!("getcwd()"), nix::unistd::getcwd())
 }
 
 // ANCHOR: close_range

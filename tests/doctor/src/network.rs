@@ -10,9 +10,9 @@ use kernel::sys::clone::CloneFlags;
 use kernel::sys::netlink::{Message, Netlink};
 use kernel::{Errno, Failure, purpose};
 
-use super::check::{Check, Lack};
-use super::rights::{Rights, refused};
-use super::{find_program, modules};
+use crate::check::{Check, Lack};
+use crate::rights::{Rights, refused};
+use crate::{find_program, modules};
 
 const STEP: &[&str] = &["network"];
 

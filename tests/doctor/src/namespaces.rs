@@ -7,9 +7,9 @@ use kernel::sys::clone::{CloneFlags, unshare_time};
 use kernel::{Errno, Failure, purpose};
 use nix::unistd::{Gid, Uid};
 
-use super::check::{Check, Lack, NAMESPACES, NETWORKS, NOBODY};
-use super::rights::{PRIVILEGED, Rights, Way, refused};
-use super::{probe, read};
+use crate::check::{Check, Lack, NAMESPACES, NETWORKS, NOBODY};
+use crate::rights::{PRIVILEGED, Rights, Way, refused};
+use crate::{probe, read};
 
 /// A kind of namespace.
 struct Kind {

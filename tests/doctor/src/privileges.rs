@@ -9,9 +9,9 @@ use kernel::sys::privilege;
 use kernel::{Errno, Failure, purpose};
 use nix::unistd::{Uid, User};
 
-use super::check::{Check, Lack, NOBODY};
-use super::rights::{Rights, Way, in_first_user_namespace, refused};
-use super::{find_program, network, probe, read, rootfs};
+use crate::check::{Check, Lack, NOBODY};
+use crate::rights::{Rights, Way, in_first_user_namespace, refused};
+use crate::{find_program, network, probe, read, rootfs};
 
 const STEP: &[&str] = &["privileges"];
 

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
 
-use super::check::{Check, Lack};
-use super::rights::{PRIVILEGED, Rights, Way, refused};
-use super::{modules, read};
-use kernel::hierarchies::{Hierarchies, Hierarchy, has};
+use crate::check::{Check, Lack};
+use crate::rights::{PRIVILEGED, Rights, Way, refused};
+use crate::{modules, read};
+use cgroups::hierarchies::{Hierarchies, Hierarchy, has};
 
 const NEEDED_BY: &[&str] = &["cgroups", "cellblock"];
 

@@ -7,8 +7,8 @@ use kernel::sys::clone::CloneFlags;
 use kernel::{Errno, Failure, purpose};
 use nix::unistd::{Group, Uid};
 
-use super::check::{Check, LAUNCHERS, Lack};
-use super::{probe, read};
+use crate::check::{Check, LAUNCHERS, Lack};
+use crate::{probe, read};
 
 /// How a launcher becomes root here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
