@@ -10,11 +10,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use cgroups::hierarchies::Hierarchies;
 use classroom::groups::{Cell, directories, run, used, world};
 use classroom::lab::{FIGURES, not_run};
 use classroom::world::sh;
 use classroom::{Lab, World, check, lab};
-use cgroups::hierarchies::Hierarchies;
 
 /// Where cells lie that are compared: others on this machine have their share elsewhere.
 const PARENT: &str = "/cellblock-alone";

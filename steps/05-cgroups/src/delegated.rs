@@ -7,8 +7,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use crate::hierarchies::{Hierarchies, Hierarchy};
+use anyhow::{Context, Result};
 use kernel::sys::cgroup;
 use kernel::{Failure, purpose};
 

@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
 use crate::hierarchies::{Hierarchies, Hierarchy, has};
+use anyhow::{Context, Result};
 use kernel::sys::{cgroup, group_tree};
 use kernel::{Errno, Failure, Fd, purpose};
 use nix::fcntl::{Flock, FlockArg};

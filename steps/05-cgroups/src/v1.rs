@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use crate::hierarchies::{Hierarchies, has};
+use anyhow::{Context, Result};
 use kernel::sys::cgroup;
 use kernel::{Failure, purpose};
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
 use crate::hierarchies::has;
+use anyhow::{Context, Result};
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure, Remedy, purpose};
 

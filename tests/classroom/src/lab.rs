@@ -117,9 +117,9 @@ fn run_inside(world: World, test: &str, body: impl FnOnce(&Lab)) {
     let lab = Lab { world, rootfs: folder.join("rootfs"), folder };
     if world != World::User {
         nix::unistd::sethostname("host").expect("this uts namespace is ours");
-        kernel::sys::attack::loopback_up().expect("this network namespace is ours");
+        inmate::sys::loopback_up().expect("this network namespace is ours");
     }
-    let _ = kernel::sys::attack::add_session_key(c"visitor"); // so that the caller has keys; some kernels keep none
+    let _ = inmate::sys::add_session_key(c"visitor"); // so that the caller has keys; some kernels keep none
     std::env::set_current_dir(workspace()).expect("it is there");
     let before = Trace::take(&lab);
     body(&lab);

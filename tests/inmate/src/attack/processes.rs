@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use kernel::sys::attack;
+use inmate::sys;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, getpid, getppid};
@@ -102,7 +102,7 @@ pub fn hostname() -> Verdict {
 
 /// Looks for a segment of shared memory that was made outside.
 pub fn shared_memory() -> Verdict {
-    match attack::find_shared_memory(sentinel::SHARED_MEMORY) {
+    match sys::find_shared_memory(sentinel::SHARED_MEMORY) {
         Ok(_) => Escaped("found the sentinel's memory".to_owned()),
         Err(errno) => Held(format!("shmget => {errno:?}")),
     }

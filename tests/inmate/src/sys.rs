@@ -1,10 +1,12 @@
-//! The inmate's tools: calls that only somebody who wants to get out makes. No launcher uses them.
+//! The inmate's tools: calls that only a process that wants to get out makes. No launcher uses them.
+#![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
+use kernel::Fd;
+use kernel::sys::new_fd;
 use nix::errno::Errno;
-
-use super::{Fd, new_fd};
+use nix::libc;
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -68,7 +70,7 @@ impl Handle {
     }
 }
 
-/// Types a character into a terminal, as if somebody sat there (man 2 TIOCSTI), and throws away what was typed.
+/// Types a character into a terminal, as if it came from the keyboard (man 2 TIOCSTI), and throws away what was typed.
 pub fn type_into(terminal: impl AsFd) -> Result<()> {
     let fd = terminal.as_fd().as_raw_fd();
     // SAFETY: TIOCSTI reads one byte, which outlives the call.
