@@ -171,7 +171,7 @@ fn nothing_is_left() {
         assert!(launches > 10, "{launches}");
         eprintln!("{FIGURES}: {launches} launches in {:.1} s leave no group", begin.elapsed().as_secs_f64());
         assert_ne!(run(lab, &[&limits[..], &["nosuch"]].concat()).code, 0);
-        // The init ends first; who is left in its namespace is killed, and the group goes all the same.
+        // The init ends first; what is left in its namespace is killed, and the group goes all the same.
         let leaves_two = ["--init", "sh", "-c", "sleep 100 & sleep 100 & exit 0"];
         assert_eq!(run(lab, &[&limits[..], &leaves_two].concat()).code, 0);
         assert_eq!(directories(parent), Vec::<PathBuf>::new());

@@ -116,7 +116,7 @@ impl Command {
         Ok(program::look_for(&self.arguments[0], &self.environment, &self.workdir)?)
     }
 
-    /// Goes to its working directory before the process becomes another user, who may have no right to enter it. Where root
+    /// Goes to its working directory before the process becomes another user, which may have no right to enter it. Where root
     /// has none (it may lack in a user namespace, or on a network's file system) the user may: [`exec`] tries again.
     ///
     /// # Errors

@@ -76,10 +76,10 @@ impl fmt::Display for Fd {
 /// What a raw call returned, as the kernel's error or as a new descriptor.
 ///
 /// # Safety
-/// `result` is the return value of a call that gives a descriptor nobody else owns.
+/// `result` is the return value of a call that gives a descriptor that nothing else owns.
 pub unsafe fn new_fd(result: libc::c_long, label: &'static str) -> Result<Fd, Errno> {
     let fd = Errno::result(result)?;
-    // SAFETY: the caller says that the descriptor is new, and so nobody else's.
+    // SAFETY: the caller says that the descriptor is new, so nothing else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
     Ok(Fd::new(fd, label))
 }
