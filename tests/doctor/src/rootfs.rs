@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::check::{Check, LAUNCHERS, Lack, NOBODY};
 use crate::find_program;
 
-/// The lines about the root filesystem: busybox is needed only while there is none.
+/// The lines about the root filesystem: busybox is needed only to make one.
 pub fn checks() -> Vec<Check> {
     let rootfs = rootfs();
     let needed_by = if rootfs.is_ok() { NOBODY } else { LAUNCHERS };
@@ -35,7 +35,7 @@ fn rootfs() -> Result<String, Lack> {
     }
 }
 
-/// A busybox that needs no loader: in the cell there is none.
+/// A busybox that needs no loader, because the cell has no loader.
 fn busybox() -> Result<String, Lack> {
     let named = std::env::var_os("BUSYBOX").map(PathBuf::from);
     let Some(path) = named.or_else(|| find_program("busybox")) else {

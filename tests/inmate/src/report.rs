@@ -87,7 +87,7 @@ fn uid_map() -> String {
     let Ok(map) = fs::read_to_string("/proc/self/uid_map") else { return unknown() };
     let lines = map.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let range = |fields: Vec<&str>| match fields[..] {
-        ["0", "0", "4294967295"] => "everybody as on the host".to_owned(),
+        ["0", "0", "4294967295"] => "all ids as on the host".to_owned(),
         [inside, outside, count] => format!("{inside} in here is {outside} outside ({count})"),
         _ => fields.join(" "),
     };

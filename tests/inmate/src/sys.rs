@@ -87,7 +87,7 @@ pub fn add_session_key(name: &std::ffi::CStr) -> Result<()> {
     fill_session_keyring(name)
 }
 
-/// Joins the session keyring of that name, which is made if there is none; without a name, a new one.
+/// Joins the session keyring of that name, which is made if it is missing; without a name, a new one.
 pub fn join_session_keyring(name: Option<&std::ffi::CStr>) -> Result<()> {
     const JOIN_SESSION_KEYRING: i32 = 1;
     let name = name.map_or(std::ptr::null(), std::ffi::CStr::as_ptr);

@@ -21,7 +21,7 @@ pub fn tiocsti() -> Verdict {
     }
     match without_echo(|| sys::type_into(std::io::stdin())) {
         Ok(()) => Escaped("typed into the terminal outside".to_owned()),
-        Err(Errno::EIO) => NotApplicable("this kernel allows it to nobody (sysctl dev.tty.legacy_tiocsti)".to_owned()),
+        Err(Errno::EIO) => NotApplicable("this kernel allows it to no process (sysctl dev.tty.legacy_tiocsti)".to_owned()),
         Err(errno) => Held(format!("ioctl TIOCSTI => {errno:?}")),
     }
 }
@@ -46,7 +46,7 @@ pub fn keyring() -> Verdict {
     }
 }
 
-/// The word with which the inmate, started as a setuid program, tells who it has become.
+/// The word with which the inmate, started as a setuid program, tells which user it has become.
 pub const SETUID_PROBE: &str = "who-am-i";
 
 /// Says by its exit status whether it runs as root.

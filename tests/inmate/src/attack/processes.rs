@@ -18,7 +18,7 @@ pub fn host_processes() -> Verdict {
     let own = getpid().as_raw();
     match (2..own).chain(own + 1..own + 16).any(answers) {
         true => Escaped("a process answers that is not of this cell".to_owned()),
-        false => Held("nobody else answers".to_owned()),
+        false => Held("no other process answers".to_owned()),
     }
 }
 
@@ -72,7 +72,7 @@ fn is_namespace(way: &Path) -> bool {
     KINDS.iter().any(|kind| target.display().to_string().starts_with(kind))
 }
 
-/// Whether a descriptor is of a namespace that is none of ours.
+/// Whether a descriptor is of a namespace that is not ours.
 fn is_foreign(way: &Path) -> bool {
     let found = std::fs::metadata(way).map(|found| found.ino()).unwrap_or_default();
     let own = std::fs::read_dir("/proc/self/ns").into_iter().flatten().flatten();
