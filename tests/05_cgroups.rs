@@ -26,12 +26,13 @@ fn fork_bomb() {
 }
 
 /// The famous one-liner: each starts two of itself. At the limit each shell that cannot fork gives up, and the bomb has
-/// burnt out before its fuse, `timeout`, comes to it.
+/// burnt out before its fuse, `timeout`, comes to it. The parentheses keep the first shell alive: it forks once, and what
+/// fails later fails in its child.
 #[test]
 fn the_second_bomb() {
     lab!(World::Root, |lab| {
         let outer = Outer::new(lab, "second");
-        let shell = "bomb() { bomb | bomb & }; bomb 2>/dev/null; wait; echo the cell lives";
+        let shell = "bomb() { bomb | bomb & }; (bomb; wait) 2>/dev/null; echo the cell lives";
         let limits = ["--stats", "--pids", "64", "--cpus", "0.5", "--init", "timeout", "20", "sh", "-c", shell];
         let output = lab.output(String::new(), outer.launcher(lab, &limits));
         assert!(output.text.contains("the cell lives"), "{output}");

@@ -21,7 +21,9 @@ pub fn tiocsti() -> Verdict {
     }
     match without_echo(|| sys::type_into(std::io::stdin())) {
         Ok(()) => Escaped("typed into the terminal outside".to_owned()),
-        Err(Errno::EIO) => NotApplicable("this kernel allows it to no process (sysctl dev.tty.legacy_tiocsti)".to_owned()),
+        Err(Errno::EIO) => {
+            NotApplicable("this kernel allows it to no process (sysctl dev.tty.legacy_tiocsti)".to_owned())
+        }
         Err(errno) => Held(format!("ioctl TIOCSTI => {errno:?}")),
     }
 }
