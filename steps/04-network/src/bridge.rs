@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::firewall;
 use crate::lease::{self, Lease, Lock, OURS};
 use crate::link::{self, Link, Mac};
+use crate::neighbours;
 use crate::options::Plan;
 use crate::own_addresses;
 use crate::publish::Port;
@@ -130,11 +131,25 @@ impl Plugged {
         link::add_veth(&self.netlink, &self.veth, pid, self.mac).context("cannot make a virtual cable")?;
         purpose("our end into the bridge; the note on it says whose address that is");
         link::plug_in(&self.netlink, &self.veth, &self.bridge, &self.lease.note(self.subnets[0])?)?;
-        update_rules(&self.netlink, &self.bridge.name, Change::In)?;
+        let links = link::links(&self.netlink)?;
+        self.introduce(&links)?;
+        update_rules(&self.netlink, &links, &self.bridge.name, Change::In)?;
         self.lock = None;
         Ok(())
     }
     // ANCHOR_END: plug
+
+    /// Bridge and host are told what they would else learn from whatever the cell sends.
+    fn introduce(&self, links: &[Link]) -> Result<()> {
+        purpose("bridge and host know the cell's card and addresses: they are not to learn them from what cells say");
+        neighbours::configure_port(&self.netlink, &self.veth, !self.lease.ports.is_empty())?;
+        let port = links.iter().find(|link| link.name == self.veth).context("the cable has an end here")?;
+        neighbours::card_is_at(&self.netlink, port, self.mac)?;
+        for subnet in &self.subnets {
+            neighbours::address_is_at(&self.netlink, &self.bridge, subnet.host(self.number), self.mac)?;
+        }
+        Ok(())
+    }
 
     /// Which cable is the cell's.
     pub fn cable(&self) -> Cable {
@@ -180,7 +195,7 @@ pub fn unplug(cable: &Cable) -> Result<()> {
     let _lock = Lock::take()?;
     purpose("give the address back; the kernel removes the cable with the cell");
     link::unplug(&netlink, &cable.veth)?;
-    update_rules(&netlink, &cable.bridge, Change::Out)
+    update_rules(&netlink, &link::links(&netlink)?, &cable.bridge, Change::Out)
 }
 
 /// What has just happened to a cable.
@@ -193,11 +208,10 @@ enum Change {
 // ANCHOR: update_rules
 /// Writes the rules anew if what is plugged in asks for others than those that stand (the bridge's own note remembers
 /// which these are), or if somebody has thrown them away. With nobody plugged in any more, takes the bridge down.
-fn update_rules(netlink: &Netlink, name: &str, change: Change) -> Result<()> {
-    let links = link::links(netlink)?;
+fn update_rules(netlink: &Netlink, links: &[Link], name: &str, change: Change) -> Result<()> {
     let bridge = links.iter().find(|link| link.name == name);
     let Some((bridge, subnets)) = bridge.and_then(|bridge| Some((bridge, subnets_of(bridge)?))) else { return Ok(()) };
-    let cables = lease::leases(&links, bridge, subnets[0]);
+    let cables = lease::leases(links, bridge, subnets[0]);
     let leases: Vec<Lease> = cables.iter().map(|(_, lease)| lease.clone()).collect();
     if leases.is_empty() {
         return take_down(netlink, name);
@@ -216,7 +230,7 @@ fn update_rules(netlink: &Netlink, name: &str, change: Change) -> Result<()> {
     if !as_good(&bridge.note) || !firewall::is_there(name)? {
         purpose("the firewall's rules, made anew from what is plugged in");
         firewall::replace(name, &rules, &filter)?;
-        router::restore_policy(&links)?;
+        router::restore_policy(links)?;
         link::write_note(netlink, name, &note)?;
     }
     // After the rules, which drop what would come in by it from elsewhere.

@@ -27,6 +27,7 @@ mod files;
 pub mod firewall;
 mod lease;
 pub mod link;
+mod neighbours;
 mod options;
 mod own_addresses;
 mod prune;
@@ -100,6 +101,8 @@ impl Network {
         }
         link::set_up(&netlink, "eth0")?;
         for subnet in &plugged.subnets {
+            // No neighbour can answer for the router.
+            neighbours::address_is_at(&netlink, &eth0, subnet.host(1), bridge::our_mac(plugged.subnets[0], 1))?;
             link::add_default_route(&netlink, subnet.host(1))?;
         }
         Ok(())
