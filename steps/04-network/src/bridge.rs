@@ -217,26 +217,34 @@ fn update_rules(netlink: &Netlink, links: &[Link], name: &str, change: Change) -
         return take_down(netlink, name);
     }
     let rules = firewall::rules(name, &subnets, &leases);
-    let filter = own_addresses::rules(&subnets, &cables);
-    let number = firewall::fingerprint(&rules);
-    let rules_now = format!("{number}+{}", firewall::fingerprint(&filter));
-    let note = bridge_note(&subnets, Switched::of(&bridge.note), &rules_now);
-    // A program's start is dear: the filter of a cable that is gone harms nothing, and goes with the next change.
-    let as_good = |there: &str| there == note || change == Change::Out && there.contains(&format!("rules {number}+"));
+    let note = bridge_note(&subnets, Switched::of(&bridge.note), &firewall::fingerprint(&rules));
     let localnet = leases.iter().any(|lease| lease.ports.iter().any(Port::on_loopback_v4));
     if !localnet {
         settings::route_localnet(name, false)?;
     }
-    if !as_good(&bridge.note) || !firewall::is_there(name)? {
+    let mut filtered = own_addresses::stands(name)?;
+    if bridge.note != note || !filtered || !firewall::is_there(name)? {
         purpose("the firewall's rules, made anew from what is plugged in");
-        firewall::replace(name, &rules, &filter)?;
+        filtered = firewall::replace(name, &rules, (!filtered).then_some(own_addresses::RULES))?;
         router::restore_policy(links)?;
         link::write_note(netlink, name, &note)?;
+    }
+    match filtered {
+        true => own_addresses::fill(name, &subnets, &cables)?,
+        false if change == Change::In => warn_of_neighbours(),
+        false => {}
     }
     // After the rules, which drop what would come in by it from elsewhere.
     if localnet { settings::route_localnet(name, true) } else { Ok(()) }
 }
 // ANCHOR_END: update_rules
+
+fn warn_of_neighbours() {
+    eprintln!(
+        "network: this kernel filters nothing on a bridge: a cell can take its neighbours' addresses, and their packets\n\
+         hint: modprobe nf_tables; the kernel needs CONFIG_NF_TABLES_BRIDGE; until then, a --bridge and a --subnet for each cell"
+    );
+}
 
 /// The subnets of the bridge that is there, or of one that is made now.
 fn find_or_make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {

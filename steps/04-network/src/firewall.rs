@@ -93,26 +93,22 @@ pub fn fingerprint(rules: &str) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// Puts the tables in place of those before, if there were any: the rules for packets that the host passes on, and the filter
-/// for frames that the bridge passes on. A kernel may have none of the latter.
+/// Puts the table in place of the one before, if there was one, and with it the filter for frames, if one is given. Returns
+/// false where the kernel has no filter for frames.
 ///
 /// # Shell: `nft -f -`
-pub fn replace(bridge: &str, rules: &str, filter: &str) -> Result<()> {
+pub fn replace(bridge: &str, rules: &str, filter: Option<&str>) -> Result<bool> {
     let table = table(bridge);
     let whole = |family: &str, text: &str| format!("{}table {family} {table} {{\n{text}}}\n", without(family, &table));
     let count = |text: &str| text.lines().filter(|line| line.starts_with("    ") && !line.contains("type ")).count();
     let inet = whole("inet", rules);
     let shown = format!("table inet {table}, {} rules", count(rules));
-    let both = nft(&shown, &["-f", "-"], &format!("{inet}{}", whole("bridge", filter)));
-    if both.is_ok() {
-        return Ok(());
+    let both = filter.map(|filter| nft(&shown, &["-f", "-"], &format!("{inet}{}", whole("bridge", filter))));
+    let filtered = both.as_ref().is_none_or(Result::is_ok);
+    if both.is_none() || !filtered {
+        nft(&shown, &["-f", "-"], &inet)?;
     }
-    nft(&shown, &["-f", "-"], &inet)?;
-    eprintln!(
-        "network: this kernel filters nothing on a bridge: a cell can take its neighbours' addresses, and their packets\n\
-         hint: modprobe nf_tables; the kernel needs CONFIG_NF_TABLES_BRIDGE; until then, a --bridge and a --subnet for each cell"
-    );
-    Ok(())
+    Ok(filtered)
 }
 
 /// What removes a table, whether it is there or not.

@@ -33,6 +33,7 @@ mod own_addresses;
 mod prune;
 mod publish;
 mod router;
+mod sets;
 mod settings;
 mod subnet;
 
