@@ -21,7 +21,7 @@ use crate::subnet::Subnet;
 
 // ANCHOR: own_addresses
 /// The filter of a bridge, as `nft` reads it. A neighbour advertisement says which address it is about in 128 bits, after the first
-/// 64 of its head.
+/// 64 of its head. In fragments that could be hidden; what is meant for neighbours only has a hop limit of 255.
 pub const RULES: &str = r"  set cables { type ifname; }
   set cards { type ifname . ether_addr; }
   set own_v4 { type ifname . ipv4_addr; }
@@ -37,6 +37,7 @@ pub const RULES: &str = r"  set cables { type ifname; }
     iifname . ip saddr != @own_v4 drop
     iifname . arp saddr ether != @cards drop
     arp saddr ip != 0.0.0.0 iifname . arp saddr ip != @own_v4 drop
+    exthdr frag exists ip6 hoplimit 255 drop
     ip6 saddr != :: iifname . ip6 saddr != @own_v6 drop
     icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @own_targets drop
   }
