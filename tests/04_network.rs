@@ -369,7 +369,7 @@ fn another_firewall_is_named() {
         sh(&format!("ip route add default via {WORLD}"));
         assert_ne!(lab.run(STEP, &ping).code, 0, "it drops indeed");
         sh(
-            "nft add rule ip filter FORWARD iifname cellblock0 accept; nft add rule ip filter FORWARD oifname cellblock0 accept",
+            "nft insert rule ip filter FORWARD iifname cellblock0 accept; nft insert rule ip filter FORWARD oifname cellblock0 accept",
         );
         assert_eq!(lab.run(STEP, &ping).code, 0, "and the remedy helps");
         sh("nft delete table ip filter");

@@ -98,9 +98,10 @@ impl Plugged {
     /// EPERM without CAP_NET_ADMIN; no nft.
     pub fn prepare(plan: &Plan) -> Result<Plugged> {
         firewall::check()?;
-        let reserved = plan.ports.iter().map(|port| port.reserve()).collect::<Result<Vec<_>, _>>()?;
         let netlink = Netlink::route()?;
         let lock = Lock::take()?;
+        lease::refuse_taken(&netlink, &plan.ports)?;
+        let reserved = plan.ports.iter().map(|port| port.reserve()).collect::<Result<Vec<_>, _>>()?;
         let (bridge, subnets) = find_or_make(&netlink, plan)?;
         let mut plugged = Plugged {
             netlink,
@@ -114,7 +115,6 @@ impl Plugged {
             stays: false,
             _reserved: reserved.into_iter().flatten().collect(),
         };
-        lease::refuse_taken(&plugged.netlink, &plan.ports)?;
         let wanted = plan.ip.map(|ip| plugged.number_of(ip)).transpose()?;
         plugged.number = lease::choose(&plugged.netlink, &plugged.bridge, plugged.subnets[0], wanted)?;
         plugged.lease.number = plugged.number;
@@ -359,12 +359,15 @@ pub fn take_down(netlink: &Netlink, name: &str) -> Result<()> {
 /// A route of the host's into our subnet would be cut off by it, or we by the route.
 fn refuse_overlap(netlink: &Netlink, subnets: &[Subnet]) -> Result<()> {
     purpose("does the host have a route into these subnets?");
+    let mut routes = Vec::new();
     for subnet in subnets {
-        for route in link::routes(netlink, subnet.is_v4())? {
-            if let Some(to) = route.to.filter(|to| to.overlaps(subnet)) {
-                let text = format!("the subnet {subnet} overlaps a route of this host, to {to}");
-                return Err(Failure::new(text).hint("choose another: --subnet 10.78.0.0/16").into());
-            }
+        routes.extend(link::routes(netlink, subnet.is_v4())?.into_iter().filter_map(|route| route.to));
+    }
+    for subnet in subnets {
+        if let Some(to) = routes.iter().find(|to| to.overlaps(subnet)) {
+            let text = format!("the subnet {subnet} overlaps a route of this host, to {to}");
+            let free = Subnet::free(&routes, subnet.is_v4());
+            return Err(Failure::new(text).hint(format!("choose another: --subnet {free}")).into());
         }
     }
     Ok(())
@@ -389,26 +392,13 @@ fn forward(netlink: &Netlink, bridge: &str) -> Result<Switched> {
         link::write_note(netlink, bridge, format!("{HALF_MADE} {}", switched.words()).trim_end())?;
         router::switch_on(&links, switched)?;
     }
-    for table in firewall::who_drops_forwarded()? {
-        eprintln!(
-            "network: another firewall drops what is forwarded: nftables' table {table}\nhint: {}",
-            allow(&table, bridge)
-        );
+    for other in firewall::who_drops_forwarded()? {
+        let (table, hint) = (&other.table, other.allow(bridge));
+        eprintln!("network: another firewall drops what is forwarded: nftables' table {table}\nhint: {hint}");
     }
     Ok(switched)
 }
 // ANCHOR_END: forward
-
-/// How to make another firewall let our bridge's packets pass.
-fn allow(table: &str, bridge: &str) -> String {
-    if table.ends_with("firewalld") {
-        return format!("firewall-cmd --zone=trusted --add-interface={bridge}");
-    }
-    format!(
-        "with Docker: iptables -I DOCKER-USER -i {bridge} -j ACCEPT; iptables -I DOCKER-USER -o {bridge} -j ACCEPT; \
-         with ufw: ufw route allow in on {bridge}; ufw route allow out on {bridge}"
-    )
-}
 
 fn has_ipv6() -> bool {
     fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6").is_ok_and(|value| value.trim() == "0")
