@@ -15,6 +15,7 @@
 //! inmate watch SECONDS PATH  get at what joins this container: does it hold PATH of the host, or more capabilities?
 //! inmate advertise PREFIX be a router for all neighbours on eth0, with a subnet
 //! inmate claim ADDRESS    tell all neighbours on eth0 that an IPv6 address is this cell's
+//! inmate frame HEX...     send frames on eth0, as they are
 //! inmate sentinel COMMAND on the host: put up what some attacks look for, run the command, take it down again
 //! ```
 //!
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         ["attack", name] => attack::run(name),
         ["advertise", prefix] => neighbour::advertise(prefix),
         ["claim", address] => neighbour::claim(address),
+        ["frame", ref frames @ ..] if !frames.is_empty() => neighbour::frames(frames),
         ["orphans"] => orphans::leave(),
         ["echo", port] => echo(port),
         ["calls"] => calls::print(),
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
         [attack::SETUID_PROBE] => attack::setuid_probe(),
         _ => {
             eprintln!(
-                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | ready | threads | watch SECONDS PATH | listen PATH | keyring-trap NAME SECONDS | keyring-fill | advertise PREFIX | claim ADDRESS | sentinel COMMAND"
+                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | ready | threads | watch SECONDS PATH | listen PATH | keyring-trap NAME SECONDS | keyring-fill | advertise PREFIX | claim ADDRESS | frame HEX... | sentinel COMMAND"
             );
             ExitCode::from(125)
         }

@@ -7,6 +7,7 @@ use kernel::Fd;
 use kernel::sys::new_fd;
 use nix::errno::Errno;
 use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -154,6 +155,18 @@ pub fn find_shared_memory(key: i32) -> Result<i32> {
 pub fn remove_shared_memory(id: i32) -> Result<()> {
     // SAFETY: IPC_RMID reads no buffer.
     Errno::result(unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) }).map(drop)
+}
+
+/// Sends a frame by a link, with whatever it says of its sender (man 7 packet).
+pub fn send_frame(link: u32, frame: &[u8]) -> Result<()> {
+    let socket = nix::sys::socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: all zero is a valid sockaddr_ll.
+    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    (to.sll_family, to.sll_ifindex) = (libc::AF_PACKET as u16, link as i32);
+    let (address, length) = ((&raw const to).cast(), size_of_val(&to) as u32);
+    // SAFETY: the kernel reads `frame` and `to`, each with its length.
+    let sent = unsafe { libc::sendto(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, address, length) };
+    Errno::result(sent).map(drop)
 }
 
 /// Brings the loopback interface up (man 7 netdevice): in a new network namespace it is down.
