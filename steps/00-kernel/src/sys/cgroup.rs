@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -63,15 +63,28 @@ pub fn read(group: &Path, file: &str) -> String {
 }
 
 // ANCHOR: wait
-/// Waits until no process is left in a group: the kernel wakes those who poll cgroup.events when it changes. It does not
-/// wake them when another process removes the group meanwhile: so we look from time to time.
+/// Waits until no process is left in a group.
+///
+/// # Errors
+/// ETIMEDOUT: a process does not end within 10 seconds, for the kernel waits for a disk, say.
 pub fn wait_until_empty(group: &Path) -> Result<(), Failure> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let timeout = || Failure::call(format_args!("poll({group:?}/cgroup.events, PRI)"), Errno::ETIMEDOUT);
+    if is_empty_within(group, PATIENCE)? { Ok(()) } else { Err(timeout()) }
+}
+
+/// Whether no process is left in a group before the time is up: the kernel wakes those who poll cgroup.events when it changes.
+/// It does not wake them when another process removes the group meanwhile: so we look from time to time.
+pub fn is_empty_within(group: &Path, patience: Duration) -> Result<bool, Failure> {
     const PAUSE: Duration = Duration::from_secs(1);
+    let end = Instant::now() + patience;
     loop {
-        match wait_for(group, "populated 0", Some(PAUSE)) {
+        let left = end.saturating_duration_since(Instant::now());
+        match wait_for(group, "populated 0", Some(left.min(PAUSE))) {
+            Err(_) if !group.is_dir() => return Ok(true),
+            Err(failure) if failure.errno() == Some(Errno::ETIMEDOUT) && left.is_zero() => return Ok(false),
             Err(failure) if failure.errno() == Some(Errno::ETIMEDOUT) => {}
-            Err(_) if !group.is_dir() => return Ok(()),
-            waited => return waited,
+            waited => return waited.map(|()| true),
         }
     }
 }

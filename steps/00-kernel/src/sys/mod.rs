@@ -25,6 +25,7 @@ pub mod attack;
 pub mod bpf;
 pub mod cgroup;
 pub mod clone;
+pub mod group_owner;
 pub mod group_tree;
 pub mod inside;
 pub mod lock;

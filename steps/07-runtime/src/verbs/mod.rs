@@ -148,6 +148,9 @@ impl Options {
             return Err(Failure::new(text).hint("text or json").into());
         }
         self.log().check()?;
+        if self.general.root.as_ref().is_some_and(|root| root.as_os_str().is_empty()) {
+            return Err(Failure::new("--root: it names no directory").hint("such as /run/cellblock").into());
+        }
         let context = Context {
             store: Store::at(&self.general.root.clone().unwrap_or_else(default_root)),
             systemd: self.general.systemd_cgroup || self.general.cgroup_manager == "systemd",
@@ -178,8 +181,11 @@ impl Options {
     }
 }
 
+/// An ordinary user's is below $XDG_RUNTIME_DIR. One that is not absolute counts as unset, as the XDG base directory
+/// specification has it: below the working directory, `cellblock` would be any directory of that name.
 fn default_root() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|_| sys::privilege::user() != 0);
+    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let own = own.filter(|own| own.is_absolute() && sys::privilege::user() != 0);
     own.unwrap_or_else(|| PathBuf::from("/run")).join("cellblock")
 }
 
