@@ -169,7 +169,10 @@ fn remove_group(record: &Record) -> Result<()> {
     }
 }
 
-/// The launch was killed when it had made directories of the group and not yet said so. They are empty, and have its note.
+/// The launch was killed when it had made directories of the group and not yet said so. They are empty, and have its note, or
+/// none yet.
 fn remove_half_made(path: &str, token: &str) -> Result<()> {
-    Kept { owner: Some(token.to_owned()), ..Kept::at(path)? }.noted_as_ours().remove()
+    let group = Kept { owner: Some(token.to_owned()), ..Kept::at(path)? };
+    group.remove_without_note();
+    group.noted_as_ours().remove()
 }

@@ -24,6 +24,7 @@ pub use kernel::sys::lock::Lock;
 use kernel::{Errno, Failure, outside};
 use network::Cable;
 use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
 use crate::spec;
@@ -38,7 +39,6 @@ mod place;
 pub use claim::Claim;
 pub use container::{Container, Locked};
 pub use damaged::Damaged;
-use files::make_directory;
 pub use files::write_whole;
 pub use first::{Vantage, begin_of};
 use place::{Place, Refused};
@@ -111,8 +111,8 @@ fn does_not_exist(id: &str) -> Failure {
 enum Found {
     /// A container, or what a launch has left that was killed before it could remember anything.
     Ours(Place),
-    /// An empty directory: a launch may have been killed before it could leave its mark.
-    Empty(Place),
+    /// A directory that a launch has made, and nothing in it: it may have been killed before it could leave its mark.
+    New(Place),
     /// Nothing, or what is not ours: another runtime's, a user's.
     Nothing,
 }
@@ -153,7 +153,7 @@ impl Store {
         let cannot = || format!("cannot make {}", self.root.display());
         let above = self.root.parent().unwrap_or(Path::new("/"));
         DirBuilder::new().recursive(true).mode(0o755).create(above).with_context(cannot)?;
-        match make_directory(AT_FDCWD, &self.root) {
+        match files::make_directory(AT_FDCWD, &self.root, Mode::empty()) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {} // by another launch, at this moment
             made => made.with_context(cannot)?,
         }
@@ -172,7 +172,7 @@ impl Store {
     pub fn open(&self, id: &str) -> Result<Container> {
         match self.find(id)? {
             Found::Ours(place) => Container::read(place, id),
-            Found::Empty(_) | Found::Nothing => Err(does_not_exist(id).into()),
+            Found::New(_) | Found::Nothing => Err(does_not_exist(id).into()),
         }
     }
 
@@ -190,24 +190,24 @@ impl Store {
         Damaged::read(place, lock).map(Some)
     }
 
-    /// What a launch has left that was killed before it could leave its mark: an empty directory. True if there was one.
+    /// What a launch has left that was killed before it could leave its mark: a new directory. True if there was one.
     ///
     /// # Errors
     /// Another command works on it for long.
-    pub fn remove_empty(&self, id: &str) -> Result<bool> {
-        let Found::Empty(place) = self.find(id)? else { return Ok(false) };
+    pub fn remove_new(&self, id: &str) -> Result<bool> {
+        let Found::New(place) = self.find(id)? else { return Ok(false) };
         let _lock = match container::lock(&place, id) {
             Err(error) if is_missing(&error, id) => return Ok(false),
             locked => locked?,
         };
-        let is_empty = place.names()?.is_empty();
-        if is_empty {
+        let is_new = place.is_new()?;
+        if is_new {
             place.remove().with_context(|| format!("cannot remove {}", place.path().display()))?;
         }
-        Ok(is_empty)
+        Ok(is_new)
     }
 
-    /// All names of containers, in order, and those of empty directories.
+    /// All names that a container could have, in order.
     ///
     /// # Errors
     /// Others may write to where they lie; it cannot be read.
@@ -250,8 +250,8 @@ fn find_in(root: &Place, id: &str) -> Result<Found> {
         return Ok(Found::Nothing);
     }
     let is_marked = place.has(MARK);
-    if !is_marked && place.names()?.is_empty() {
-        return Ok(Found::Empty(place));
+    if !is_marked && place.is_new()? {
+        return Ok(Found::New(place));
     }
     if !is_marked && !record_in(&place, id).is_ok_and(|record| record.is_some_and(|record| record.version == 0)) {
         return Ok(Found::Nothing);

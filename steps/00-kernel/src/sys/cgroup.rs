@@ -16,9 +16,27 @@ use super::{Fd, errno};
 use crate::Failure;
 use crate::explain::call;
 
-/// Makes a group (man 2 mkdir).
+/// Makes a group (man 2 mkdir). It has our mark from its birth ([`is_ours`]).
 pub fn make(group: &Path) -> Result<(), Failure> {
-    call(format_args!("mkdir({group:?})"), nix::unistd::mkdir(group, Mode::from_bits_truncate(0o755)))
+    let mode = Mode::from_bits_truncate(0o755) | OUR_MARK;
+    call(format_args!("mkdir({group:?})"), nix::unistd::mkdir(group, mode))
+}
+
+/// On a group's directory the sticky bit forbids nothing that matters, and no other program sets it. It is there as soon as the
+/// directory is, so no kill can come between.
+const OUR_MARK: Mode = Mode::S_ISVTX;
+
+/// Whether one of our launchers has made a group. Those of an administrator or of another program are not ours to remove,
+/// whatever they are called.
+pub fn is_ours(group: &Path) -> bool {
+    nix::sys::stat::lstat(group).is_ok_and(|found| Mode::from_bits_truncate(found.st_mode).contains(OUR_MARK))
+}
+
+/// Removes a group of ours in which no other is left: the one above a cell's.
+pub fn remove_if_ours(group: &Path) {
+    if is_ours(group) {
+        let _ = fs::remove_dir(group); // unless another cell's group is in it
+    }
 }
 
 /// The same, where others may do it at this very moment: that the group is there already is fine.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use kernel::Failure;
-use kernel::sys::group_owner;
+use kernel::sys::{cgroup, group_owner};
 
 use super::Kept;
 
@@ -47,6 +47,12 @@ impl Kept {
             unified: self.unified.clone().filter(noted),
             ..self.clone()
         }
+    }
+
+    /// Removes what a launcher has made of it and not yet noted.
+    pub fn remove_without_note(&self) {
+        let new = |directory: &&Path| cgroup::is_ours(directory) && group_owner::noted(directory).is_none();
+        self.all().filter(new).for_each(|directory| drop(fs::remove_dir(directory))); // unless processes or groups are in it
     }
 
     /// # Errors

@@ -108,7 +108,11 @@ impl Making {
         match cgroup::make(&directory) {
             Err(failure) if failure.errno() == Some(Errno::EEXIST) => {
                 must_be_free(&directory)?;
-                self.found.push(directory.clone());
+                // One that a container of ours has left when it stopped is no administrator's: it goes with its last owner.
+                let was_a_containers = cgroup::is_ours(&directory) && group_owner::noted(&directory).is_some();
+                if !was_a_containers {
+                    self.found.push(directory.clone());
+                }
             }
             made => {
                 made?;

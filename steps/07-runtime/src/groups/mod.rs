@@ -251,7 +251,7 @@ impl Kept {
         let failed: Vec<&Path> = self.all().filter(|directory| remove(directory).is_err()).collect();
         let again = failed.into_iter().map(remove).collect::<Vec<Result<()>>>();
         for parent in &self.parents {
-            let _ = fs::remove_dir(parent); // unless another group is in it
+            cgroup::remove_if_ours(parent);
         }
         again.into_iter().collect()
     }

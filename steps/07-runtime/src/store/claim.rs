@@ -8,7 +8,8 @@ use kernel::Failure;
 use kernel::sys::process;
 
 use super::container::{self, Container, Locked};
-use super::{CONFIG, Lock, MARK, Place, Record, Store, is_missing, make_directory};
+use super::files::{OUR_MARK, make_directory};
+use super::{CONFIG, Lock, MARK, Place, Record, Store, is_missing};
 use crate::spec;
 
 /// A name that is reserved, and nothing remembered yet. Dropped, it is free again.
@@ -31,7 +32,7 @@ impl Store {
         let cannot = || format!("cannot make {}", root.path().join(id).display());
         let mut tries = 1..20;
         loop {
-            match make_directory(root.descriptor(), Path::new(id)) {
+            match make_directory(root.descriptor(), Path::new(id), OUR_MARK) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     let text = format!("container {id:?}: container with given ID already exists");
                     return Err(Failure::new(text).hint("cellblock delete removes it, or take another id").into());

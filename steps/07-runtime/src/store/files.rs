@@ -28,9 +28,13 @@ pub fn write_whole(file: &Path, text: &[u8], mode: u32) -> Result<()> {
     written.with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// Makes a directory in another one that only its owner can enter, whatever the umask is.
-pub(super) fn make_directory(above: impl AsFd, name: &Path) -> std::io::Result<()> {
-    let mode = Mode::from_bits_truncate(0o700);
+/// On a container's directory the sticky bit says that we have made it: it is there as soon as the directory is, before anything
+/// can be in it. An empty directory without it is another program's.
+pub(super) const OUR_MARK: Mode = Mode::S_ISVTX;
+
+/// Makes a directory in another one that only its owner can enter, whatever the umask is, with `mark` in its mode.
+pub(super) fn make_directory(above: impl AsFd, name: &Path, mark: Mode) -> std::io::Result<()> {
+    let mode = Mode::from_bits_truncate(0o700) | mark;
     mkdirat(&above, name, mode)?;
     Ok(fchmodat(&above, name, mode, FchmodatFlags::FollowSymlink)?)
 }

@@ -74,6 +74,12 @@ impl Place {
         Ok(files::is_own(&fstat(&self.fd)?))
     }
 
+    /// Whether a launch has made it and nothing in it yet.
+    pub fn is_new(&self) -> Result<bool> {
+        let mode = Mode::from_bits_truncate(fstat(&self.fd)?.st_mode);
+        Ok(mode.contains(files::OUR_MARK) && self.names()?.is_empty())
+    }
+
     /// # Errors
     /// Another user could have written what is in it.
     pub fn refuse_if_open_to_others(&self) -> std::result::Result<(), Failure> {

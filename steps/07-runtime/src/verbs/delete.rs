@@ -66,7 +66,7 @@ impl Delete {
             Err(error) if is_missing(&error, &self.id) => {}
             damaged => match damaged? {
                 Some(damaged) => removal::remove_damaged(&self.id, damaged)?,
-                None => drop(context.store.remove_empty(&self.id)?),
+                None => drop(context.store.remove_new(&self.id)?),
             },
         }
         Ok(ExitCode::SUCCESS)

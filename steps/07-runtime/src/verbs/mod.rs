@@ -148,9 +148,6 @@ impl Options {
             return Err(Failure::new(text).hint("text or json").into());
         }
         self.log().check()?;
-        if self.general.root.as_ref().is_some_and(|root| root.as_os_str().is_empty()) {
-            return Err(Failure::new("--root: it names no directory").hint("such as /run/cellblock").into());
-        }
         let context = Context {
             store: Store::at(&self.general.root.clone().unwrap_or_else(default_root)),
             systemd: self.general.systemd_cgroup || self.general.cgroup_manager == "systemd",

@@ -60,7 +60,7 @@ fn remove_unknown(context: &Context, id: &str, why: anyhow::Error) -> Result<boo
         Err(error) if is_missing(&error, id) => return Ok(false),
         damaged => damaged?,
     };
-    let Some(damaged) = damaged else { return context.store.remove_empty(id) };
+    let Some(damaged) = damaged else { return context.store.remove_new(id) };
     let in_use = removal::group_of_damaged(id, &damaged)?.is_some_and(|group| !group.processes().is_empty());
     if in_use || !damaged.has_no_record() {
         return Err(why);
