@@ -6,10 +6,12 @@
 //! - [`sys`]: the system calls, one thin function each. The only `unsafe` of the workspace stands there.
 //! - [`explain`]: what `--explain` tells of each call, made at one place and free when off.
 //! - [`failure`]: a call that was refused, as one line that names the object, the call and the reason, with a remedy.
+//! - [`identity`]: what tells a thing from its successor of the same name or number.
 //! - [`launcher`]: how every binary begins and ends.
 
 pub mod explain;
 pub mod failure;
+pub mod identity;
 pub mod launcher;
 pub mod outside;
 pub mod sys;

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result};
+use kernel::identity::{boot_id, namespace_here};
 use kernel::sys::netlink::Netlink;
 use kernel::{Errno, Failure, Remedy, purpose};
 use serde::{Deserialize, Serialize};
@@ -46,7 +46,7 @@ impl Cable {
     /// # Errors
     /// It does, or there is no /proc.
     pub fn check_here(&self) -> Result<()> {
-        let elsewhere = self.namespace.filter(|namespace| namespace_here().ok() != Some(*namespace));
+        let elsewhere = self.namespace.filter(|namespace| namespace_here("net").ok() != Some(*namespace));
         let Some(namespace) = elsewhere.filter(|_| !self.went_with_the_machine()) else { return Ok(()) };
         let text = format!("the bridge {} is in another network namespace, net:[{namespace}]", self.bridge);
         Err(Failure::new(text).hint("lsns --type net shows a process in it: nsenter --net --target PID").into())
@@ -56,18 +56,6 @@ impl Cable {
     fn went_with_the_machine(&self) -> bool {
         self.boot.as_ref().is_some_and(|then| boot_id().is_ok_and(|now| now != *then))
     }
-}
-
-/// Which start of the machine this is (man 5 proc, /proc/sys/kernel/random/boot_id).
-fn boot_id() -> Result<String> {
-    const FILE: &str = "/proc/sys/kernel/random/boot_id";
-    Ok(fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?.trim().to_owned())
-}
-
-/// Which network namespace this is (man 7 namespaces).
-fn namespace_here() -> Result<u64> {
-    const FILE: &str = "/proc/self/ns/net";
-    Ok(fs::metadata(FILE).with_context(|| format!("cannot read {FILE}"))?.ino())
 }
 
 /// A cell's place on a bridge. Dropped, it is given back, unless it stays; the last one takes the bridge down.
@@ -154,7 +142,7 @@ impl Plugged {
     /// Which cable is the cell's.
     pub fn cable(&self) -> Cable {
         let (bridge, veth) = (self.bridge.name.clone(), self.veth.clone());
-        Cable { bridge, veth, namespace: namespace_here().ok(), boot: boot_id().ok() }
+        Cable { bridge, veth, namespace: namespace_here("net").ok(), boot: boot_id().ok() }
     }
 
     fn number_of(&self, address: std::net::IpAddr) -> Result<u32> {

@@ -211,7 +211,7 @@ impl Group {
         for directory in made.into_iter().rev() {
             remove_tree(directory)?;
             let parent = directory.parent().expect("it lies below a mount point");
-            let _ = fs::remove_dir(parent); // unless another cell's group is in it
+            cgroup::remove_if_ours(parent);
         }
         Ok(())
     }
@@ -342,7 +342,7 @@ pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Resul
     let mut removed = Vec::new();
     for entry in fs::read_dir(first).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let cell = is_drawn(&name).then(|| entry.path());
+        let cell = (is_drawn(&name) && cgroup::is_ours(&entry.path())).then(|| entry.path());
         let Some(file) = cell.and_then(|cell| lock_file(&cell).ok()) else { continue };
         let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
         purpose("a group whose launcher was killed");
@@ -369,7 +369,7 @@ pub fn prune(limits: &Limits) -> Result<Vec<String>> {
     let Some(first) = there.first() else { return Ok(removed) };
     let removed = removed.iter().map(|name| first.join(name).display().to_string()).collect();
     for parent in &there {
-        let _ = fs::remove_dir(parent);
+        cgroup::remove_if_ours(parent);
     }
     Ok(removed)
 }

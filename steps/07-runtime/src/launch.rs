@@ -22,7 +22,7 @@ use crate::notify::{self, Notify};
 use crate::plan::Plan;
 use crate::removal::Undo;
 use crate::spec::{self, Spec, Status};
-use crate::store::{Claim, Container, Lock, Record, START, Store, begin_of};
+use crate::store::{Claim, Locked, Record, START, Store, VERSION, begin_of};
 use crate::terminal::{self, Outlet};
 use crate::{birth, caller, clock, resources};
 
@@ -71,8 +71,8 @@ impl Request<'_> {
 /// A container that has been made.
 #[derive(Debug)]
 pub struct Launched {
-    /// As it is remembered.
-    pub container: Container,
+    /// As it is remembered. Until it is unlocked, no other command changes it.
+    pub container: Locked,
     /// Its first process.
     pub child: Child,
     /// The other end of its terminal, if we sit at it.
@@ -83,7 +83,6 @@ pub struct Launched {
     pub network: Option<Network>,
     /// Somebody waits for it to be ready.
     pub notify: Option<Notify>,
-    _lock: Lock,
 }
 
 /// Makes a container from a bundle, up to where it waits for `start`, or runs.
@@ -104,7 +103,8 @@ pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     terminal::check(plan.task.terminal.is_some(), request.console_socket, request.detached)?;
     let outlet = request.console_socket.map(Outlet::connect).transpose()?;
     let claim = claim.map_or_else(|| store.claim(request.id), Ok)?;
-    let (container, lock) = claim.remember(record(&request, &spec, &plan, scope), &text)?;
+    let record = record(&request, &spec, &plan, scope, claim.token());
+    let container = claim.remember(record, &text)?;
     let mut undo = Undo::new(container, &spec);
     let container = undo.container();
     notify::show(&mut plan, container.place())?;
@@ -112,7 +112,7 @@ pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     let (child, terminal) = make(container, &mut plan, &spec, &mut request, outlet)?;
     let container = undo.keep();
     request.network.iter_mut().for_each(Network::stay); // from here on `remove` gives its place back
-    Ok(Launched { container, child, terminal, spec, network: request.network, notify, _lock: lock })
+    Ok(Launched { container, child, terminal, spec, network: request.network, notify })
 }
 
 /// The names that the lessons' crates take.
@@ -123,15 +123,18 @@ pub fn known() -> spec::Known<'static> {
     }
 }
 
-fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>) -> Record {
+fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>, token: &str) -> Record {
     let group_path = (!request.no_group && scope.is_none()).then(|| resources::path(spec, request.id));
     Record {
+        version: VERSION,
+        token: token.to_owned(),
         id: request.id.to_owned(),
         oci_version: spec.oci_version.clone(),
         bundle: request.bundle.clone(),
         rootfs: plan.rootfs.clone(),
         pid: None,
         begun: 0,
+        vantage: None,
         created: clock::now(),
         annotations: spec.annotations.clone(),
         group_was_there: group_path.as_deref().is_some_and(|path| Kept::find(path).is_ok_and(|found| found.is_some())),
@@ -145,20 +148,20 @@ fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>) -> 
 // ANCHOR: make
 /// The list of calls.
 fn make(
-    container: &mut Container,
+    container: &mut Locked,
     plan: &mut Plan,
     spec: &Spec,
     request: &mut Request,
     outlet: Option<Outlet>,
 ) -> Result<(Child, Option<Fd>)> {
-    let group = container.record.group_path.as_deref().map(|path| resources::make(path, spec)).transpose()?.flatten();
+    let group = make_group(&container.record, spec)?;
     container.record.group.clone_from(&group);
     container.save()?;
     let scope = container.record.scope.clone();
     if scope.is_none() {
         plan.show_group(group.as_ref())?;
     }
-    let start = if request.waits { Some(socket::listen(&container.directory()?, START)?) } else { None };
+    let start = if request.waits { Some(socket::listen(container.directory(), START)?) } else { None };
     let hatch = Hatch::new()?;
     let (ours, outlet) = terminal::seat(&plan.task, outlet)?;
     let nothing = spec::Hooks::default();
@@ -209,6 +212,11 @@ fn make(
     Ok((child, terminal))
 }
 // ANCHOR_END: make
+
+fn make_group(record: &Record, spec: &Spec) -> Result<Option<Kept>> {
+    let path = record.group_path.as_deref();
+    path.map(|path| resources::make(path, spec, &record.token)).transpose().map(Option::flatten)
+}
 
 /// Time namespaces are made by `set_clocks`: one is entered with the next child, whatever clone says.
 fn plan_time() -> CloneFlags {

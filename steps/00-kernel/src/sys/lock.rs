@@ -14,17 +14,6 @@ use crate::explain::call;
 pub struct Lock(File);
 
 impl Lock {
-    /// Waits until no other process holds it.
-    pub fn wait(file: File) -> Result<Lock, Failure> {
-        loop {
-            // SAFETY: takes numbers only.
-            match Errno::result(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }) {
-                Err(Errno::EINTR) => {}
-                result => return call(format_args!("flock(<container>, EX)"), result.map(drop)).map(|()| Lock(file)),
-            }
-        }
-    }
-
     /// Waits until no other process has it, but no longer than this: `None` then.
     pub fn wait_for(file: File, patience: Duration) -> Result<Option<Lock>, Failure> {
         const PAUSE: Duration = Duration::from_millis(10);

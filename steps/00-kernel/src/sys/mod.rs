@@ -23,6 +23,7 @@ use nix::errno::Errno;
 pub mod bpf;
 pub mod cgroup;
 pub mod clone;
+pub mod group_owner;
 pub mod group_tree;
 pub mod inside;
 pub mod lock;

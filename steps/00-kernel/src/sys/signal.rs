@@ -1,6 +1,7 @@
 //! Lesson 2: signals read like messages, not handled in the middle of something else.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -81,18 +82,18 @@ pub fn kill(pid: i32, number: i32) -> Result<(), Failure> {
     call(format_args!("kill({pid}, {})", name(number)), result.map(drop))
 }
 
-/// Waits until a process has ended that is not our child (man 2 pidfd_open, poll). One that is gone is no error.
-pub fn wait_for_end_of(pid: i32) -> Result<(), Failure> {
+/// Whether a process that need not be our child ends before the time is up (man 2 pidfd_open, poll). One that is gone has.
+pub fn ends_within(pid: i32, patience: Duration) -> Result<bool, Failure> {
     // SAFETY: takes numbers only.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     // SAFETY: pidfd_open gives a new descriptor.
     let pidfd = match unsafe { super::new_fd(result, "process") } {
-        Err(Errno::ESRCH) => return Ok(()),
+        Err(Errno::ESRCH) => return Ok(true),
         opened => opened.map_err(|errno| Failure::call(format_args!("pidfd_open({pid})"), errno))?,
     };
     let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    let result = nix::poll::poll(&mut polled, PollTimeout::NONE);
-    call(format_args!("poll({pidfd}, IN)"), result.map(|count| count as usize)).map(drop)
+    let result = nix::poll::poll(&mut polled, PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX));
+    Ok(call(format_args!("poll({pidfd}, IN)"), result.map(|count| count as usize))? > 0)
 }
 
 impl std::os::fd::AsFd for Signals {

@@ -130,6 +130,17 @@ pub fn connect(directory: &Fd, name: &str) -> Result<Fd, Failure> {
     call(format_args!("connect({directory}/{name:?})"), result)
 }
 
+/// Whether a process listens at a socket in a directory. It need not answer: one that stands still has callers that wait, and
+/// then we are refused with EAGAIN (man 2 connect).
+pub fn is_listened_at(directory: &Fd, name: &str) -> bool {
+    let path = format!("/proc/self/fd/{}/{name}", directory.raw());
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let result = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)
+        .and_then(|socket| nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path.as_str())?));
+    let is_full = result == Err(Errno::EAGAIN);
+    call(format_args!("connect({directory}/{name:?}, NONBLOCK)"), result).is_ok() || is_full
+}
+
 /// The address at which a service takes connections (man 7 unix).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {

@@ -25,6 +25,8 @@ mod mounts;
 mod process;
 mod resources;
 
+pub(crate) use mounts::file_names;
+
 /// The options of all lessons, and the command.
 #[derive(clap::Args, Debug)]
 pub struct PeopleOptions {

@@ -135,6 +135,7 @@ impl Exec {
             Status::Paused if self.ignore_paused => Ok(()),
             Status::Paused => refuse("cannot exec in a paused container (use --ignore-paused to override)"),
             Status::Creating => refuse("it is still being made"),
+            Status::Unknown => container.process().map(drop), // says why
             Status::Stopped => refuse("cannot exec in a stopped container: container not running"),
         }
     }
@@ -184,7 +185,7 @@ impl Exec {
     /// The parent's list of calls.
     fn visit(&self, container: &Container, spec: &Spec, task: &Task) -> Result<ExitCode> {
         let init = container.process()?;
-        let group = container.record.group.as_ref().map(|group| self.group(group, container)).transpose()?;
+        let group = container.group()?.map(|group| self.group(group, container)).transpose()?;
         let group = group.as_ref();
         let pidfd_socket = self.pidfd_socket.as_deref().map(caller::connect_pidfd_socket).transpose()?;
         let outlet = self.console_socket.as_deref().map(Outlet::connect).transpose()?;

@@ -6,7 +6,9 @@ use anyhow::Result;
 use kernel::{Errno, Failure};
 
 use super::Context;
+use crate::removal;
 use crate::spec::Status;
+use crate::store::Container;
 
 /// Send a signal to a container's first process
 #[derive(clap::Args, Debug)]
@@ -28,11 +30,7 @@ impl Kill {
         let number = number(&self.signal)?;
         let container = context.store.open(&self.id)?;
         if self.all {
-            match &container.record.group {
-                Some(group) => group.signal_all(number)?,
-                None => container.process()?.signal(number)?,
-            }
-            return Ok(ExitCode::SUCCESS);
+            return self.signal_all(&container, number);
         }
         let not_running = || Failure::new(format!("container {:?}: container not running", self.id));
         if container.status() == Status::Stopped {
@@ -43,10 +41,22 @@ impl Kill {
             sent => sent?,
         }
         // Who is frozen on v1 does not even die before he is thawed.
-        let frozen = container.record.group.as_ref().filter(|group| group.is_frozen());
+        let frozen = container.group()?.filter(|group| group.is_frozen());
         if let (Some(group), true) = (frozen, number == kernel::sys::signal::SIGKILL) {
             group.freeze(false)?;
         }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn signal_all(&self, container: &Container, number: i32) -> Result<ExitCode> {
+        let Some(group) = container.group()? else {
+            container.process()?.signal(number)?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        if container.status() == Status::Stopped {
+            removal::refuse_strangers(&container.record, container.spec().ok().as_ref())?;
+        }
+        group.signal_all(number)?;
         Ok(ExitCode::SUCCESS)
     }
 }

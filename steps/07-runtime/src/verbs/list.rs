@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::Context;
+use crate::log;
+use crate::spec::State;
+use crate::store::Container;
 
 /// List the containers
 #[derive(clap::Args, Debug)]
@@ -20,19 +23,20 @@ pub struct List {
 
 impl List {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        let all =
-            context.store.all(|error| crate::log::warn(&format!("{error:#}: cellblock delete --force removes it")))?;
+        let mut rows: Vec<(State, String)> = Vec::new();
+        let tell = |error: anyhow::Error| log::warn(&format!("{error:#}: cellblock delete --force removes it"));
+        let show = |container: &Container| {
+            rows.push((container.state(container.status()), container.record.created.clone()));
+        };
+        context.store.each(show, tell)?;
         if self.quiet {
-            let ids: String = all.iter().map(|container| format!("{}\n", container.record.id)).collect();
+            let ids: String = rows.iter().map(|(state, _)| format!("{}\n", state.id)).collect();
             super::print(&ids)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let rows = all.iter().map(|container| {
-            let state = container.state(container.status());
-            (state, container.record.created.clone())
-        });
         if self.format == "json" {
             let list: Vec<_> = rows
+                .into_iter()
                 .map(|(state, created)| {
                     let mut row = serde_json::to_value(state)?;
                     row["created"] = created.into();

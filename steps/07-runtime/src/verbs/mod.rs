@@ -178,8 +178,11 @@ impl Options {
     }
 }
 
+/// An ordinary user's is below $XDG_RUNTIME_DIR. One that is not absolute counts as unset, as the XDG base directory
+/// specification has it: below the working directory, `cellblock` would be any directory of that name.
 fn default_root() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|_| sys::privilege::user() != 0);
+    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let own = own.filter(|own| own.is_absolute() && sys::privilege::user() != 0);
     own.unwrap_or_else(|| PathBuf::from("/run")).join("cellblock")
 }
 

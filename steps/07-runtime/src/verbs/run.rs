@@ -11,7 +11,9 @@ use super::Context;
 use super::create::{OfBundle, Options};
 use crate::launch::{self, Launched, Request};
 use crate::people::PeopleOptions;
-use crate::spec::Status;
+use crate::removal::Strangers;
+use crate::spec::{Spec, Status};
+use crate::store::{Container, is_missing};
 use crate::{foreground, hooks, log, removal};
 
 /// Make a container, run its command, and remove it when that has ended
@@ -82,8 +84,8 @@ impl RunRootfs {
 
 impl WhileItRuns {
     fn launch(&self, context: &Context, request: Request, limits: Option<&Limits>) -> Result<ExitCode> {
-        let Launched { container, child, terminal, spec, network, notify, .. } =
-            launch::launch(&context.store, request)?;
+        let Launched { container, child, terminal, spec, network, notify } = launch::launch(&context.store, request)?;
+        let container = container.unlock();
         if let Some(asked) = &spec.hooks {
             hooks::run("poststart", &asked.poststart, &container.state(Status::Running)).or_else(|error| {
                 log::warn(&format!("{error:#}"));
@@ -104,14 +106,22 @@ impl WhileItRuns {
             Ok(_) => child.has_ended(),
             Err(_) => drop(child), // kills it
         }
-        if let (Some(limits), Some(group)) = (limits, &container.record.group) {
+        if let (Some(limits), Ok(Some(group))) = (limits, container.group()) {
             Kept::used(group).tell_end(limits);
         }
         if !self.keep {
-            let _lock = container.lock();
-            removal::remove(&container, Some(&spec))?;
+            remove(container, &spec)?;
         }
         drop(network); // until now its ports were ours
         Ok(ExitCode::from(exit?.code()))
+    }
+}
+
+/// Another command may have removed it while we did not look, and its name may be a successor's.
+fn remove(container: Container, spec: &Spec) -> Result<()> {
+    let id = container.record.id.clone();
+    match container.lock() {
+        Err(error) if is_missing(&error, &id) => Ok(()),
+        locked => removal::remove(&locked?, Some(spec), Strangers::Leave),
     }
 }

@@ -22,17 +22,17 @@ pub struct Start {
 impl Start {
     // ANCHOR: start
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        let container = context.store.open(&self.id)?;
-        let lock = container.lock()?;
+        let container = context.store.open(&self.id)?.lock()?;
         let refuse = |why: &str| Failure::new(format!("container {:?}: {why}", self.id));
         match container.status() {
             Status::Created | Status::Creating => {}
             Status::Stopped => return Err(refuse("cannot start a container that has stopped").into()),
+            Status::Unknown => drop(container.process()?), // says why
             _ => return Err(refuse("cannot start an already running container").into()),
         }
         let notify = notify::listen(container.place())?;
         purpose("say start, and hear what comes of it; a sign and no failure means that the command runs");
-        let caller = socket::connect(&container.directory()?, START)
+        let caller = socket::connect(container.directory(), START)
             .map_err(|_| refuse("cannot start a container that has stopped"))?;
         let process = container.process()?;
         clone::write_all(&caller, b"start")?;
@@ -45,7 +45,7 @@ impl Start {
                 log::warn(&format!("{error:#}"));
             }
         }
-        drop(lock); // others may have to stop it, if it is never ready
+        let container = container.unlock(); // others may have to stop it, if it is never ready
         if let Some(notify) = notify {
             notify.pass_on(container.record.pid.unwrap_or_default(), &[container.process()?.descriptor().as_fd()])?;
         }

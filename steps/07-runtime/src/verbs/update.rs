@@ -8,7 +8,7 @@ use kernel::Failure;
 
 use super::Context;
 use crate::resources;
-use crate::spec::{self, Cpu, Memory, Pids, Resources};
+use crate::spec::{self, Cpu, Memory, Pids, Resources, Status};
 
 /// Change a container's limits
 #[derive(clap::Args, Debug)]
@@ -63,13 +63,15 @@ pub struct Update {
 
 impl Update {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        let container = context.store.open(&self.id)?;
-        let _lock = container.lock()?;
-        let asked = self.resources()?;
+        let asked = self.resources()?; // standard input may take its time: no other command waits for it
         spec::check_resources(&asked, "")?;
+        let container = context.store.open(&self.id)?.lock()?;
+        if matches!(container.status(), Status::Stopped | Status::Unknown) {
+            drop(container.process()?); // says why
+        }
         let no_group = || Failure::new(format!("container {:?}: it has no group", self.id));
-        let record = &container.record;
-        resources::update(record.group.as_ref().ok_or_else(no_group)?, record.scope.as_ref(), &asked)?;
+        let group = container.group()?.ok_or_else(no_group)?;
+        resources::update(group, container.record.scope.as_ref(), &asked)?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -1,0 +1,568 @@
+//! Step 7, removal: a name and a number are no identity. Whatever the root, the environment and the namespaces, nothing goes that
+//! is not ours; and what is ours can always be removed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cellblock::groups::Kept;
+use classroom::groups::directories;
+use classroom::lab::binary;
+use classroom::run::code;
+use classroom::{Desk, Lab, Output, World, lab};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+/// Waits until something is so; no test waits longer.
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "it does not come about: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The runtime without `timeout` before it: a signal goes to the runtime itself.
+fn runtime(root: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(binary("cellblock"));
+    command.arg("--root").arg(root).args(words).stdin(Stdio::null()).stdout(Stdio::null()).env_remove("TERM");
+    command
+}
+
+/// What it says and how it ends, in time.
+fn say(lab: &Lab, root: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "30"]).arg(binary("cellblock")).arg("--root").arg(root).args(words);
+    lab.output(format!("# cellblock {}", words.join(" ")), command)
+}
+
+/// All that is below a directory, with what the files say.
+fn tree(directory: &Path) -> BTreeMap<PathBuf, String> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        if kind.is_dir() {
+            all.extend(tree(&path));
+        }
+        let text = if kind.is_file() { fs::read_to_string(&path).unwrap() } else { format!("{kind:?}") };
+        all.insert(path, text);
+    }
+    all
+}
+
+/// A process that belongs to no container. It is ended when dropped, and must live until then.
+struct Stranger(Child);
+
+impl Stranger {
+    fn new() -> Stranger {
+        Stranger(Command::new("sleep").arg("1000").spawn().unwrap())
+    }
+
+    /// One in a group of its own, or in that of a container.
+    fn in_group(group: &str) -> Stranger {
+        let stranger = Stranger::new();
+        for directory in directories(group) {
+            fs::write(directory.join("cgroup.procs"), stranger.0.id().to_string()).unwrap();
+        }
+        stranger
+    }
+
+    fn lives(&mut self, after: &str) {
+        assert_eq!(self.0.try_wait().unwrap(), None, "{after} has ended a stranger");
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The record of container `one`, changed.
+fn change_record(desk: &Desk, change: impl FnOnce(&mut Value)) {
+    let file = desk.root.join("one/state.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    change(&mut record);
+    fs::write(file, record.to_string()).unwrap();
+}
+
+/// Makes the directories of a group as an administrator would.
+fn make_group(path: &str) -> Kept {
+    let made = Kept::make(path, &["pids"]).unwrap();
+    made.unified.iter().chain(&made.legacy).for_each(|directory| kernel::sys::group_owner::clear(directory));
+    made
+}
+
+/// Directories of other runtimes and of a user, some with files that are called like ours.
+fn fill_with_others(root: &Path) {
+    let write = |file: &str, text: &str| {
+        let file = root.join(file);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    };
+    write("src/main.rs", "fn main() {}");
+    write("Documents/letters/one.txt", "dear");
+    write("app/state.json", "{\"id\": \"app\", \"window\": 1}");
+    write("app/config.json", "{\"ociVersion\": \"1.0.2\"}");
+    write(
+        "of-runc/state.json",
+        "{\"id\":\"of-runc\",\"init_process_pid\":1,\"init_process_start\":1,\"created\":\"now\"}",
+    );
+    write("of-crun/status", "{\"pid\": 1}");
+    write("half-of-crun/config.json", "{}");
+    write("theirs/.cellblock", "0123456789abcdef");
+    write("theirs/state.json", "{}");
+    write("state.json", "{}");
+    write("config.json", "{}");
+    chown(root.join("theirs"), Some(12345), Some(12345)).unwrap();
+    fs::create_dir(root.join("empty")).unwrap();
+    symlink("Documents", root.join("link")).unwrap();
+}
+
+/// Another runtime's root, a user's home: what is not ours is ignored by every verb, and never removed.
+#[test]
+fn entries_that_are_not_ours() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "entries");
+        fs::create_dir(&desk.root).unwrap();
+        fs::set_permissions(&desk.root, fs::Permissions::from_mode(0o755)).unwrap();
+        fill_with_others(&desk.root);
+        let before = tree(&desk.root);
+        let names: Vec<String> =
+            fs::read_dir(&desk.root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        for id in &names {
+            for verb in [&["state"][..], &["kill"], &["delete"], &["start"], &["ps"], &["pause"], &["update"]] {
+                desk.fail(&[verb, &[id.as_str()]].concat(), "does not exist");
+            }
+            desk.succeed(&["delete", "--force", id]);
+            desk.fail(&["create", "--bundle", "target/bundle", id], "already exists");
+            assert_eq!(tree(&desk.root), before, "{id}");
+        }
+        assert_eq!(desk.succeed(&["list", "--quiet"]), "");
+        assert_eq!(desk.succeed(&["prune"]), "");
+        assert_eq!(tree(&desk.root), before);
+        // Among them, ours are found.
+        desk.start("sleep 1000");
+        assert_eq!(desk.succeed(&["list", "--quiet"]), "one\n");
+        desk.kill();
+        fs::write(desk.root.join("one/notes.txt"), "of an administrator").unwrap();
+        desk.fail(&["delete", "--force", "one"], "\"notes.txt\" in it is not ours");
+        fs::remove_file(desk.root.join("one/notes.txt")).unwrap();
+        desk.succeed(&["prune"]);
+        assert_eq!(tree(&desk.root), before);
+        fs::remove_dir_all(&desk.root).unwrap();
+    });
+}
+
+/// What lies in a directory that others own or may write to decides nothing: not what is killed, and no hook is run.
+#[test]
+fn roots_that_are_not_ours() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "roots");
+        desk.start("sleep 1000");
+        let pid = desk.state()["pid"].as_i64().unwrap();
+        for (owner, mode, says) in
+            [(12345, 0o700, "belongs to another user"), (0, 0o770, "others may write"), (0, 0o777, "others may write")]
+        {
+            chown(&desk.root, Some(owner), None).unwrap();
+            fs::set_permissions(&desk.root, fs::Permissions::from_mode(mode)).unwrap();
+            let words: [&[&str]; 6] = [
+                &["prune"],
+                &["list"],
+                &["delete", "--force", "one"],
+                &["kill", "one"],
+                &["state", "one"],
+                &["start", "one"],
+            ];
+            words.iter().for_each(|words| desk.fail(words, says));
+        }
+        chown(&desk.root, Some(0), None).unwrap();
+        fs::set_permissions(&desk.root, fs::Permissions::from_mode(0o700)).unwrap();
+        let link = lab.folder.join("link");
+        symlink(&desk.root, &link).unwrap();
+        for (root, says) in
+            [(link.as_path(), "this is none"), (Path::new("/etc/passwd"), "this is none"), (Path::new(""), "--root")]
+        {
+            let said = say(lab, root, &["prune"]);
+            assert!(said.code == 125 && said.text.contains(says), "{root:?}: {said}");
+        }
+        fs::remove_file(link).unwrap();
+        assert!(Path::new(&format!("/proc/{pid}/exe")).exists());
+        desk.succeed(&["delete", "--force", "one"]);
+    });
+}
+
+/// An environment variable that is set, but empty or relative: `cellblock` below the working directory may be a checkout.
+#[test]
+fn a_runtime_directory_that_is_none() {
+    lab!(World::User, |lab| {
+        let here = lab.folder.join("here");
+        fs::create_dir_all(here.join("cellblock/src")).unwrap();
+        fs::create_dir_all(here.join("cellblock/empty")).unwrap();
+        fs::write(here.join("cellblock/src/main.rs"), "fn main() {}").unwrap();
+        let before = tree(&here);
+        for value in ["", ".", "./", "here", "../here"] {
+            for words in [&["prune"][..], &["list"], &["delete", "--force", "src"], &["delete", "--force", "empty"]] {
+                let mut command = Command::new(binary("cellblock"));
+                command.args(words).current_dir(&here).env("XDG_RUNTIME_DIR", value);
+                let said = lab.output(format!("# XDG_RUNTIME_DIR={value} cellblock {}", words.join(" ")), command);
+                assert_eq!(tree(&here), before, "{said}");
+            }
+        }
+        // Nor is one that is another user's.
+        let mut command = Command::new(binary("cellblock"));
+        command.args(["delete", "--force", "one"]).env("XDG_RUNTIME_DIR", "/proc/1");
+        lab.output(String::new(), command);
+        fs::remove_dir_all(here).unwrap();
+    });
+}
+
+/// A container that has stopped, and another one in the group of the same path: below another root, and made by hand.
+#[test]
+fn the_group_of_another() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "group");
+        let other = lab.folder.join("other");
+        let group = format!("{}/one", desk.parent);
+        let bundle = desk.bundle.display().to_string();
+        for by_hand in [false, true] {
+            desk.start("sleep 1000");
+            desk.kill();
+            let mut stranger = if by_hand {
+                directories(&group).into_iter().for_each(|directory| fs::remove_dir(directory).unwrap());
+                make_group(&group);
+                Some(Stranger::in_group(&group))
+            } else {
+                let made = runtime(&other, &["run", "--detach", "--bundle", &bundle, "two"]).status().unwrap();
+                assert!(made.success());
+                None
+            };
+            let mut is_well = |after: &str| match &mut stranger {
+                Some(stranger) => stranger.lives(after),
+                None => {
+                    assert!(say(lab, &other, &["state", "two"]).text.contains("\"running\""), "{after} has ended it")
+                }
+            };
+            let limit =
+                directories(&group).iter().map(|tree| tree.join("pids.max")).find(|file| file.exists()).unwrap();
+            for words in [
+                &["kill", "--all", "one", "KILL"][..],
+                &["update", "--pids-limit", "7", "one"],
+                &["pause", "one"],
+                &["events", "--stats", "one"],
+                &["exec", "one", "true"],
+            ] {
+                let said = desk.run(words);
+                assert_eq!(said.code, 125, "{said}");
+                is_well(words[0]);
+            }
+            assert_ne!(fs::read_to_string(limit).unwrap(), "7\n");
+            desk.succeed(if by_hand { &["prune"] } else { &["delete", "one"] });
+            is_well("removal");
+            desk.fail(&["create", "--bundle", "target/bundle", "one"], "is there already");
+            match stranger.take() {
+                Some(stranger) => {
+                    drop(stranger);
+                    wait_until("it is empty", || {
+                        directories(&group).into_iter().all(|directory| fs::remove_dir(directory).is_ok())
+                    });
+                }
+                None => assert_eq!(say(lab, &other, &["delete", "--force", "two"]).code, 0),
+            }
+        }
+        fs::remove_dir_all(other).unwrap();
+    });
+}
+
+/// Processes that were moved into the group that a stopped container has left empty, as another runtime would.
+#[test]
+fn strangers_in_its_group() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "strangers");
+        let group = format!("{}/one", desk.parent);
+        desk.start("sleep 1000");
+        desk.kill();
+        let mut stranger = Stranger::in_group(&group);
+        for words in [&["delete", "one"][..], &["prune"], &["kill", "--all", "one", "KILL"]] {
+            desk.fail(words, "in its group are others' processes");
+            stranger.lives(words[0]);
+        }
+        let said = desk.succeed(&["delete", "--force", "one"]);
+        assert!(said.contains("the group stays as it is"), "{said}");
+        stranger.lives("delete --force");
+        assert!(!desk.root.join("one").exists());
+        drop(stranger);
+        wait_until("its group is empty", || {
+            directories(&group).into_iter().all(|directory| fs::remove_dir(directory).is_ok())
+        });
+        // Without a pid namespace a container's own processes can outlive its first: they are ended.
+        desk.configure(|config| {
+            config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "pid");
+            config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/proc");
+            config["linux"]["maskedPaths"] = json!([]);
+            config["linux"]["readonlyPaths"] = json!([]);
+        });
+        desk.start("sleep 1000 & exec sleep 1000");
+        desk.kill();
+        let left: Vec<i32> = serde_json::from_str(desk.succeed(&["ps", "--format", "json", "one"]).trim()).unwrap();
+        assert_eq!(left.len(), 1, "{left:?}");
+        desk.succeed(&["delete", "one"]);
+    });
+}
+
+/// A `run` in the foreground stands still; its container is ended and deleted, and another one takes the name. Then it goes on.
+#[test]
+fn a_run_that_stood_still() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "still");
+        let bundle = desk.bundle.display().to_string();
+        let mut run = runtime(&desk.root, &["run", "--bundle", &bundle, "one"]).spawn().unwrap();
+        wait_until("it runs", || desk.run(&["state", "one"]).text.contains("\"running\""));
+        let first = desk.state()["pid"].clone();
+        let run_pid = Pid::from_raw(run.id() as i32);
+        kill(run_pid, Signal::SIGSTOP).unwrap();
+        desk.kill();
+        desk.succeed(&["delete", "one"]);
+        desk.start("sleep 1000");
+        let successor = desk.state()["pid"].clone();
+        assert_ne!(first, successor);
+        kill(run_pid, Signal::SIGCONT).unwrap();
+        assert_eq!(code(run.wait().unwrap()), 137);
+        assert_eq!((&desk.state()["status"], &desk.state()["pid"]), (&json!("running"), &successor));
+        desk.succeed(&["delete", "--force", "one"]);
+    });
+}
+
+/// A command that waits for the lock of a name gets it when the name is another one's; and it does not wait for ever.
+#[test]
+fn a_lock_and_a_successor() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "lock");
+        for verb in [&["delete", "one"][..], &["start", "one"], &["delete", "--force", "one"]] {
+            desk.create();
+            let lock = fs::File::open(desk.root.join("one")).unwrap();
+            lock.lock().unwrap();
+            let mut waiting = runtime(&desk.root, verb).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(waiting.try_wait().unwrap(), None, "{verb:?} waits");
+            let pid = desk.state()["pid"].as_i64().unwrap() as i32;
+            if pid > 0 {
+                kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap(); // delete --force has done it already
+            }
+            desk.wait_for("stopped");
+            fs::rename(desk.root.join("one"), lab.folder.join("away")).unwrap();
+            desk.create();
+            drop(lock);
+            waiting.wait().unwrap();
+            assert_eq!(desk.state()["status"], "created", "{verb:?} has come to its successor");
+            desk.succeed(&["delete", "--force", "one"]);
+            fs::remove_dir_all(lab.folder.join("away")).unwrap();
+        }
+        desk.create();
+        let lock = fs::File::open(desk.root.join("one")).unwrap();
+        lock.lock().unwrap();
+        for words in
+            [&["delete", "one"][..], &["start", "one"], &["pause", "one"], &["update", "--pids-limit", "9", "one"]]
+        {
+            desk.fail(words, "another command works on it");
+        }
+        drop(lock);
+        desk.succeed(&["delete", "one"]);
+    });
+}
+
+/// From another pid namespace, by another clock, without /proc: what cannot be seen is not stopped.
+#[test]
+fn unseen_is_not_stopped() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "unseen");
+        desk.start("sleep 1000");
+        let pid = desk.state()["pid"].clone();
+        let ways = ["--pid --fork --mount-proc", "--pid --fork", "--time --boottime 100000 --fork", "--mount"];
+        for way in ways {
+            let hide = if way == "--mount" { "umount -l /proc;" } else { "" };
+            let elsewhere = |words: &str| {
+                let mut command = Command::new("sh");
+                let script =
+                    format!("exec unshare {way} sh -c '{hide} exec \"$0\" --root \"$1\" {words}' \"$0\" \"$1\"");
+                command.args(["-c", &script]).arg(binary("cellblock")).arg(&desk.root);
+                lab.output(format!("# {way}: cellblock {words}"), command)
+            };
+            let said = elsewhere("prune");
+            assert!(!said.text.contains("removed"), "{said}");
+            assert_eq!((&desk.state()["status"], &desk.state()["pid"]), (&json!("running"), &pid), "{said}");
+            for words in ["delete one", "exec one true", "kill one KILL", "pause one", "update --pids-limit 5 one"] {
+                assert_eq!(elsewhere(words).code, 125, "{way}: {words}");
+            }
+            assert!(elsewhere("list").text.contains("unknown"), "{way}");
+            assert_eq!((&desk.state()["status"], &desk.state()["pid"]), (&json!("running"), &pid), "{way}");
+        }
+        desk.kill();
+        // Its group is empty: so it has stopped, as is known even there.
+        let mut prune = Command::new("unshare");
+        prune
+            .args(["--pid", "--fork", "--mount-proc"])
+            .arg(binary("cellblock"))
+            .arg("--root")
+            .arg(&desk.root)
+            .arg("prune");
+        let said = lab.output(String::new(), prune);
+        assert!(said.text.contains("removed the container one"), "{said}");
+    });
+}
+
+/// Number and time of a process come again after the machine was started anew, if the root is on a disk.
+#[test]
+fn another_start_of_the_machine() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "boot");
+        desk.start("sleep 1000");
+        desk.kill();
+        let mut stranger = Stranger::new();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", stranger.0.id())).unwrap();
+        let begun: u64 = stat.rsplit(") ").next().unwrap().split(' ').nth(19).unwrap().parse().unwrap();
+        change_record(&desk, |record| {
+            record["pid"] = json!(stranger.0.id());
+            record["begun"] = json!(begun);
+        });
+        assert_eq!(desk.state()["status"], "running", "so it would be taken for the container's");
+        change_record(&desk, |record| record["vantage"]["boot"] = json!("6c1f0000-0000-4000-8000-000000000000"));
+        assert_eq!(desk.state()["status"], "stopped");
+        desk.fail(&["kill", "one", "KILL"], "not running");
+        desk.succeed(&["delete", "--force", "one"]);
+        stranger.lives("delete --force");
+    });
+}
+
+/// A launch that was killed before its child was born.
+#[test]
+fn launches_that_were_killed_early() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "early");
+        let ways: [(&str, &dyn Fn()); 5] = [
+            ("no child", &|| change_record(&desk, |record| record["pid"] = Value::Null)),
+            ("no group", &|| {
+                change_record(&desk, |record| {
+                    record["pid"] = Value::Null;
+                    record["group"] = Value::Null;
+                });
+            }),
+            ("no record", &|| fs::remove_file(desk.root.join("one/state.json")).unwrap()),
+            ("half a record", &|| {
+                let place = desk.root.join("one");
+                fs::rename(place.join("state.json"), place.join(".state.json.0123abcd")).unwrap();
+            }),
+            ("a name", &|| {
+                fs::remove_dir_all(desk.root.join("one")).unwrap();
+                fs::create_dir(desk.root.join("one")).unwrap();
+                fs::set_permissions(desk.root.join("one"), fs::Permissions::from_mode(0o1700)).unwrap();
+                directories(&format!("{}/one", desk.parent))
+                    .into_iter()
+                    .for_each(|group| fs::remove_dir(group).unwrap());
+            }),
+        ];
+        for (way, damage) in ways {
+            desk.start("sleep 1000");
+            desk.kill();
+            damage();
+            assert_eq!(desk.succeed(&["prune"]), "removed the container one\n", "{way}");
+            desk.nothing_is_left();
+        }
+    });
+}
+
+/// A record that cannot be read names a group by its path alone: another's processes are in it.
+#[test]
+fn a_damaged_record_and_the_group_of_another() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "damaged");
+        let group = format!("{}/one", desk.parent);
+        desk.start("sleep 1000");
+        desk.kill();
+        fs::write(desk.root.join("one/state.json"), "{").unwrap();
+        directories(&group).into_iter().for_each(|directory| fs::remove_dir(directory).unwrap());
+        let theirs = make_group(&group);
+        let mut stranger = Stranger::in_group(&group);
+        desk.succeed(&["delete", "--force", "one"]);
+        stranger.lives("delete --force");
+        assert!(!directories(&group).is_empty());
+        drop(stranger);
+        wait_until("it is empty", || theirs.remove().is_ok());
+    });
+}
+
+/// Standard input may take its time: no other command waits for it.
+#[test]
+fn an_update_that_is_still_being_typed() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "typed");
+        desk.start("sleep 1000");
+        let mut update =
+            runtime(&desk.root, &["update", "--resources", "-", "one"]).stdin(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        let since = Instant::now();
+        desk.succeed(&["pause", "one"]);
+        desk.succeed(&["resume", "one"]);
+        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
+        update.stdin.take().unwrap().write_all(b"{\"pids\": {\"limit\": 77}}").unwrap();
+        assert!(update.wait().unwrap().success());
+        let limits = directories(&format!("{}/one", desk.parent)).into_iter().map(|tree| tree.join("pids.max"));
+        assert!(limits.into_iter().any(|file| fs::read_to_string(file).is_ok_and(|text| text == "77\n")));
+        desk.succeed(&["delete", "--force", "one"]);
+    });
+}
+
+/// As version 0.7.0 wrote it: no version, no token, no mark, no vantage point; its group a list of directories.
+fn as_of_0_7_0(desk: &Desk) {
+    change_record(desk, |record| {
+        let group = |name: &str| record["group"][name].clone();
+        for directory in group("legacy").as_array().unwrap().iter().chain([&group("unified")]) {
+            directory.as_str().into_iter().for_each(|path| kernel::sys::group_owner::clear(Path::new(path)));
+        }
+        *record = json!({
+            "id": "one",
+            "oci_version": record["oci_version"],
+            "bundle": record["bundle"],
+            "rootfs": record["rootfs"],
+            "pid": record["pid"],
+            "begun": record["begun"],
+            "created": record["created"],
+            "annotations": {},
+            "group_path": record["group_path"],
+            "group": {"legacy": group("legacy"), "unified": group("unified"), "parents": group("parents")},
+        });
+    });
+    fs::remove_file(desk.root.join("one/.cellblock")).unwrap();
+}
+
+/// Containers that version 0.7.0 has made can be listed, killed and deleted.
+#[test]
+fn records_of_an_older_version() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "older");
+        for removal in [&["delete", "one"][..], &["prune"], &["delete", "--force", "one"]] {
+            desk.start("sleep 1000");
+            as_of_0_7_0(&desk);
+            assert!(desk.succeed(&["list"]).contains("one "));
+            assert_eq!(desk.state()["status"], "running");
+            desk.succeed(&["exec", "one", "true"]);
+            if !removal.contains(&"--force") {
+                desk.kill();
+            }
+            desk.succeed(removal);
+            desk.nothing_is_left();
+        }
+        desk.create();
+        change_record(&desk, |record| record["version"] = json!(99));
+        desk.fail(&["state", "one"], "a newer version of cellblock");
+        desk.fail(&["prune"], "a newer version of cellblock");
+        change_record(&desk, |record| record["version"] = json!(1));
+        desk.succeed(&["delete", "one"]);
+    });
+}
