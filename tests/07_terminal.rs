@@ -189,19 +189,27 @@ fn a_large_paste_arrives() {
     });
 }
 
-/// The caller's terminal is stopped, or its pipe full: a signal still reaches the command.
+/// Nothing takes the output any more, as when the caller's terminal is stopped: a signal still reaches the command.
 #[test]
 fn output_that_is_not_read() {
     lab!(World::Root, |lab| {
-        let script = "trap 'exit 3' TERM; echo ready; yes & wait";
-        let desk = desk(lab, "full", json!(["sh", "-c", script]));
-        let mut child = run_on_pipes(&desk);
-        wait_for(&mut child, "ready");
-        thread::sleep(Duration::from_millis(500)); // until the pipe is full
-        kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-        desk.wait_for("stopped");
-        assert_eq!(end_of(child).0, 3);
-        desk.nothing_is_left();
+        let desk = desk(lab, "full", json!(["sh", "-c", "trap 'exit 3' TERM; echo ready; yes & wait"]));
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        let (reader, writer) = std::io::pipe().unwrap();
+        for (output, reader) in [(terminal.slave, terminal.master), (writer.into(), reader.into())] {
+            let mut command = Command::new(binary("cellblock"));
+            command.arg("--root").arg(&desk.root).arg("run").arg("--bundle").arg(&desk.bundle).arg("one");
+            let mut child = command.stdin(Stdio::null()).stdout(output).spawn().expect("it was built");
+            drop(command); // it holds the writing end
+            let mut reader = std::fs::File::from(reader);
+            reader.read_exact(&mut [0; 5]).expect("it is ready");
+            thread::sleep(Duration::from_millis(500)); // until there is no room left
+            kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+            desk.wait_for("stopped");
+            let _ = reader.read_to_end(&mut Vec::new()); // a terminal ends with EIO
+            assert_eq!(code(child.wait().unwrap()), 3);
+            desk.nothing_is_left();
+        }
     });
 }
 
