@@ -107,13 +107,11 @@ impl Store {
     /// The id is taken, or none.
     pub fn claim(&self, id: &str) -> Result<Claim> {
         spec::check_id(id)?;
-        let cannot = || format!("cannot make {}", self.root.display());
         if !self.root.exists() {
             let above = self.root.parent().unwrap_or(Path::new("/"));
-            DirBuilder::new().recursive(true).mode(0o755).create(above).with_context(cannot)?;
+            DirBuilder::new().recursive(true).mode(0o755).create(above).map_err(|error| self.cannot_make(error))?;
             make_directory(&self.root)
-                .or_else(|error| if self.root.is_dir() { Ok(()) } else { Err(error) })
-                .with_context(cannot)?;
+                .or_else(|error| if self.root.is_dir() { Ok(()) } else { Err(self.cannot_make(error)) })?;
         }
         refuse_if_open_to_others(&self.root)?;
         let directory = self.root.join(id);
@@ -129,6 +127,18 @@ impl Store {
         Ok(Claim { directory: Some(directory), lock: Some(lock) })
     }
     // ANCHOR_END: reserve
+
+    fn cannot_make(&self, error: std::io::Error) -> Failure {
+        let is_refused = error.kind() == ErrorKind::PermissionDenied;
+        let failure = Failure::new(format!("cannot make {}: {}", self.root.display(), kernel::outside::reason(error)));
+        if !is_refused {
+            return failure;
+        }
+        failure.hint(
+            "--root names a directory of your own; without it, containers of an ordinary user are remembered below \
+                      $XDG_RUNTIME_DIR, which a login sets",
+        )
+    }
 
     /// A container by its id.
     ///
