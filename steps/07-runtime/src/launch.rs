@@ -20,10 +20,11 @@ use crate::gate::{self, Waiting};
 use crate::init::{self, Cell};
 use crate::notify::{self, Notify};
 use crate::plan::Plan;
+use crate::relay::Relay;
 use crate::removal::Undo;
 use crate::spec::{self, Spec, Status};
 use crate::store::{Claim, Locked, Record, START, Store, VERSION, begin_of};
-use crate::terminal::{self, Outlet};
+use crate::terminal::{self, Outlet, Seat};
 use crate::{birth, caller, clock, resources};
 
 /// What a caller asks for.
@@ -75,8 +76,8 @@ pub struct Launched {
     pub container: Locked,
     /// Its first process.
     pub child: Child,
-    /// The other end of its terminal, if we sit at it.
-    pub terminal: Option<Fd>,
+    /// The way to its terminal, if that is in the foreground.
+    pub terminal: Option<Relay>,
     /// Its configuration.
     pub spec: Spec,
     /// Its network: as long as we hold it, nobody else takes the ports that are published.
@@ -153,7 +154,7 @@ fn make(
     spec: &Spec,
     request: &mut Request,
     outlet: Option<Outlet>,
-) -> Result<(Child, Option<Fd>)> {
+) -> Result<(Child, Option<Relay>)> {
     let group = make_group(&container.record, spec)?;
     container.record.group.clone_from(&group);
     container.save()?;
@@ -163,7 +164,7 @@ fn make(
     }
     let start = if request.waits { Some(socket::listen(container.directory(), START)?) } else { None };
     let hatch = Hatch::new()?;
-    let (ours, outlet) = terminal::seat(&plan.task, outlet)?;
+    let (seat, outlet) = terminal::seat(&plan.task, outlet)?;
     let nothing = spec::Hooks::default();
     let state = container.state(Status::Creating);
     let devices = find_devices(plan)?;
@@ -202,7 +203,7 @@ fn make(
         gate::remember_successor(container, &child)?;
     }
     child.read_report()?;
-    let terminal = ours.map(|hatch| socket::receive_fd(&hatch, "terminal's master")).transpose()?;
+    let terminal = seat.map(Seat::take).transpose()?;
     if request.waits && begin_of(child.pid()).is_none() {
         return Err(gate::was_killed().into());
     }

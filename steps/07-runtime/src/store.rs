@@ -150,19 +150,30 @@ impl Store {
         if let Some(root) = self.open_root()? {
             return Ok(root);
         }
-        let cannot = || format!("cannot make {}", self.root.display());
         let above = self.root.parent().unwrap_or(Path::new("/"));
-        DirBuilder::new().recursive(true).mode(0o755).create(above).with_context(cannot)?;
+        DirBuilder::new().recursive(true).mode(0o755).create(above).map_err(|error| self.cannot_make(error))?;
         match files::make_directory(AT_FDCWD, &self.root, Mode::empty()) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {} // by another launch, at this moment
-            made => made.with_context(cannot)?,
+            made => made.map_err(|error| self.cannot_make(error))?,
         }
-        self.open_root()?.with_context(cannot)
+        self.open_root()?.with_context(|| format!("{} is gone", self.root.display()))
     }
 
     fn find(&self, id: &str) -> Result<Found> {
         spec::check_id(id)?;
         self.open_root()?.map_or(Ok(Found::Nothing), |root| find_in(&root, id))
+    }
+
+    fn cannot_make(&self, error: std::io::Error) -> Failure {
+        let is_refused = error.kind() == ErrorKind::PermissionDenied;
+        let failure = Failure::new(format!("cannot make {}: {}", self.root.display(), outside::reason(error)));
+        if !is_refused {
+            return failure;
+        }
+        failure.hint(
+            "--root names a directory of your own; without it, containers of an ordinary user are remembered below \
+                      $XDG_RUNTIME_DIR, which a login sets",
+        )
     }
 
     /// A container by its id.

@@ -9,7 +9,7 @@ use crate::sibling;
 use crate::sys::namespace;
 use anyhow::{Context as _, Result};
 use kernel::sys::clone::CloneFlags;
-use kernel::sys::{clone, mount, privilege, socket};
+use kernel::sys::{clone, mount, privilege};
 use kernel::{Failure, Fd, purpose};
 use privileges::User;
 
@@ -17,7 +17,7 @@ use super::Context;
 use crate::plan::{self, Task};
 use crate::spec::{self, Linux, Process, Spec, Status};
 use crate::store::Container;
-use crate::terminal::Outlet;
+use crate::terminal::{Outlet, Seat};
 use crate::{caller, foreground, init, label, launch, listener};
 
 /// Run one command more in a container
@@ -189,7 +189,7 @@ impl Exec {
         let group = group.as_ref();
         let pidfd_socket = self.pidfd_socket.as_deref().map(caller::connect_pidfd_socket).transpose()?;
         let outlet = self.console_socket.as_deref().map(Outlet::connect).transpose()?;
-        let (ours, outlet) = crate::terminal::seat(task, outlet)?;
+        let (seat, outlet) = crate::terminal::seat(task, outlet)?;
         let asked = spec.linux.iter().flat_map(|linux| &linux.namespaces);
         let namespaces = asked.fold(CloneFlags::empty(), |all, namespace| all | plan::flag(namespace.kind));
         let (number, number_entry) = clone::pipe("number", "number")?;
@@ -229,7 +229,7 @@ impl Exec {
         child.read_report()?;
         caller::write_pid_file(self.pid_file.as_deref(), child.pid())?;
         pidfd_socket.map_or(Ok(()), |socket| caller::send_pidfd(&socket, &child))?;
-        let terminal = ours.map(|hatch| socket::receive_fd(&hatch, "terminal's master")).transpose()?;
+        let terminal = seat.map(Seat::take).transpose()?;
         if self.detach {
             child.leave();
             return Ok(ExitCode::SUCCESS);

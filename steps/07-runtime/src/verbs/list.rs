@@ -46,10 +46,12 @@ impl List {
             super::print(&format!("{}\n", serde_json::to_string(&list)?))?;
             return Ok(ExitCode::SUCCESS);
         }
-        let mut table = format!("{:<20} {:<8} {:<9} {:<31} BUNDLE\n", "ID", "PID", "STATUS", "CREATED");
+        let ids = rows.iter().map(|(state, _)| state.id.len());
+        let width = ids.max().unwrap_or_default().max(20); // engines give their containers 64 digits
+        let mut table = format!("{:<width$} {:<8} {:<9} {:<31} BUNDLE\n", "ID", "PID", "STATUS", "CREATED");
         for (state, created) in rows {
             let (pid, status) = (state.pid.unwrap_or(0), state.status.name());
-            table += &format!("{:<20} {pid:<8} {status:<9} {created:<31} {}\n", state.id, state.bundle);
+            table += &format!("{:<width$} {pid:<8} {status:<9} {created:<31} {}\n", state.id, state.bundle);
         }
         super::print(&table)?;
         Ok(ExitCode::SUCCESS)
