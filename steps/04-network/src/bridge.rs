@@ -128,7 +128,8 @@ impl Plugged {
     /// Joins the cell to the bridge by a virtual cable, and lets the next launcher go on.
     pub fn plug(&mut self, pid: i32) -> Result<()> {
         purpose("a cable with two ends: one in here, eth0 in the cell's network namespace");
-        link::add_veth(&self.netlink, &self.veth, pid, self.mac).context("cannot make a virtual cable")?;
+        link::add_veth(&self.netlink, &self.veth, pid, self.mac, self.bridge.mtu)
+            .context("cannot make a virtual cable")?;
         purpose("our end into the bridge; the note on it says whose address that is");
         link::plug_in(&self.netlink, &self.veth, &self.bridge, &self.lease.note(self.subnets[0])?)?;
         let links = link::links(&self.netlink)?;
@@ -321,9 +322,10 @@ fn make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {
     link::add_bridge(netlink, &new, our_mac(v4, 1))
         .hint_on(Errno::EPERM, "only root may change the host's network: sudo, or --net none, or --net host")
         .context("cannot make a bridge")?;
-    purpose("its name, and with it the note that it is ours, and half-made");
+    purpose("its name, and with it the note that it is ours, and half-made; packets as large as get out of this host");
+    let mtu = router::mtu_of_the_way_out(netlink)?;
     let link = find_link(netlink, &new)?.context("it was made just now")?;
-    if let Err(taken) = link::rename(netlink, &link, &plan.bridge, HALF_MADE) {
+    if let Err(taken) = link::rename(netlink, &link, &plan.bridge, HALF_MADE, mtu) {
         link::delete(netlink, &new)?;
         return Err(taken.into());
     }

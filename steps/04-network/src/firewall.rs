@@ -78,7 +78,14 @@ fn lead_in(subnet: Subnet, lease: &Lease, port: &Port) -> Option<String> {
         None => "meta nfproto ipv4 fib daddr type local".to_owned(),
     };
     let cell = if cell.is_ipv6() { format!("[{cell}]") } else { cell.to_string() };
-    Some(format!("    {to} {protocol} dport {} dnat {ip} to {cell}:{}\n", port.host, port.cell))
+    let to_cell = match port.more {
+        0 => format!("{cell}:{}", port.cell),
+        _ => {
+            let pairs: Vec<String> = port.pairs().map(|(host, cell)| format!("{host} : {cell}")).collect();
+            format!("{cell} : {protocol} dport map {{ {} }}", pairs.join(", "))
+        }
+    };
+    Some(format!("    {to} {protocol} dport {} dnat {ip} to {to_cell}\n", port.hosts()))
 }
 // ANCHOR_END: rules
 
