@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use classroom::frames::{self, ARP, ICMP, ICMP6, IP, IP6, Mac, UDP, arp, ethernet, hex, icmp, icmp6, ip4, ip6, udp};
 use classroom::world::sh;
-use classroom::{Lab, World, every_step, lab};
+use classroom::{Lab, World, check, every_step, lab};
 
 const STEP: &str = "network";
 const PORT: u16 = 4444;
@@ -127,7 +127,7 @@ fn letter6(from: Ipv6Addr, text: &str) -> Vec<u8> {
     ethernet(BRIDGE, card(ATTACKER), IP6, &packet)
 }
 
-/// The lines of `words` for a card's address, as the kernel's tables have them.
+/// A card's address, as the tables of the kernel show it.
 fn at(card: Mac) -> String {
     card.map(|byte| format!("{byte:02x}")).join(":")
 }
@@ -272,6 +272,31 @@ fn a_false_router() {
         victim.look("ip -6 route flush proto ra");
         advertise();
         assert_eq!(learned(), "", "the settings hold it");
+    });
+}
+
+/// The story that the book tells: on our bridge, and on one without the filter and the setting.
+#[test]
+fn a_false_router_told() {
+    lab!(World::Root, |lab| {
+        lab.run(STEP, &["true"]);
+        let mut attacker = Cell::start(lab, &[]);
+        let on_host = |script: &str| format!("host# {script}\n{}", host(script));
+        let mut in_cell = |script: &str| format!("cell# {script}\n{}", attacker.run(&format!("{script} 2>/dev/null")));
+        let (attack, look) = ("inmate advertise fd99::", "ip -6 route show default");
+        let story = [
+            in_cell(attack),
+            on_host(look),
+            on_host("nft flush ruleset"),
+            on_host("sysctl -w net.ipv6.conf.cellblock0.accept_ra=2"),
+            in_cell(attack),
+            on_host(look),
+        ];
+        let told = story.concat();
+        // The seconds that are left vary.
+        let rest = told.split_once(" expires ").and_then(|(before, after)| Some((before, after.split_once("sec ")?.1)));
+        let (before, after) = rest.unwrap_or_else(|| panic!("the host has learned it: {told}"));
+        check!("network_false_router", format!("{before} expires 1800sec {after}"));
     });
 }
 

@@ -124,8 +124,31 @@ fn whatever_holds_the_port() {
         let client = TcpStream::connect("127.0.0.1:8082").unwrap();
         let port = client.local_addr().unwrap().port();
         found(&format!("-p {port}:80"));
+        found("-p 8080-8085:80-85");
         drop((listener, udp, client));
         is_content(lab, "-p 8083:80/udp");
+    });
+}
+
+#[test]
+fn more_ports_than_a_note_holds() {
+    lab!(World::Root, |lab| {
+        lab.run(STEP, &["true"]);
+        let many: String = (8000..8040).map(|port| format!(" -p {port}:{port}")).collect();
+        let (_, hint) = complaint(lab, &many);
+        let range = hint.split_once(": ").unwrap_or_else(|| panic!("{hint}")).1;
+        is_content(lab, range);
+        let after = |command: &str| {
+            let launcher = lab.launcher(STEP, &["-p", "20000-24999:20000-24999", "true"]);
+            let script = format!("ulimit -Sn 1024; {command}; exec \"$@\"");
+            let mut sh = Command::new("sh");
+            sh.args(["-c", &script, "sh"]).arg(launcher.get_program()).args(launcher.get_args());
+            String::from_utf8(sh.output().unwrap().stderr).unwrap()
+        };
+        let said = after("true");
+        assert!(said.contains("EMFILE"), "{said}");
+        let command = said.trim_end().rsplit_once(": ").unwrap().1;
+        assert_eq!(after(command), "", "{command}");
     });
 }
 

@@ -4,16 +4,16 @@ use std::fs;
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
-use kernel::identity::{boot_id, namespace_here};
 use kernel::sys::netlink::Netlink;
 use kernel::{Errno, Failure, Remedy, purpose};
-use serde::{Deserialize, Serialize};
 
+use crate::cable::Cable;
 use crate::firewall;
 use crate::lease::{self, Lease, Lock, OURS};
 use crate::link::{self, Link, Mac};
 use crate::neighbours;
 use crate::options::Plan;
+use crate::other_firewalls;
 use crate::own_addresses;
 use crate::publish::Port;
 use crate::router::{self, Switched};
@@ -26,37 +26,6 @@ const HALF_MADE: &str = "cellblock: half-made";
 const NEW: &str = "cb.";
 /// How the addresses of our network cards begin.
 const OUR_MAC: [u8; 2] = [0x02, 0xcb];
-
-/// Which cable is a cell's: what has to be known to give its place back, by another process than the one that laid it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Cable {
-    bridge: String,
-    veth: String,
-    /// The inode of the network namespace in which they are: the same names elsewhere are not ours.
-    #[serde(default)]
-    namespace: Option<u64>,
-    /// Which start of the machine that was: after another, the cable is gone, and the number may be another namespace's.
-    #[serde(default)]
-    boot: Option<String>,
-}
-
-impl Cable {
-    /// Refuses a cable that lies in another network namespace than this process.
-    ///
-    /// # Errors
-    /// It does, or there is no /proc.
-    pub fn check_here(&self) -> Result<()> {
-        let elsewhere = self.namespace.filter(|namespace| namespace_here("net").ok() != Some(*namespace));
-        let Some(namespace) = elsewhere.filter(|_| !self.went_with_the_machine()) else { return Ok(()) };
-        let text = format!("the bridge {} is in another network namespace, net:[{namespace}]", self.bridge);
-        Err(Failure::new(text).hint("lsns --type net shows a process in it: nsenter --net --target PID").into())
-    }
-
-    /// Whether the machine has been started anew since the cable was laid.
-    fn went_with_the_machine(&self) -> bool {
-        self.boot.as_ref().is_some_and(|then| boot_id().is_ok_and(|now| now != *then))
-    }
-}
 
 /// A cell's place on a bridge. Dropped, it is given back, unless it stays; the last one takes the bridge down.
 #[derive(Debug)]
@@ -116,7 +85,8 @@ impl Plugged {
     /// Joins the cell to the bridge by a virtual cable, and lets the next launcher go on.
     pub fn plug(&mut self, pid: i32) -> Result<()> {
         purpose("a cable with two ends: one in here, eth0 in the cell's network namespace");
-        link::add_veth(&self.netlink, &self.veth, pid, self.mac).context("cannot make a virtual cable")?;
+        link::add_veth(&self.netlink, &self.veth, pid, self.mac, self.bridge.mtu)
+            .context("cannot make a virtual cable")?;
         purpose("our end into the bridge; the note on it says whose address that is");
         link::plug_in(&self.netlink, &self.veth, &self.bridge, &self.lease.note(self.subnets[0])?)?;
         let links = link::links(&self.netlink)?;
@@ -141,8 +111,7 @@ impl Plugged {
 
     /// Which cable is the cell's.
     pub fn cable(&self) -> Cable {
-        let (bridge, veth) = (self.bridge.name.clone(), self.veth.clone());
-        Cable { bridge, veth, namespace: namespace_here("net").ok(), boot: boot_id().ok() }
+        Cable::here(&self.bridge.name, &self.veth)
     }
 
     fn number_of(&self, address: std::net::IpAddr) -> Result<u32> {
@@ -309,9 +278,10 @@ fn make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {
     link::add_bridge(netlink, &new, our_mac(v4, 1))
         .hint_on(Errno::EPERM, "only root may change the host's network: sudo, or --net none, or --net host")
         .context("cannot make a bridge")?;
-    purpose("its name, and with it the note that it is ours, and half-made");
+    purpose("its name, and with it the note that it is ours, and half-made; packets as large as get out of this host");
+    let mtu = router::mtu_of_the_way_out(netlink)?;
     let link = find_link(netlink, &new)?.context("it was made just now")?;
-    if let Err(taken) = link::rename(netlink, &link, &plan.bridge, HALF_MADE) {
+    if let Err(taken) = link::rename(netlink, &link, &plan.bridge, HALF_MADE, mtu) {
         link::delete(netlink, &new)?;
         return Err(taken.into());
     }
@@ -380,7 +350,7 @@ fn forward(netlink: &Netlink, bridge: &str) -> Result<Switched> {
         link::write_note(netlink, bridge, format!("{HALF_MADE} {}", switched.words()).trim_end())?;
         router::switch_on(&links, switched)?;
     }
-    for other in firewall::who_drops_forwarded()? {
+    for other in other_firewalls::who_drops_forwarded()? {
         let (table, hint) = (&other.table, other.allow(bridge));
         eprintln!("network: another firewall drops what is forwarded: nftables' table {table}\nhint: {hint}");
     }

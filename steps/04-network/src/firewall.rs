@@ -78,7 +78,14 @@ fn lead_in(subnet: Subnet, lease: &Lease, port: &Port) -> Option<String> {
         None => "meta nfproto ipv4 fib daddr type local".to_owned(),
     };
     let cell = if cell.is_ipv6() { format!("[{cell}]") } else { cell.to_string() };
-    Some(format!("    {to} {protocol} dport {} dnat {ip} to {cell}:{}\n", port.host, port.cell))
+    let to_cell = match port.more {
+        0 => format!("{cell}:{}", port.cell),
+        _ => {
+            let pairs: Vec<String> = port.pairs().map(|(host, cell)| format!("{host} : {cell}")).collect();
+            format!("{cell} : {protocol} dport map {{ {} }}", pairs.join(", "))
+        }
+    };
+    Some(format!("    {to} {protocol} dport {} dnat {ip} to {to_cell}\n", port.hosts()))
 }
 // ANCHOR_END: rules
 
@@ -186,62 +193,8 @@ pub fn tables() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Another firewall that drops what is forwarded, whatever ours accepts.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Dropper {
-    /// Its table: `ip filter`.
-    pub table: String,
-    /// The chain at whose end it drops, or else the one that it leaves to others' rules.
-    chain: String,
-    ufw: bool,
-}
-
-impl Dropper {
-    /// How to make it let a bridge's packets pass.
-    pub fn allow(&self, bridge: &str) -> String {
-        if self.table.ends_with(" firewalld") {
-            return format!("firewall-cmd --zone=trusted --add-interface={bridge}");
-        }
-        if self.ufw {
-            return format!("ufw route allow in on {bridge}; ufw route allow out on {bridge}");
-        }
-        let rule = |way: &str| format!("nft insert rule {} {} {way} {bridge} accept", self.table, self.chain);
-        format!("{}; {}", rule("iifname"), rule("oifname"))
-    }
-}
-
-/// Other firewalls that drop what is forwarded, as Docker, ufw and firewalld do.
-pub fn who_drops_forwarded() -> Result<Vec<Dropper>> {
-    Ok(droppers(&nft("list chains", &["list", "chains"], "")?))
-}
-
-fn droppers(listed: &str) -> Vec<Dropper> {
-    let mut found: Vec<Dropper> = Vec::new();
-    let (mut table, mut chain, mut ufw, mut for_others) = ("", "", false, None);
-    for line in listed.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix("table ") {
-            (table, ufw, for_others) = (name.trim_end_matches(" {"), false, None);
-        }
-        if let Some(name) = line.strip_prefix("chain ") {
-            chain = name.trim_end_matches(" {");
-            ufw |= chain == "ufw-user-forward";
-            for_others = for_others.or((chain == "DOCKER-USER").then_some(chain));
-        }
-        let drops = line.contains("policy drop") || table.ends_with(" firewalld");
-        if line.starts_with("type filter hook forward") && drops && !table.contains(" cellblock_") {
-            found.push(Dropper { table: table.to_owned(), chain: chain.to_owned(), ufw: false });
-        }
-        // These chains may come before the one that drops, or after it.
-        if let Some(dropper) = found.last_mut().filter(|dropper| dropper.table == table) {
-            dropper.ufw = ufw;
-            dropper.chain = for_others.map_or(dropper.chain.clone(), str::to_owned);
-        }
-    }
-    found.dedup_by(|one, other| one.table == other.table);
-    found
-}
-
-fn nft(shown: &str, arguments: &[&str], script: &str) -> Result<String> {
+/// Runs `nft`, told as `shown`, and returns what it prints.
+pub fn nft(shown: &str, arguments: &[&str], script: &str) -> Result<String> {
     let output = run_nft(arguments, script);
     let told = output.as_ref().map(drop).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
     call(format_args!("nft({shown})"), told)?;
@@ -287,25 +240,6 @@ mod tests {
         let rule = "ip daddr 127.0.0.1 tcp dport 8080 dnat ip to 10.76.0.2:80\n";
         assert_eq!(text.matches(rule).count(), 1, "for packets of the host's own, not for arriving ones: {text}");
         assert!(!text.contains("dnat ip6"), "{text}");
-    }
-
-    #[test]
-    fn each_firewall_has_its_own_way_to_let_pass() {
-        let listed = "table ip filter {\n\tchain DOCKER-USER {\n\t}\n\tchain FORWARD {\n\t\ttype filter hook forward priority \
-                      filter; policy drop;\n\t}\n}\ntable ip6 filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority \
-                      filter; policy drop;\n\t}\n\tchain ufw-user-forward {\n\t}\n}\ntable inet mine {\n\tchain f {\n\t\ttype \
-                      filter hook forward priority filter; policy drop;\n\t}\n}\ntable inet firewalld {\n\tchain filter_FORWARD \
-                      {\n\t\ttype filter hook forward priority filter + 10; policy accept;\n\t}\n}\n";
-        let hints: Vec<String> = droppers(listed).iter().map(|dropper| dropper.allow("b")).collect();
-        assert_eq!(
-            hints,
-            [
-                "nft insert rule ip filter DOCKER-USER iifname b accept; nft insert rule ip filter DOCKER-USER oifname b accept",
-                "ufw route allow in on b; ufw route allow out on b",
-                "nft insert rule inet mine f iifname b accept; nft insert rule inet mine f oifname b accept",
-                "firewall-cmd --zone=trusted --add-interface=b"
-            ]
-        );
     }
 
     #[test]

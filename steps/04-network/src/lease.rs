@@ -46,7 +46,8 @@ impl Lease {
         let note = format!("{OURS}{}{mac}{ports}", v4.host(self.number));
         if note.len() > 255 {
             let text = format!("{} published ports are too many for one cell", self.ports.len());
-            return Err(Failure::new(text).hint("the kernel's note on a link holds about fifteen"));
+            return Err(Failure::new(text)
+                .hint("the kernel's note on a link holds about fifteen; a range counts as one: -p 8000-8005:80-85"));
         }
         Ok(note)
     }

@@ -23,12 +23,14 @@ use kernel::sys::netlink::Netlink;
 use namespaces::Child;
 
 mod bridge;
+mod cable;
 mod files;
 pub mod firewall;
 mod lease;
 pub mod link;
 mod neighbours;
 mod options;
+mod other_firewalls;
 mod own_addresses;
 mod prune;
 mod publish;
@@ -38,7 +40,8 @@ mod settings;
 mod subnet;
 
 use bridge::Plugged;
-pub use bridge::{Cable, unplug};
+pub use bridge::unplug;
+pub use cable::Cable;
 pub use options::{Mode, NetworkOptions, Plan};
 pub use prune::prune;
 

@@ -158,6 +158,18 @@ pub fn advertised_uplinks(netlink: &Netlink) -> Result<String> {
     Ok(link::links(netlink)?.iter().filter(|link| listens(link)).map(setting).collect())
 }
 
+/// The size of the largest packet that each of the host's default routes takes. Behind a smaller one, a tunnel's say, larger packets
+/// are lost wherever a network keeps back the message that they were too large. It is at least what IPv6 needs.
+pub fn mtu_of_the_way_out(netlink: &Netlink) -> Result<u32> {
+    const ETHERNET: u32 = 1500;
+    const LEAST_OF_IPV6: u32 = 1280;
+    let routes = [link::routes(netlink, true)?, link::routes(netlink, false)?].concat();
+    let links = link::links(netlink)?;
+    let is_way_out = |link: &&Link| routes.iter().any(|route| route.to.is_none() && route.link == link.index);
+    let least = links.iter().filter(is_way_out).map(|link| link.mtu).min();
+    Ok(least.unwrap_or(ETHERNET).max(LEAST_OF_IPV6))
+}
+
 fn is_off(setting: &str) -> bool {
     fs::read_to_string(file(setting)).is_ok_and(|value| value.trim() == "0")
 }
