@@ -518,6 +518,63 @@ fn an_update_that_is_still_being_typed() {
     });
 }
 
+/// What other people have on the machine, some of it called like ours: groups, one with a process in it, links, firewall tables.
+fn things_of_others(parent: &str) -> Stranger {
+    for group in [parent.to_owned(), format!("{parent}/cell-deadbeef"), format!("{parent}/empty")] {
+        for directory in directories("/") {
+            fs::create_dir(format!("{}{group}", directory.display())).unwrap();
+        }
+    }
+    let script = "ip link add br-theirs type bridge && ip link add cb01234567 type veth peer name theirs1 && \
+                  ip link add cellblock0 type bridge && nft add table inet theirs && nft add table inet cellblock9";
+    assert!(Command::new("sh").args(["-c", script]).status().unwrap().success());
+    let stranger = Stranger::new();
+    let first = directories(&format!("{parent}/cell-deadbeef")).remove(0);
+    fs::write(first.join("cgroup.procs"), stranger.0.id().to_string()).unwrap();
+    stranger
+}
+
+/// What is there of it.
+fn seen_of_others(lab: &Lab, parent: &str) -> String {
+    let mut look = Command::new("sh");
+    look.args(["-c", "ip -o link | cut -d: -f2 | sort; nft list tables"]);
+    let groups: Vec<PathBuf> =
+        ["", "/cell-deadbeef", "/empty"].iter().flat_map(|group| directories(&format!("{parent}{group}"))).collect();
+    format!("{}{groups:?}", lab.output(String::new(), look).text)
+}
+
+/// `prune` and a launch of every step that makes something with a name, among other people's things.
+#[test]
+fn things_of_others_stay() {
+    lab!(World::Root, |lab| {
+        let parent = "/cellblock-others";
+        let mut stranger = things_of_others(parent);
+        let before = seen_of_others(lab, parent);
+        let in_parent = ["--net", "none", "--cgroup-parent", parent];
+        for step in ["network", "cgroups", "privileges"] {
+            let limits: &[&str] = if step == "network" { &[] } else { &in_parent };
+            for words in [&["prune"][..], &["true"], &["prune"]] {
+                let words = if words == ["true"] && step == "network" { &["--net", "none", "true"] } else { words };
+                let said = lab.run(step, &[limits, words].concat());
+                assert_eq!((said.code, said.text.as_str()), (0, ""), "{step} {words:?}");
+                assert_eq!(seen_of_others(lab, parent), before, "{step} {words:?}");
+                stranger.lives(step);
+            }
+        }
+        assert_eq!(say(lab, &lab.folder.join("none"), &["prune"]).text, "");
+        assert_eq!(seen_of_others(lab, parent), before);
+        stranger.lives("cellblock prune");
+        drop(stranger);
+        let script = "ip link del br-theirs; ip link del cb01234567; ip link del cellblock0; nft delete table inet theirs; nft delete table inet cellblock9";
+        assert!(Command::new("sh").args(["-c", script]).status().unwrap().success());
+        for group in ["/empty", "/cell-deadbeef", ""] {
+            let gone =
+                || directories(&format!("{parent}{group}")).into_iter().all(|group| fs::remove_dir(group).is_ok());
+            wait_until("nobody is in it", gone);
+        }
+    });
+}
+
 /// As version 0.7.0 wrote it: no version, no token, no mark, no vantage point; its group a list of directories.
 fn as_of_0_7_0(desk: &Desk) {
     change_record(desk, |record| {
