@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::groups::Kept;
 use crate::systemd::Scope;
 use anyhow::{Context, Result};
+pub use kernel::sys::clone::begin_of;
 use kernel::sys::clone::{self, Process};
 pub use kernel::sys::lock::Lock;
 use kernel::sys::socket;
@@ -397,12 +398,4 @@ fn lock_in_time(directory: &Path, id: &str) -> Result<Lock> {
 
 fn is_locked(directory: &Path) -> bool {
     File::open(directory).is_ok_and(|file| Lock::is_held(&file))
-}
-
-/// When a process began; `None` if it has ended, or is a zombie (man 5 proc, /proc/PID/stat).
-pub fn begin_of(pid: i32) -> Option<u64> {
-    let line = clone::stat(pid)?;
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let is_dead = matches!(*fields.first()?, "Z" | "X");
-    if is_dead { None } else { fields.get(19)?.parse().ok() }
 }
