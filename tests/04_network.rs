@@ -123,6 +123,26 @@ fn a_server_is_reached_from_everywhere() {
     });
 }
 
+/// A cell is led back to itself by its own published port, at each address of the host's. With br_netfilter in the kernel the
+/// bridge itself leads it back, out by the port at which it came in; without, the host does.
+#[test]
+fn a_cell_reaches_itself_by_its_published_port() {
+    lab!(World::Root, |lab| {
+        let _outside = world::World::new();
+        let ask = |at: &str| format!("timeout 5 wget -qO- http://{at}:8080/page;");
+        let ask: String = [HOST, "10.76.0.1", "[2001:db8::1]"].map(ask).concat();
+        let addresses = "ip -6 address show dev eth0 | grep -c dadfailed";
+        let script = format!("echo hello > /tmp/page; httpd -p 80 -h /tmp; sleep 2; {ask} {addresses}; killall httpd");
+        let by_bridge = ["iptables", "ip6tables"].map(|kind| format!("/proc/sys/net/bridge/bridge-nf-call-{kind}"));
+        let has_both = by_bridge.iter().all(|file| fs::exists(file).unwrap());
+        for value in if has_both { &["1", "0"][..] } else { &["as it is"] } {
+            by_bridge.iter().filter(|_| has_both).for_each(|file| fs::write(file, value).unwrap());
+            let said = lab.run(STEP, &["-p", "8080:80", "--tmpfs", "/tmp", "sh", "-c", &script]).text;
+            assert_eq!(said, "hello\nhello\nhello\n0\n", "br_netfilter: {value}");
+        }
+    });
+}
+
 #[test]
 fn a_port_of_one_address_only() {
     lab!(World::Root, |lab| {
@@ -349,7 +369,7 @@ fn another_firewall_is_named() {
         sh(&format!("ip route add default via {WORLD}"));
         assert_ne!(lab.run(STEP, &ping).code, 0, "it drops indeed");
         sh(
-            "nft add rule ip filter FORWARD iifname cellblock0 accept; nft add rule ip filter FORWARD oifname cellblock0 accept",
+            "nft insert rule ip filter FORWARD iifname cellblock0 accept; nft insert rule ip filter FORWARD oifname cellblock0 accept",
         );
         assert_eq!(lab.run(STEP, &ping).code, 0, "and the remedy helps");
         sh("nft delete table ip filter");

@@ -11,7 +11,6 @@ use classroom::lab::{FIGURES, LOUD, binary, not_run, workspace};
 use classroom::run::{SEIZE_MOUNTED_NODES, SEIZE_NODES, assert_not_seized};
 use classroom::world::sh;
 use classroom::{Lab, Output, World, check, every_step, lab};
-use kernel::sys::attack;
 
 const STEP: &str = "privileges";
 
@@ -672,13 +671,13 @@ fn the_cost() {
 #[test]
 fn a_keyring_cannot_be_prepared() {
     lab!(World::Root, |lab| {
-        if attack::session_keys().is_err() {
+        if inmate::sys::session_keys().is_err() {
             return not_run("a_keyring_cannot_be_prepared", "this kernel keeps no keys");
         }
         for name in [c"cell", c"cellblock", c"_ses"] {
-            attack::join_session_keyring(Some(name)).expect("keys are kept here");
-            attack::open_session_keyring().expect("it is ours");
-            attack::fill_session_keyring(c"planted").expect("it is ours");
+            inmate::sys::join_session_keyring(Some(name)).expect("keys are kept here");
+            inmate::sys::open_session_keyring().expect("it is ours");
+            inmate::sys::fill_session_keyring(c"planted").expect("it is ours");
             let options = ["--userns", "host", "--seccomp", "unconfined"];
             let output = run(lab, &[&options[..], &["inmate", "report"]].concat());
             assert!(output.text.contains("keyring       empty"), "{name:?}: {output}");

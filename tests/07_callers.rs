@@ -190,7 +190,7 @@ fn pid_file_and_descriptors() {
         desk.succeed(&["create", "--bundle", "target/bundle", "--pid-file", &place, "one"]);
         let pid = fs::read_to_string(&file).unwrap();
         assert_eq!(desk.state()["pid"].to_string(), pid);
-        // It waits as a copy that nobody can change, and has nothing of ours open but what it needs.
+        // It waits as a copy that cannot be changed, and has nothing of ours open but what it needs.
         let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
         assert!(exe.starts_with("/memfd:cellblock (deleted)"), "{}", exe.display());
         desk.succeed(&["delete", "--force", "one"]);

@@ -1,7 +1,7 @@
 //! A small init: the first process of the cell, on whom its life depends.
 //!
 //! When it ends, the kernel kills all others of its pid namespace. Orphans become its children, and stay zombies
-//! until it reaps them. And the kernel drops every signal that it has no handler for, so that nobody ends the machine
+//! until it reaps them. And the kernel drops every signal that it has no handler for, so that no signal ends the machine
 //! by mistake (man 7 pid_namespaces). Few programs know these duties; this one has no others.
 
 use std::convert::Infallible;

@@ -93,26 +93,22 @@ pub fn fingerprint(rules: &str) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// Puts the tables in place of those before, if there were any: the rules for packets that the host passes on, and the filter
-/// for frames that the bridge passes on. A kernel may have none of the latter.
+/// Puts the table in place of the one before, if there was one, and with it the filter for frames, if one is given. Returns
+/// false where the kernel has no filter for frames.
 ///
 /// # Shell: `nft -f -`
-pub fn replace(bridge: &str, rules: &str, filter: &str) -> Result<()> {
+pub fn replace(bridge: &str, rules: &str, filter: Option<&str>) -> Result<bool> {
     let table = table(bridge);
     let whole = |family: &str, text: &str| format!("{}table {family} {table} {{\n{text}}}\n", without(family, &table));
     let count = |text: &str| text.lines().filter(|line| line.starts_with("    ") && !line.contains("type ")).count();
     let inet = whole("inet", rules);
     let shown = format!("table inet {table}, {} rules", count(rules));
-    let both = nft(&shown, &["-f", "-"], &format!("{inet}{}", whole("bridge", filter)));
-    if both.is_ok() {
-        return Ok(());
+    let both = filter.map(|filter| nft(&shown, &["-f", "-"], &format!("{inet}{}", whole("bridge", filter))));
+    let filtered = both.as_ref().is_none_or(Result::is_ok);
+    if both.is_none() || !filtered {
+        nft(&shown, &["-f", "-"], &inet)?;
     }
-    nft(&shown, &["-f", "-"], &inet)?;
-    eprintln!(
-        "network: this kernel filters nothing on a bridge: a cell can take its neighbours' addresses, and their packets\n\
-         hint: modprobe nf_tables; the kernel needs CONFIG_NF_TABLES_BRIDGE; until then, a --bridge and a --subnet for each cell"
-    );
-    Ok(())
+    Ok(filtered)
 }
 
 /// What removes a table, whether it is there or not.
@@ -190,24 +186,59 @@ pub fn tables() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Other tables that drop what is forwarded, whatever ours accepts: as Docker, ufw and firewalld set them up.
-pub fn who_drops_forwarded() -> Result<Vec<String>> {
-    let listed = nft("list chains", &["list", "chains"], "")?;
-    let (mut table, mut forward, mut found) = ("", false, Vec::new());
-    for line in listed.lines().map(str::trim) {
-        match line.strip_prefix("table ") {
-            Some(rest) => table = rest.trim_end_matches(" {"),
-            None if line.starts_with("type filter hook forward") => forward = true,
-            None => {}
+/// Another firewall that drops what is forwarded, whatever ours accepts.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Dropper {
+    /// Its table: `ip filter`.
+    pub table: String,
+    /// The chain at whose end it drops, or else the one that it leaves to others' rules.
+    chain: String,
+    ufw: bool,
+}
+
+impl Dropper {
+    /// How to make it let a bridge's packets pass.
+    pub fn allow(&self, bridge: &str) -> String {
+        if self.table.ends_with(" firewalld") {
+            return format!("firewall-cmd --zone=trusted --add-interface={bridge}");
         }
-        if forward && !table.contains(" cellblock_") && (line.contains("policy drop") || table.ends_with(" firewalld"))
-        {
-            found.push(table.to_owned());
+        if self.ufw {
+            return format!("ufw route allow in on {bridge}; ufw route allow out on {bridge}");
         }
-        forward = false;
+        let rule = |way: &str| format!("nft insert rule {} {} {way} {bridge} accept", self.table, self.chain);
+        format!("{}; {}", rule("iifname"), rule("oifname"))
     }
-    found.dedup();
-    Ok(found)
+}
+
+/// Other firewalls that drop what is forwarded, as Docker, ufw and firewalld do.
+pub fn who_drops_forwarded() -> Result<Vec<Dropper>> {
+    Ok(droppers(&nft("list chains", &["list", "chains"], "")?))
+}
+
+fn droppers(listed: &str) -> Vec<Dropper> {
+    let mut found: Vec<Dropper> = Vec::new();
+    let (mut table, mut chain, mut ufw, mut for_others) = ("", "", false, None);
+    for line in listed.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("table ") {
+            (table, ufw, for_others) = (name.trim_end_matches(" {"), false, None);
+        }
+        if let Some(name) = line.strip_prefix("chain ") {
+            chain = name.trim_end_matches(" {");
+            ufw |= chain == "ufw-user-forward";
+            for_others = for_others.or((chain == "DOCKER-USER").then_some(chain));
+        }
+        let drops = line.contains("policy drop") || table.ends_with(" firewalld");
+        if line.starts_with("type filter hook forward") && drops && !table.contains(" cellblock_") {
+            found.push(Dropper { table: table.to_owned(), chain: chain.to_owned(), ufw: false });
+        }
+        // These chains may come before the one that drops, or after it.
+        if let Some(dropper) = found.last_mut().filter(|dropper| dropper.table == table) {
+            dropper.ufw = ufw;
+            dropper.chain = for_others.map_or(dropper.chain.clone(), str::to_owned);
+        }
+    }
+    found.dedup_by(|one, other| one.table == other.table);
+    found
 }
 
 fn nft(shown: &str, arguments: &[&str], script: &str) -> Result<String> {
@@ -256,6 +287,25 @@ mod tests {
         let rule = "ip daddr 127.0.0.1 tcp dport 8080 dnat ip to 10.76.0.2:80\n";
         assert_eq!(text.matches(rule).count(), 1, "for packets of the host's own, not for arriving ones: {text}");
         assert!(!text.contains("dnat ip6"), "{text}");
+    }
+
+    #[test]
+    fn each_firewall_has_its_own_way_to_let_pass() {
+        let listed = "table ip filter {\n\tchain DOCKER-USER {\n\t}\n\tchain FORWARD {\n\t\ttype filter hook forward priority \
+                      filter; policy drop;\n\t}\n}\ntable ip6 filter {\n\tchain FORWARD {\n\t\ttype filter hook forward priority \
+                      filter; policy drop;\n\t}\n\tchain ufw-user-forward {\n\t}\n}\ntable inet mine {\n\tchain f {\n\t\ttype \
+                      filter hook forward priority filter; policy drop;\n\t}\n}\ntable inet firewalld {\n\tchain filter_FORWARD \
+                      {\n\t\ttype filter hook forward priority filter + 10; policy accept;\n\t}\n}\n";
+        let hints: Vec<String> = droppers(listed).iter().map(|dropper| dropper.allow("b")).collect();
+        assert_eq!(
+            hints,
+            [
+                "nft insert rule ip filter DOCKER-USER iifname b accept; nft insert rule ip filter DOCKER-USER oifname b accept",
+                "ufw route allow in on b; ufw route allow out on b",
+                "nft insert rule inet mine f iifname b accept; nft insert rule inet mine f oifname b accept",
+                "firewall-cmd --zone=trusted --add-interface=b"
+            ]
+        );
     }
 
     #[test]

@@ -7,15 +7,16 @@
 use std::fs::File;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kernel::sys::netlink::Netlink;
-use kernel::{Failure, purpose};
+use kernel::{Errno, Failure, Remedy, purpose};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::bridge::{our_mac, subnets_of};
 use crate::link::{self, Link, Mac};
 use crate::options;
 use crate::publish::Port;
+use crate::settings;
 use crate::subnet::Subnet;
 
 /// How our notes begin.
@@ -85,7 +86,11 @@ impl Lock {
     /// Waits until nobody else holds it (man 2 flock).
     pub fn take() -> Result<Lock> {
         const FILE: &str = "/proc/sys/net/ipv4/route/flush"; // mode 0200; to open it changes nothing
-        let file = File::options().write(true).open(FILE).with_context(|| format!("cannot open {FILE}"))?;
+        let file = File::options().write(true).open(FILE).map_err(|error| {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+            Failure::call(format_args!("open({FILE:?}, WRONLY)"), errno)
+        });
+        let file = file.hint_on(Errno::EROFS, settings::WRITABLE)?;
         let locked = Flock::lock(file, FlockArg::LockExclusive);
         let locked = locked.map_err(|(_, errno)| Failure::call(format_args!("flock(<network namespace>)"), errno))?;
         Ok(Lock { _locked: locked })

@@ -27,11 +27,13 @@ mod files;
 pub mod firewall;
 mod lease;
 pub mod link;
+mod neighbours;
 mod options;
 mod own_addresses;
 mod prune;
 mod publish;
 mod router;
+mod sets;
 mod settings;
 mod subnet;
 
@@ -100,6 +102,8 @@ impl Network {
         }
         link::set_up(&netlink, "eth0")?;
         for subnet in &plugged.subnets {
+            // No neighbour can answer for the router.
+            neighbours::address_is_at(&netlink, &eth0, subnet.host(1), bridge::our_mac(plugged.subnets[0], 1))?;
             link::add_default_route(&netlink, subnet.host(1))?;
         }
         Ok(())

@@ -44,7 +44,7 @@ pub struct Link {
 }
 
 /// The fixed part of a request about a link (struct ifinfomsg): family, kind, number, flags, and which flags change.
-fn link_head(index: u32, flags: u32) -> Vec<u8> {
+pub(crate) fn link_head(index: u32, flags: u32) -> Vec<u8> {
     [[0; 4], index.to_ne_bytes(), flags.to_ne_bytes(), flags.to_ne_bytes()].concat()
 }
 
@@ -272,7 +272,7 @@ fn read_route(answer: &Answer) -> Option<Route> {
     Some(Route { to, link: u32::from_ne_bytes(link), advertised: told_by == ROUTER })
 }
 
-fn family(address: IpAddr) -> u8 {
+pub(crate) fn family(address: IpAddr) -> u8 {
     if address.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
 }
 
@@ -283,7 +283,7 @@ fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),

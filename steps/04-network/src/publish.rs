@@ -56,7 +56,7 @@ impl Port {
         bound.filter(|result| !matches!(result, Err(Errno::EAFNOSUPPORT))).collect::<Result<_, _>>().map_err(|errno| {
             let failure = Failure::new(format!("cannot publish {self}: bind => {errno:?}"));
             match errno {
-                Errno::EADDRINUSE => failure.hint(format!("the port is in use: ss -lnp 'sport = {}'", self.host)),
+                Errno::EADDRINUSE => failure.hint(format!("the port is in use: ss -anp 'sport = {}'", self.host)),
                 Errno::EADDRNOTAVAIL => failure.hint("no link of this host has that address: ip address"),
                 _ => failure,
             }

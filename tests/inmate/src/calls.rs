@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kernel::sys::attack::raw_call;
+use inmate::sys::raw_call;
 use nix::libc;
 
 /// Prints a line for each.

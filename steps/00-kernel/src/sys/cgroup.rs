@@ -63,7 +63,7 @@ pub fn read(group: &Path, file: &str) -> String {
 }
 
 // ANCHOR: wait
-/// Waits until no process is left in a group: the kernel wakes those who poll cgroup.events when it changes. It does not
+/// Waits until no process is left in a group: the kernel wakes a process that polls cgroup.events when it changes. It does not
 /// wake them when another process removes the group meanwhile: so we look from time to time.
 pub fn wait_until_empty(group: &Path) -> Result<(), Failure> {
     const PAUSE: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! Lesson 7: whoever has locked a file keeps others waiting (man 2 flock). The kernel unlocks when the last descriptor closes.
+//! Lesson 7: a process that has locked a file keeps others waiting (man 2 flock). The kernel unlocks when the last descriptor closes.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -14,7 +14,7 @@ use crate::explain::call;
 pub struct Lock(File);
 
 impl Lock {
-    /// Waits until nobody else has it.
+    /// Waits until no other process holds it.
     pub fn wait(file: File) -> Result<Lock, Failure> {
         loop {
             // SAFETY: takes numbers only.
@@ -42,7 +42,7 @@ impl Lock {
         }
     }
 
-    /// Whether somebody else has it at this moment.
+    /// Whether another process holds it at this moment.
     pub fn is_held(file: &File) -> bool {
         // SAFETY: takes numbers only.
         let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) };

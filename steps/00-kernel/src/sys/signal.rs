@@ -101,7 +101,7 @@ impl std::os::fd::AsFd for Signals {
     }
 }
 
-/// Stops this process until somebody sends SIGCONT.
+/// Stops this process until it is sent SIGCONT.
 pub fn stop_self() -> Result<(), Failure> {
     call(format_args!("raise(SIGSTOP)"), nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP))
 }

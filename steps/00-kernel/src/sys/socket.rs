@@ -60,7 +60,7 @@ pub fn receive_fds(socket: &Fd, label: &'static str, most: usize) -> Result<Vec<
         let mut fds = Vec::new();
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(raw) = control {
-                // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
+                // SAFETY: the kernel has just made these descriptors for us; nothing else owns them.
                 fds.extend(raw.into_iter().map(|raw| Fd::new(unsafe { OwnedFd::from_raw_fd(raw) }, label)));
             }
         }
@@ -87,7 +87,7 @@ pub fn receive_fd(socket: &Fd, label: &'static str) -> Result<Fd, Failure> {
         });
         rights.ok_or(Errno::ENOTCONN)
     });
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
     let fd = fd.map(|raw| Fd::new(unsafe { OwnedFd::from_raw_fd(raw.as_raw_fd()) }, label));
     call(format_args!("recvmsg({socket})"), fd)
 }
@@ -107,7 +107,7 @@ pub fn listen(directory: &Fd, name: &str) -> Result<Fd, Failure> {
     call(format_args!("listen({directory}/{name:?})"), result)
 }
 
-/// Waits until somebody knocks (man 2 accept4).
+/// Waits for a connection (man 2 accept4).
 pub fn accept(socket: &Fd) -> Result<Fd, Failure> {
     let result = loop {
         match nix::sys::socket::accept4(socket.raw(), SockFlag::SOCK_CLOEXEC) {
@@ -130,7 +130,7 @@ pub fn connect(directory: &Fd, name: &str) -> Result<Fd, Failure> {
     call(format_args!("connect({directory}/{name:?})"), result)
 }
 
-/// Where a service waits for those who want something of it (man 7 unix).
+/// The address at which a service takes connections (man 7 unix).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A file.
@@ -201,7 +201,7 @@ pub fn connect_path(path: &Path) -> Result<Fd, Failure> {
     connect(&super::mount::open_path(directory, "directory")?, name)
 }
 
-/// A socket in a directory that takes datagrams from whoever can reach it (man 2 bind).
+/// A socket in a directory that takes datagrams from each process that can reach it (man 2 bind).
 pub fn listen_for_datagrams(directory: &Fd, name: &str) -> Result<Fd, Failure> {
     let path = format!("/proc/self/fd/{}/{name}", directory.raw());
     let anybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kernel::hierarchies::{Hierarchies, Hierarchy, has};
+use cgroups::hierarchies::{Hierarchies, Hierarchy, has};
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure, purpose};
 

@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kernel::hierarchies::{Hierarchies, Hierarchy, has};
+use cgroups::hierarchies::{Hierarchies, Hierarchy, has};
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure, Fd, purpose};
 use serde::{Deserialize, Serialize};

@@ -35,7 +35,7 @@ const ATTRIBUTES: [(&str, Attributes, Attributes); 19] = [
     ("nosymfollow", Attributes::NOSYMFOLLOW, NONE),
     ("symfollow", NONE, Attributes::NOSYMFOLLOW),
 ];
-const NONE: Attributes = Attributes::NOTHING;
+const NONE: Attributes = Attributes::empty();
 
 /// Words that concern a whole file system: its driver gets them as options.
 const OF_THE_FILE_SYSTEM: [&str; 7] = ["sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand"];
@@ -129,13 +129,13 @@ fn owners(asked: &spec::Mount) -> Option<Owners> {
 fn with_option(mut mount: Mount, word: &str, options: &mut Vec<(CString, Option<CString>)>) -> Result<Mount> {
     let attribute = |word: &str| ATTRIBUTES.iter().find(|(known, ..)| *known == word);
     if let Some((_, set, clear)) = attribute(word) {
-        mount.set = mount.set.without(*clear).and(*set);
-        mount.clear = mount.clear.without(*set).and(*clear);
+        mount.set = mount.set.difference(*clear).union(*set);
+        mount.clear = mount.clear.difference(*set).union(*clear);
     } else if let Some(change) = propagation(word) {
         mount.propagation = Some(change);
     } else if let Some((_, set, clear)) = word.strip_prefix('r').and_then(attribute) {
-        mount.set_below = mount.set_below.without(*clear).and(*set);
-        mount.clear_below = mount.clear_below.without(*set).and(*clear);
+        mount.set_below = mount.set_below.difference(*clear).union(*set);
+        mount.clear_below = mount.clear_below.difference(*set).union(*clear);
     } else if word == "tmpcopyup" {
         mount.copy_up = true;
     } else if !["bind", "rbind", "remount", "idmap", "ridmap"].contains(&word) && !WITHOUT_EFFECT.contains(&word) {

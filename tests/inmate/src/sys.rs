@@ -1,10 +1,13 @@
-//! The inmate's tools: calls that only somebody who wants to get out makes. No launcher uses them.
+//! The inmate's tools: calls that only a process that wants to get out makes. No launcher uses them.
+#![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
+use kernel::Fd;
+use kernel::sys::new_fd;
 use nix::errno::Errno;
-
-use super::{Fd, new_fd};
+use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType};
 
 type Result<T> = std::result::Result<T, Errno>;
 
@@ -68,7 +71,7 @@ impl Handle {
     }
 }
 
-/// Types a character into a terminal, as if somebody sat there (man 2 TIOCSTI), and throws away what was typed.
+/// Types a character into a terminal, as if it came from the keyboard (man 2 TIOCSTI), and throws away what was typed.
 pub fn type_into(terminal: impl AsFd) -> Result<()> {
     let fd = terminal.as_fd().as_raw_fd();
     // SAFETY: TIOCSTI reads one byte, which outlives the call.
@@ -85,7 +88,7 @@ pub fn add_session_key(name: &std::ffi::CStr) -> Result<()> {
     fill_session_keyring(name)
 }
 
-/// Joins the session keyring of that name, which is made if there is none; without a name, a new one.
+/// Joins the session keyring of that name, which is made if it is missing; without a name, a new one.
 pub fn join_session_keyring(name: Option<&std::ffi::CStr>) -> Result<()> {
     const JOIN_SESSION_KEYRING: i32 = 1;
     let name = name.map_or(std::ptr::null(), std::ffi::CStr::as_ptr);
@@ -152,6 +155,18 @@ pub fn find_shared_memory(key: i32) -> Result<i32> {
 pub fn remove_shared_memory(id: i32) -> Result<()> {
     // SAFETY: IPC_RMID reads no buffer.
     Errno::result(unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) }).map(drop)
+}
+
+/// Sends a frame by a link, with whatever it says of its sender (man 7 packet).
+pub fn send_frame(link: u32, frame: &[u8]) -> Result<()> {
+    let socket = nix::sys::socket::socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: all zero is a valid sockaddr_ll.
+    let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    (to.sll_family, to.sll_ifindex) = (libc::AF_PACKET as u16, link as i32);
+    let (address, length) = ((&raw const to).cast(), size_of_val(&to) as u32);
+    // SAFETY: the kernel reads `frame` and `to`, each with its length.
+    let sent = unsafe { libc::sendto(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0, address, length) };
+    Errno::result(sent).map(drop)
 }
 
 /// Brings the loopback interface up (man 7 netdevice): in a new network namespace it is down.

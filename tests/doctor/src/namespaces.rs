@@ -7,9 +7,9 @@ use kernel::sys::clone::{CloneFlags, unshare_time};
 use kernel::{Errno, Failure, purpose};
 use nix::unistd::{Gid, Uid};
 
-use super::check::{Check, Lack, NAMESPACES, NETWORKS, NOBODY};
-use super::rights::{PRIVILEGED, Rights, Way, refused};
-use super::{probe, read};
+use crate::check::{Check, Lack, NAMESPACES, NETWORKS, NOBODY};
+use crate::rights::{PRIVILEGED, Rights, Way, refused};
+use crate::{probe, read};
 
 /// A kind of namespace.
 struct Kind {
@@ -50,7 +50,7 @@ pub fn checks(rights: &Rights) -> Vec<Check> {
     purpose("a namespace of each kind, in a child that ends at once");
     let mut checks: Vec<Check> = KINDS.iter().map(|kind| kind.check(rights)).collect();
     checks.push(user_namespace(rights));
-    // From step 6 on a launcher runs as whoever starts it. Root can do without.
+    // From step 6 on a launcher runs as the user that starts it. Root can do without.
     let needed_by = if Uid::effective().is_root() { NOBODY } else { &["privileges"] };
     checks.push(Check::new("rootless", needed_by, rootless(rights)));
     checks
@@ -68,7 +68,7 @@ impl Kind {
         Path::new("/proc/self/ns").join(self.file).exists()
     }
 
-    /// Why there is none, by the errno that clone3 or unshare gave.
+    /// Why it cannot be made, by the errno that clone3 or unshare gave.
     fn lack(&self, errno: Errno, rights: &Rights) -> Lack {
         let limit = format!("user.max_{}_namespaces", self.file);
         match errno {
@@ -132,7 +132,7 @@ fn setting(name: &str) -> String {
     read(&format!("/proc/sys/{}", name.replace('.', "/"))).trim().to_owned()
 }
 
-/// The switch that forbids user namespaces, and the command that turns it. Debian's, everybody's, and Ubuntu's.
+/// The switch that forbids user namespaces, and the command that turns it. Debian's, the kernel's own, and Ubuntu's.
 fn switch(setting: impl Fn(&str) -> String) -> Option<(String, String)> {
     let switches = [
         ("kernel.unprivileged_userns_clone", "0", "1"),

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use nix::unistd::{AccessFlags, access};
 
-use super::check::{Check, Lack};
-use super::rights::{PRIVILEGED, Rights, Way, refused};
-use super::{modules, read};
-use kernel::hierarchies::{Hierarchies, Hierarchy, has};
+use crate::check::{Check, Lack};
+use crate::rights::{PRIVILEGED, Rights, Way, refused};
+use crate::{modules, read};
+use cgroups::hierarchies::{Hierarchies, Hierarchy, has};
 
 const NEEDED_BY: &[&str] = &["cgroups", "cellblock"];
 
@@ -110,7 +110,7 @@ fn look_for(controller: &Controller, all: &Hierarchies, rights: &Rights) -> Resu
     }
     let Some(unified) = &all.unified else { return Err(why_not(controller, all, rights)) };
     let offered = |directory: &str| has(&read(&format!("{directory}/cgroup.controllers")), controller.name);
-    // Root hands a controller down from the top. Anybody else has what was handed down to the own group.
+    // Root hands a controller down from the top. Another user has what was handed down to the own group.
     let topmost = offered(&unified.point);
     let from_the_top = matches!(rights.way, Way::Root | Way::Sudo);
     if topmost && from_the_top {

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::check::{Check, STEPS};
-use super::machine;
+use crate::check::{Check, STEPS};
+use crate::machine;
 
 /// How the report is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -117,7 +117,7 @@ fn paragraph(heading: &str, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::check::{LAUNCHERS, Lack, NOBODY};
+    use crate::check::{LAUNCHERS, Lack, NOBODY};
 
     fn sample() -> Report {
         let lack = Err(Lack::new("the program nft is not installed", "apt-get install nftables"));

@@ -1,8 +1,8 @@
 //! Seccomp: whether the kernel takes filters, in its own word. To try one would be lesson 6.
 
-use super::check::{Check, Lack};
-use super::read;
-use super::rights::status_field;
+use crate::check::{Check, Lack};
+use crate::read;
+use crate::rights::status_field;
 
 /// The line about seccomp.
 pub fn check() -> Check {

@@ -1,4 +1,4 @@
-//! One thing that lessons need: is it here, what was found, what helps, and who needs it.
+//! One thing that lessons need: is it here, what was found, what helps, and which steps need it.
 
 use serde::Serialize;
 

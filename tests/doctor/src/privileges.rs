@@ -1,5 +1,5 @@
 //! What step 6 asks for besides user namespaces and filters: ids for more than one user, mounts that show other owners,
-//! keyrings. Its launcher runs as whoever starts it, never through sudo, so here it counts who we are ourselves.
+//! keyrings. Its launcher runs as the user that starts it, never through sudo, so here our own user counts.
 
 use std::path::Path;
 
@@ -9,9 +9,9 @@ use kernel::sys::privilege;
 use kernel::{Errno, Failure, purpose};
 use nix::unistd::{Uid, User};
 
-use super::check::{Check, Lack, NOBODY};
-use super::rights::{Rights, Way, in_first_user_namespace, refused};
-use super::{find_program, network, probe, read, rootfs};
+use crate::check::{Check, Lack, NOBODY};
+use crate::rights::{Rights, Way, in_first_user_namespace, refused};
+use crate::{find_program, network, probe, read, rootfs};
 
 const STEP: &[&str] = &["privileges"];
 
@@ -77,7 +77,7 @@ fn ranges(file: &str) -> impl Iterator<Item = (&str, u32, u32)> {
 fn idmapped_mounts(rights: &Rights) -> Check {
     const NAME: &str = "idmapped-mounts";
     if rights.way != Way::Root {
-        return Check::note(NAME, "not for an ordinary user: in his cell, files of others are nobody's");
+        return Check::note(NAME, "not for an ordinary user: in his cell, files of others have no owner");
     }
     if !in_first_user_namespace() {
         return Check::note(NAME, "not needed: in this user namespace, a cell has the ids that we have");

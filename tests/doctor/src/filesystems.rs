@@ -7,9 +7,9 @@ use kernel::sys::clone::CloneFlags;
 use kernel::sys::mount::{self, Attributes};
 use kernel::{Errno, Failure, Fd, purpose};
 
-use super::check::{Check, Lack, MOUNTS, NOBODY};
-use super::rights::{Rights, refused};
-use super::{modules, read};
+use crate::check::{Check, Lack, MOUNTS, NOBODY};
+use crate::rights::{Rights, refused};
+use crate::{modules, read};
 
 /// The lines about file systems.
 pub fn checks(rights: &Rights) -> Vec<Check> {

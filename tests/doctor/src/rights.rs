@@ -7,8 +7,8 @@ use kernel::sys::clone::CloneFlags;
 use kernel::{Errno, Failure, purpose};
 use nix::unistd::{Group, Uid};
 
-use super::check::{Check, LAUNCHERS, Lack};
-use super::{probe, read};
+use crate::check::{Check, LAUNCHERS, Lack};
+use crate::{probe, read};
 
 /// How a launcher becomes root here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +37,9 @@ pub struct Rights {
 pub const PRIVILEGED: &str = "in a container? start that one with more rights: docker run --privileged ...";
 
 impl Rights {
-    /// Looks who we are, and tries sudo and the sandbox.
+    /// Looks whether we are root, and tries sudo and the sandbox.
     pub fn look() -> Rights {
-        purpose("a user namespace, in which anybody is root: the sandbox of scripts/as-root");
+        purpose("a user namespace, in which each user can be root: the sandbox of scripts/as-root");
         let sandbox = probe::in_sandbox(|| Ok(())).map_err(|failure| probe::errno(&failure));
         let root = Uid::effective().is_root();
         let way = if root && may_administer(&read("/proc/self/status")) {

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::Failure;
+use kernel::Failure;
 
 /// A hierarchy of groups, as it is mounted.
 #[derive(Debug, PartialEq, Eq)]

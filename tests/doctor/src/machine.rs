@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::check::{Check, Lack, STEPS};
-use super::read;
+use crate::check::{Check, Lack, STEPS};
+use crate::read;
 
 /// openat2, the new mount calls, mount_setattr and cgroup.kill are all there from this version on.
 const OLDEST: (u32, u32) = (5, 14);

@@ -10,9 +10,9 @@ use kernel::sys::clone::CloneFlags;
 use kernel::sys::netlink::{Message, Netlink};
 use kernel::{Errno, Failure, purpose};
 
-use super::check::{Check, Lack};
-use super::rights::{Rights, refused};
-use super::{find_program, modules};
+use crate::check::{Check, Lack};
+use crate::rights::{Rights, refused};
+use crate::{find_program, modules};
 
 const STEP: &[&str] = &["network"];
 
@@ -33,19 +33,19 @@ pub fn checks(rights: &Rights) -> Vec<Check> {
 }
 
 fn link(rights: &Rights, kind: &str, option: &str) -> Result<String, Lack> {
-    purpose("a network link, in a namespace that nobody else is in");
+    purpose("a network link, in a namespace without other processes");
     let in_kernel = || modules::in_kernel(kind);
     rights.attempt(CloneFlags::CLONE_NEWNET, || add_link(kind), in_kernel, |errno| lack(errno, option))
 }
 
 /// The kernel's part: it answers, and it translates addresses, if there is a program to ask for that.
 fn nftables(rights: &Rights, nft: Option<&Path>) -> Result<String, Lack> {
-    purpose("is there anybody who answers for nftables?");
+    purpose("does the kernel answer for nftables?");
     let in_kernel = || modules::in_kernel("nf_tables");
     let why_silent = |errno| lack(errno, "CONFIG_NF_TABLES");
     let answer = rights.attempt(CloneFlags::CLONE_NEWNET, ask_nftables, in_kernel, why_silent)?;
     let Some(nft) = nft else { return Ok(answer) };
-    purpose("a rule that translates addresses, in a namespace that nobody else is in");
+    purpose("a rule that translates addresses, in a namespace without other processes");
     rights.attempt(
         CloneFlags::CLONE_NEWNET,
         || masquerade(nft),
@@ -68,7 +68,7 @@ fn masquerade(nft: &Path) -> Result<(), Failure> {
 
 fn lack(errno: Errno, option: &str) -> Lack {
     match errno {
-        // No such kind of link; no such netlink family; nobody in it who knows the message.
+        // No such kind of link; no such netlink family; a family that does not know the message.
         Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT | Errno::EINVAL => modules::lack(option),
         _ => refused(errno),
     }
@@ -91,7 +91,7 @@ fn add_link(kind: &str) -> Result<(), Failure> {
     Netlink::route()?.ask(format_args!("RTM_NEWLINK kind={kind}"), order).map(drop)
 }
 
-/// Asks nftables for its rule set's generation: nothing changes, but somebody must be there to answer.
+/// Asks nftables for its rule set's generation: nothing changes, but an answer shows that nftables is there.
 fn ask_nftables() -> Result<(), Failure> {
     let kind = (libc::NFNL_SUBSYS_NFTABLES << 8 | libc::NFT_MSG_GETGEN) as u16;
     let any_family = [0; 4]; // struct nfgenmsg

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::check::Lack;
-use super::machine::kernel_release;
-use super::read;
+use crate::check::Lack;
+use crate::machine::kernel_release;
+use crate::read;
 
 /// Whether the kernel has a module, loaded or to be loaded: a promise, no proof. `None` where there are no lists of its
 /// modules to tell.
