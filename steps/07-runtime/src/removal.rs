@@ -81,6 +81,9 @@ pub fn remove(container: &Locked, spec: Option<&Spec>, strangers: Strangers) -> 
         return group.and(unplugged);
     }
     let forgotten = container.forget();
+    if spec.and_then(|spec| spec.linux.as_ref()).is_some_and(|linux| !linux.uid_mappings.is_empty()) {
+        let _ = privileges::remove_old_reservations(); // what stays, the next one that chooses ids removes
+    }
     let state = container.state(Status::Stopped);
     if let Some(hooks) = spec.and_then(|spec| spec.hooks.as_ref()) {
         // A hook that fails must not keep the others, nor the container, from going (runtime.md, Lifecycle).

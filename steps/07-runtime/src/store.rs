@@ -40,7 +40,8 @@ pub use claim::Claim;
 pub use container::{Container, Locked};
 pub use damaged::Damaged;
 pub use files::write_whole;
-pub use first::{Vantage, begin_of};
+pub use first::Vantage;
+pub use kernel::sys::clone::begin_of;
 use place::{Place, Refused};
 
 const STATE: &str = "state.json";

@@ -20,15 +20,20 @@ pub fn checks(rights: &Rights) -> Vec<Check> {
     vec![subordinate_ids(rights), idmapped_mounts(rights), Check::new("keyring", STEP, keyring())]
 }
 
+const SET_ASIDE_FOR_CELLS: &str = "root's cells take what is set aside for cellblock in /etc/subuid and /etc/subgid";
+const NOT_SET_ASIDE: &str =
+    "root's cells take ids that are given to nobody, from 2013265920 on; scripts/bootstrap sets some aside";
+
 /// An ordinary user's cell has as many users as were set aside for him; without any, it has root alone.
 fn subordinate_ids(rights: &Rights) -> Check {
     const NAME: &str = "subordinate-ids";
-    if Uid::effective().is_root() {
-        return Check::note(NAME, "not needed: root gives a cell its ids itself");
-    }
     let user = Uid::effective();
-    let name = User::from_uid(user).ok().flatten().map(|user| user.name);
     let files = ["/etc/subuid", "/etc/subgid"].map(read);
+    if user.is_root() {
+        let ours = files.iter().all(|file| ranges(file).any(|(owner, ..)| owner == "cellblock"));
+        return Check::note(NAME, if ours { SET_ASIDE_FOR_CELLS } else { NOT_SET_ASIDE });
+    }
+    let name = User::from_uid(user).ok().flatten().map(|user| user.name);
     let set_aside =
         files.iter().map(|file| set_aside(file, user.as_raw(), name.as_deref())).collect::<Option<Vec<_>>>();
     let helpers = ["newuidmap", "newgidmap"].iter().all(|program| find_program(program).is_some());
@@ -95,7 +100,7 @@ fn idmapped_mounts(rights: &Rights) -> Check {
 }
 
 fn show_other_owners(place: &Path) -> Result<(), Failure> {
-    const MAP: &str = "0 524288 65536";
+    const MAP: &str = "0 2013265920 65536";
     let copy = mount::open_tree(&mount::open_path(place, "place")?, Depth::One, "copy")?;
     let (gate, ours) = clone::pipe("gate", "ours")?;
     match clone::clone3(CloneFlags::CLONE_NEWUSER, "owner")? {

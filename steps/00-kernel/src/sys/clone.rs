@@ -197,6 +197,14 @@ pub fn stat(pid: i32) -> Option<String> {
     line.rsplit(')').next().map(str::to_owned)
 }
 
+/// When a process began; `None` if it has ended, or is a zombie (man 5 proc, /proc/PID/stat).
+pub fn begin_of(pid: i32) -> Option<u64> {
+    let line = stat(pid)?;
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let is_dead = matches!(*fields.first()?, "Z" | "X");
+    if is_dead { None } else { fields.get(19)?.parse().ok() }
+}
+
 /// Whether a process ends or has ended, is not waited for yet, and never became another program (man 5 proc, /proc/PID/stat,
 /// flags).
 pub fn ends_without_exec(pid: i32) -> bool {

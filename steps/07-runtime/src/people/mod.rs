@@ -149,7 +149,8 @@ impl Wishes<'_> {
         let hostname = self.options.namespaces.hostname()?;
         let network = self.network.prepare()?;
         let files = network.files(&hostname).into_iter().map(|(path, text)| (mounts::file_name(path), text)).collect();
-        Ok((Bundle { spec, files, owner }, network))
+        let ids = self.privileges.reservation;
+        Ok((Bundle { spec, files, owner, ids }, network))
     }
 }
 

@@ -84,13 +84,7 @@ fn has_no_process(errno: Option<Errno>) -> bool {
     matches!(errno, Some(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT))
 }
 
-/// When a process began (man 5 proc, /proc/PID/stat); none if it has ended, or is a zombie.
-pub fn begin_of(pid: i32) -> Option<u64> {
-    let line = clone::stat(pid)?;
-    let is_dead = matches!(line.split_whitespace().next()?, "Z" | "X");
-    if is_dead { None } else { begin_in(&line) }
-}
-
+/// When a process began, in its line of /proc/PID/stat (man 5 proc).
 fn begin_in(line: &str) -> Option<u64> {
     line.split_whitespace().nth(19)?.parse().ok()
 }
