@@ -61,6 +61,7 @@ impl Cell {
     fn send(&mut self, frames: &[Vec<u8>]) {
         let line: String = frames.iter().map(|frame| format!(" {}", hex(frame))).collect();
         assert_eq!(self.run(&format!("inmate frame{line} 2>&1")), "sent\n");
+        sleep(Duration::from_millis(100)); // on a busy machine they are on their way for a moment
     }
 
     /// What a command of the host's prints, in this cell's network.
@@ -106,7 +107,7 @@ fn without(words: &[&str]) {
 
 /// Whether these frames bring a text to a socket of the host's.
 fn arrives(socket: &UdpSocket, attacker: &mut Cell, frames: &[Vec<u8>], text: &str) -> bool {
-    socket.set_read_timeout(Some(Duration::from_millis(400))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     attacker.send(frames);
     let mut buffer = [0; 64];
     std::iter::from_fn(|| socket.recv(&mut buffer).ok().map(|length| buffer[..length] == *text.as_bytes())).any(|it| it)
