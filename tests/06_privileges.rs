@@ -127,6 +127,36 @@ fn calls() {
     });
 }
 
+/// What a 32-bit program asks of `socketcall` lies in memory: the rule that refuses AF_ALG and AF_VSOCK to `socket` cannot see
+/// it, as the chapter says. `native` shuts the door.
+#[test]
+fn sockets_of_32_bit_programs() {
+    if cfg!(not(target_arch = "x86_64")) {
+        return not_run("sockets_of_32_bit_programs", "only x86 has socketcall");
+    }
+    lab!(World::Root, |lab| {
+        const KILLED: i32 = 128 + 31; // SIGSYS
+        for family in ["38", "40", "1"] {
+            let unconfined = run(lab, &["--seccomp", "unconfined", "inmate", "socket32", family]);
+            if unconfined.code != 0 {
+                return not_run("sockets_of_32_bit_programs", "this kernel runs no 32-bit programs");
+            }
+            let by_default = run(lab, &["inmate", "socket32", family]);
+            assert_eq!((by_default.code, &by_default.text), (0, &unconfined.text), "the chapter says: a hole");
+            let native = run(lab, &["--seccomp", "native", "inmate", "socket32", family]);
+            assert_eq!(native.code, KILLED, "{family}: {native}");
+            if family == "40" {
+                let calls = run(lab, &["--seccomp", "native", "inmate", "calls"]).text;
+                assert!(
+                    calls.lines().any(|line| line.starts_with("socket(AF_VSOCK)") && line.ends_with("EPERM")),
+                    "{calls}"
+                );
+            }
+        }
+        assert_eq!(run(lab, &["--seccomp", "native", "sh", "-c", "echo $((6 * 7))"]).text, "42\n");
+    });
+}
+
 // Each attack, and which handcuff holds it.
 
 /// Which options let an attack out again: all of these together, and no fewer. The chapter has this table, too.

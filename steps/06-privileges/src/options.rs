@@ -32,8 +32,9 @@ pub struct PrivilegeOptions {
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
 
-    /// Which system calls can be made: a profile in the OCI's form, or unconfined [default: the lesson's own]
-    #[arg(long, value_name = "FILE|unconfined")]
+    /// Which system calls can be made: a profile in the OCI's form, native (no 32-bit programs), or unconfined [default: the
+    /// lesson's own]
+    #[arg(long, value_name = "FILE|native|unconfined")]
     seccomp: Option<PathBuf>,
 
     /// Let programs take on the rights of their file's owner (setuid)
@@ -147,6 +148,7 @@ impl PrivilegeOptions {
     fn profile(&self, kept: Set) -> Result<Option<Profile>> {
         match &self.seccomp {
             None => Ok(Some(seccomp::default_profile(|name| kept.has(name)))),
+            Some(path) if path.as_os_str() == "native" => Ok(Some(seccomp::native_profile(|name| kept.has(name)))),
             Some(path) if path.as_os_str() == "unconfined" => Ok(None),
             Some(path) => Ok(Some(Profile::read(path).with_context(|| format!("--seccomp {}", path.display()))?)),
         }

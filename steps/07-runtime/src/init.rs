@@ -18,6 +18,7 @@ use network::Network;
 use pivot_root::{Place, Trees, sources};
 use privileges::{Hatch, User};
 
+use crate::caller::HandedOn;
 use crate::plan::{Plan, Task};
 use crate::spec::{Hooks, State, Status};
 use crate::terminal::Outlet;
@@ -44,8 +45,8 @@ pub struct Cell<'a> {
     pub nodes: Option<Fd>,
     /// Where its terminal goes.
     pub outlet: Option<Outlet>,
-    /// So many descriptors of the caller's go on to the command, from 3 on.
-    pub preserved: u32,
+    /// The descriptors of the caller that go on to the command.
+    pub handed_on: HandedOn,
     /// It lives on when whoever made it ends.
     pub detached: bool,
     /// Where it waits for `start`; none: it does not wait.
@@ -105,6 +106,7 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     if cell.start.is_some() {
         namespaces::sign_report(); // before the filter, which need not allow to write
     }
+    cell.handed_on.leave_open()?;
     listener::hand_over(listener, handcuffs.lock()?.or(early), &cell.state)?;
     if plan.small_init { namespaces::become_init(|| chroot::exec(&command)) } else { chroot::exec(&command) }
 }
@@ -248,7 +250,7 @@ fn schedule_personality(plan: &Plan) -> Result<()> {
 /// From here on paths of the container's are resolved: nothing of the host's may be open, but what the caller hands on.
 fn close_descriptors(cell: &Cell, others: [&Option<Fd>; 3]) -> Result<()> {
     let needed: Vec<&Fd> = cell.start.iter().chain(others.into_iter().flatten()).collect();
-    namespaces::close_all_but(&needed, 3 + cell.preserved)
+    namespaces::close_all_but(&needed, cell.handed_on.end())
 }
 // ANCHOR_END: close
 

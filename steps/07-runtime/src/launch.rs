@@ -16,6 +16,7 @@ use network::Network;
 use privileges::Hatch;
 
 use crate::bundle::Bundle;
+use crate::caller::HandedOn;
 use crate::gate::{self, Waiting};
 use crate::init::{self, Cell};
 use crate::notify::{self, Notify};
@@ -52,8 +53,8 @@ pub struct Request<'a> {
     pub detached: bool,
     /// Its group is systemd's to make.
     pub systemd: bool,
-    /// So many descriptors of the caller's go on to the command, from 3 on.
-    pub preserved: u32,
+    /// The descriptors of the caller that go on to the command.
+    pub handed_on: HandedOn,
     /// It gets no group at all.
     pub no_group: bool,
 }
@@ -184,7 +185,7 @@ fn make(
         nodes,
         outlet,
         detached: request.detached,
-        preserved: request.preserved,
+        handed_on: request.handed_on,
         start,
         network: request.network.as_ref(),
         number: number_entry,

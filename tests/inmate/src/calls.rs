@@ -31,3 +31,13 @@ pub fn print() -> ExitCode {
     }
     ExitCode::SUCCESS
 }
+
+/// Prints the answer to a socket that is asked for by socketcall.
+pub fn socket32(family: &str) -> ExitCode {
+    let Ok(family) = family.parse() else { return ExitCode::from(125) };
+    match inmate::sys::socket_by_socketcall(family) {
+        Ok(()) => println!("done"),
+        Err(errno) => println!("{errno:?}"),
+    }
+    ExitCode::SUCCESS
+}

@@ -7,6 +7,7 @@
 //! inmate orphans          leave three children behind, and see which process must reap them
 //! inmate echo PORT        answer each datagram on that port with itself
 //! inmate calls            make some system calls, and see what the kernel answers
+//! inmate socket32 FAMILY  make a socket of that family as 32-bit programs of x86 do
 //! inmate ready            say so to the process that waits for it, as services do with systemd
 //! inmate threads          start four threads, and see that they run
 //! inmate listen PATH      be a socket there, and say which process connects
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         ["orphans"] => orphans::leave(),
         ["echo", port] => echo(port),
         ["calls"] => calls::print(),
+        ["socket32", family] => calls::socket32(family),
         ["ready"] => ready(),
         ["threads"] => threads(),
         ["listen", path] => traps::listen(path),
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
         [attack::SETUID_PROBE] => attack::setuid_probe(),
         _ => {
             eprintln!(
-                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | ready | threads | watch SECONDS PATH | listen PATH | keyring-trap NAME SECONDS | keyring-fill | advertise PREFIX | claim ADDRESS | frame HEX... | sentinel COMMAND"
+                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | socket32 FAMILY | ready | threads | watch SECONDS PATH | listen PATH | keyring-trap NAME SECONDS | keyring-fill | advertise PREFIX | claim ADDRESS | frame HEX... | sentinel COMMAND"
             );
             ExitCode::from(125)
         }

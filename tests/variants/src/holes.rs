@@ -214,11 +214,7 @@ pub const HOLES: &[Hole] = &[
         name: "nothing-is-closed",
         package: "cellblock",
         edits: &[
-            without(
-                "steps/07-runtime/src/verbs/mod.rs",
-                "close_inherited",
-                "sys::process::close_from(3 + preserved)?;",
-            ),
+            without("steps/07-runtime/src/caller.rs", "take", "process::close_from(handed_on.end())?;"),
             without("steps/02-namespaces/src/report.rs", "close_all_but", "process::close_all_but(&kept, first)?;"),
             without(INIT, "run", "make_workdir(&custom, task)?;"),
             instead(

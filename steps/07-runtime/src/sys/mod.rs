@@ -3,12 +3,14 @@
 //! | file | used for |
 //! |---|---|
 //! | [`arena`] | the memory of a program that lives for a moment |
+//! | [`descriptor`] | descriptors of the caller's, by number |
 //! | [`namespace`] | namespaces and processes that are there already: joined, signalled, waited for |
 //! | [`schedule`] | scheduler, priorities, processors, memory policy, personality |
 //! | [`terminal`] | pseudo-terminals |
 #![allow(unsafe_code)]
 
 pub mod arena;
+pub mod descriptor;
 pub mod namespace;
 pub mod schedule;
 pub mod terminal;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::Context;
+use crate::caller::HandedOn;
 use crate::launch::{self, Request};
 
 /// Make a container that waits for start
@@ -80,7 +81,6 @@ impl Options {
             pidfd_socket: self.pidfd_socket.as_deref().map(crate::caller::connect_pidfd_socket).transpose()?,
             systemd: context.systemd,
             no_group: context.no_groups,
-            preserved: self.preserve_fds,
             ..Request::default()
         })
     }
@@ -88,8 +88,9 @@ impl Options {
 
 impl Create {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        super::close_inherited(self.options.preserve_fds)?;
-        let request = Request { waits: true, detached: true, ..self.bundle.request(&self.options, context)? };
+        let handed_on = HandedOn::take(self.options.preserve_fds)?;
+        let request =
+            Request { waits: true, detached: true, handed_on, ..self.bundle.request(&self.options, context)? };
         let launched = launch::launch(&context.store, request)?;
         launched.child.leave();
         Ok(ExitCode::SUCCESS)

@@ -14,6 +14,7 @@ use kernel::{Failure, Fd, purpose};
 use privileges::User;
 
 use super::Context;
+use crate::caller::HandedOn;
 use crate::plan::{self, Task};
 use crate::spec::{self, Linux, Process, Spec, Status};
 use crate::store::Container;
@@ -107,8 +108,8 @@ struct Visit<'a> {
     traced: bool,
     outlet: Option<Outlet>,
     detached: bool,
-    /// The descriptors of the caller that go on to the command, from 3 on.
-    preserved: u32,
+    /// The descriptors of the caller that go on to the command.
+    handed_on: HandedOn,
     /// The way of the filter's listener to the parent.
     listener: Option<listener::Relay>,
     /// Where the number of the process that goes on is told.
@@ -117,7 +118,7 @@ struct Visit<'a> {
 
 impl Exec {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        super::close_inherited(self.preserve_fds)?;
+        let handed_on = HandedOn::take(self.preserve_fds)?;
         let container = context.store.open(&self.id)?;
         self.refuse_if_not_running(&container)?;
         let spec = container.spec()?;
@@ -125,7 +126,7 @@ impl Exec {
         spec::check_process(&process, "process.", &launch::known())?;
         let task = Task::new("process", &process, spec.linux.as_ref().unwrap_or(&Linux::default()))?;
         crate::terminal::check(task.terminal.is_some(), self.console_socket.as_deref(), self.detach)?;
-        self.visit(&container, &spec, &task)
+        self.visit(&container, &spec, &task, handed_on)
     }
 
     fn refuse_if_not_running(&self, container: &Container) -> Result<()> {
@@ -183,7 +184,7 @@ impl Exec {
     }
 
     /// The parent's list of calls.
-    fn visit(&self, container: &Container, spec: &Spec, task: &Task) -> Result<ExitCode> {
+    fn visit(&self, container: &Container, spec: &Spec, task: &Task, handed_on: HandedOn) -> Result<ExitCode> {
         let init = container.process()?;
         let group = container.group()?.map(|group| self.group(group, container)).transpose()?;
         let group = group.as_ref();
@@ -194,7 +195,7 @@ impl Exec {
         let namespaces = asked.fold(CloneFlags::empty(), |all, namespace| all | plan::flag(namespace.kind));
         let (number, number_entry) = clone::pipe("number", "number")?;
         shut(task)?;
-        let (detached, preserved) = (self.detach, self.preserve_fds);
+        let detached = self.detach;
         let listener = listener::Relay::connect(task)?;
         let doors = group.map(Kept::doors).transpose()?.unwrap_or_default();
         let traced = spec.process.as_ref().is_some_and(Process::may_trace);
@@ -206,7 +207,7 @@ impl Exec {
             traced,
             outlet,
             detached,
-            preserved,
+            handed_on,
             listener,
             number: number_entry,
         };
@@ -294,6 +295,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     if visit.detached {
         namespace::outlive_parent()?;
     }
+    visit.handed_on.leave_open()?;
     listener::Relay::hand_over(visit.listener.as_ref(), handcuffs.lock()?.or(early))?;
     chroot::exec(&command)
 }
@@ -308,7 +310,7 @@ fn open_terminal(visit: &Visit) -> Result<Option<Fd>> {
 fn close_descriptors(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
     let listener = visit.listener.as_ref().map(listener::Relay::inside);
     let needed: Vec<&Fd> = listener.into_iter().chain(terminal).chain([&visit.number]).collect();
-    namespaces::close_all_but(&needed, 3 + visit.preserved)
+    namespaces::close_all_but(&needed, visit.handed_on.end())
 }
 
 /// Goes on in the container's pid namespace, if it has one of its own, in a session of its own.

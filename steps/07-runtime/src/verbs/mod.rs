@@ -202,12 +202,6 @@ fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Closes what the caller has left open, all but the standard three and those that it asks to be handed on.
-fn close_inherited(preserved: u32) -> Result<()> {
-    sys::process::close_from(3 + preserved)?;
-    Ok(sys::process::refuse_directories()?)
-}
-
 /// A bundle's absolute path: the configuration's own paths begin there, wherever we go.
 fn bundle(given: Option<&Path>) -> Result<PathBuf> {
     let given = given.unwrap_or(Path::new("."));

@@ -9,6 +9,7 @@ use cgroups::Limits;
 
 use super::Context;
 use super::create::{OfBundle, Options};
+use crate::caller::HandedOn;
 use crate::launch::{self, Launched, Request};
 use crate::people::PeopleOptions;
 use crate::removal::Strangers;
@@ -58,22 +59,24 @@ struct WhileItRuns {
 
 impl Run {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        super::close_inherited(self.options.preserve_fds)?;
-        let request = Request { detached: self.while_it_runs.detach, ..self.bundle.request(&self.options, context)? };
+        let handed_on = HandedOn::take(self.options.preserve_fds)?;
+        let request =
+            Request { detached: self.while_it_runs.detach, handed_on, ..self.bundle.request(&self.options, context)? };
         self.while_it_runs.launch(context, request, None)
     }
 }
 
 impl RunRootfs {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        super::close_inherited(self.options.preserve_fds)?;
+        let handed_on = HandedOn::take(self.options.preserve_fds)?;
         let mut wishes = self.people.check()?;
         let detached = self.while_it_runs.detach;
         wishes.seat_somebody(self.options.console_socket.is_some(), detached);
         let (id, limits, no_new_keyring) = (wishes.name.clone(), wishes.limits.clone(), !wishes.privileges.new_keyring);
         let (bundle, network) = wishes.prepare()?;
         let (own, network) = (Some(bundle), Some(network));
-        let request = Request { own, network, no_new_keyring, detached, ..self.options.request(&id, context)? };
+        let request =
+            Request { own, network, no_new_keyring, detached, handed_on, ..self.options.request(&id, context)? };
         let code = self.while_it_runs.launch(context, request, Some(&limits))?;
         if detached {
             super::print(&format!("{id}\n"))?;
