@@ -5,10 +5,12 @@
 //! | [`arena`] | the memory of a program that lives for a moment |
 //! | [`namespace`] | namespaces and processes that are there already: joined, signalled, waited for |
 //! | [`schedule`] | scheduler, priorities, processors, memory policy, personality |
+//! | [`signal`] | the runtime's own signals |
 //! | [`terminal`] | pseudo-terminals |
 #![allow(unsafe_code)]
 
 pub mod arena;
 pub mod namespace;
 pub mod schedule;
+pub mod signal;
 pub mod terminal;
