@@ -14,6 +14,7 @@ use kernel::{Errno, Failure, purpose};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::spec::{Hook, State};
+use crate::sys::signal::without_sigpipe;
 
 /// Runs the hooks of one moment, one after the other.
 ///
@@ -26,7 +27,7 @@ pub fn run(moment: &str, hooks: &[Hook], state: &State) -> Result<()> {
     purpose("programs of the caller's, which read the container's state");
     let state = serde_json::to_vec(state)?;
     for (index, hook) in hooks.iter().enumerate() {
-        run_one(hook, &state, is_before_the_command(moment))
+        without_sigpipe(|| run_one(hook, &state, is_before_the_command(moment)))
             .with_context(|| format!("hooks.{moment}[{index}] {}", hook.path))?;
     }
     Ok(())

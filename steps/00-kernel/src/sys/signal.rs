@@ -40,26 +40,39 @@ impl Signals {
 
     /// The next signal, if one is waiting (step 7).
     pub fn try_next(&self) -> Result<Option<Arrived>, Failure> {
-        use std::os::fd::AsFd;
-        let mut polled = [nix::poll::PollFd::new(self.0.as_fd(), nix::poll::PollFlags::POLLIN)];
-        match nix::poll::poll(&mut polled, nix::poll::PollTimeout::ZERO) {
-            Ok(0) | Err(Errno::EINTR) => Ok(None),
-            Ok(_) => self.next().map(Some),
-            Err(errno) => Err(Failure::call(format_args!("poll(<signals>)"), errno)),
+        loop {
+            let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            match nix::poll::poll(&mut polled, PollTimeout::ZERO) {
+                Ok(0) | Err(Errno::EINTR) => return Ok(None),
+                Ok(_) => {}
+                Err(errno) => return Err(Failure::call(format_args!("poll(<signals>)"), errno)),
+            }
+            if let Some(arrived) = self.read()? {
+                return Ok(Some(arrived));
+            }
         }
     }
 
     /// Waits for the next signal.
     pub fn next(&self) -> Result<Arrived, Failure> {
         loop {
-            match self.0.read_signal() {
-                Ok(Some(info)) => {
-                    let by_kernel = info.ssi_code == libc::SI_KERNEL;
-                    return Ok(Arrived { number: info.ssi_signo as i32, by_kernel });
-                }
-                Ok(None) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Failure::call(format_args!("read(<signals>)"), errno)),
+            if let Some(arrived) = self.read()? {
+                return Ok(arrived);
             }
+        }
+    }
+
+    /// Reads one signal. SIGPIPE from this process itself is no message: it is the other half of EPIPE, for a write whose reader
+    /// has gone. Forwarded, it would end the command.
+    fn read(&self) -> Result<Option<Arrived>, Failure> {
+        match self.0.read_signal() {
+            Ok(Some(info)) if info.ssi_signo == libc::SIGPIPE as u32 && info.ssi_pid == std::process::id() => Ok(None),
+            Ok(Some(info)) => {
+                let by_kernel = info.ssi_code == libc::SI_KERNEL;
+                Ok(Some(Arrived { number: info.ssi_signo as i32, by_kernel }))
+            }
+            Ok(None) | Err(Errno::EINTR) => Ok(None),
+            Err(errno) => Err(Failure::call(format_args!("read(<signals>)"), errno)),
         }
     }
 }

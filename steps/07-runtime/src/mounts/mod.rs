@@ -242,7 +242,7 @@ impl Mount {
                 mount::mount_setattr(&tree, Depth::Recursive, Attributes::RDONLY.union(QUIET))?;
                 Ok(tree)
             }
-            made => self.adapt(made?),
+            made => self.adapt(made.hint_on(Errno::EPERM, NEEDS_NAMESPACE)?),
         }
     }
 
@@ -318,6 +318,10 @@ impl Furniture {
         all.flat_map(Place::directories).collect()
     }
 }
+
+/// What a new file system in a user namespace needs beside it.
+const NEEDS_NAMESPACE: &str = "in a user namespace proc needs a new pid namespace too, mqueue a new ipc namespace, sysfs a new \
+    network namespace: linux.namespaces";
 
 /// What no mount of the host's in a container needs.
 const QUIET: Attributes = Attributes::NOSUID.union(Attributes::NODEV).union(Attributes::NOEXEC);

@@ -129,12 +129,12 @@ fn owners(asked: &spec::Mount) -> Option<Owners> {
 fn with_option(mut mount: Mount, word: &str, options: &mut Vec<(CString, Option<CString>)>) -> Result<Mount> {
     let attribute = |word: &str| ATTRIBUTES.iter().find(|(known, ..)| *known == word);
     if let Some((_, set, clear)) = attribute(word) {
-        mount.set = mount.set.difference(*clear).union(*set);
+        mount.set = with_attribute(mount.set.difference(*clear), *set);
         mount.clear = mount.clear.difference(*set).union(*clear);
     } else if let Some(change) = propagation(word) {
         mount.propagation = Some(change);
     } else if let Some((_, set, clear)) = word.strip_prefix('r').and_then(attribute) {
-        mount.set_below = mount.set_below.difference(*clear).union(*set);
+        mount.set_below = with_attribute(mount.set_below.difference(*clear), *set);
         mount.clear_below = mount.clear_below.difference(*set).union(*clear);
     } else if word == "tmpcopyup" {
         mount.copy_up = true;
@@ -146,6 +146,11 @@ fn with_option(mut mount: Mount, word: &str, options: &mut Vec<(CString, Option<
         options.push((CString::new(key)?, value));
     }
     Ok(mount)
+}
+
+/// When the time of an access is noted is a number, and not a bit for each word: the last word takes the place of the one before.
+fn with_attribute(before: Attributes, set: Attributes) -> Attributes {
+    if set.intersects(Attributes::TIMES) { before.difference(Attributes::TIMES).union(set) } else { before.union(set) }
 }
 
 #[cfg(test)]
@@ -169,6 +174,14 @@ mod tests {
         assert_eq!(planned.set_below, Attributes::RDONLY);
         let What::New { options, .. } = planned.what else { panic!("it is a new file system") };
         assert_eq!(options, [(c"size".to_owned(), Some(c"1m".to_owned()))]);
+    }
+
+    #[test]
+    fn the_last_word_about_access_times_counts() {
+        let words = ["strictatime", "noatime", "nodiratime", "rnoatime", "rstrictatime"];
+        let planned = plan(&mount(Some("tmpfs"), &words), Path::new("/")).unwrap();
+        assert_eq!(planned.set, Attributes::NOATIME.and(Attributes::NODIRATIME));
+        assert_eq!(planned.set_below, Attributes::STRICTATIME);
     }
 
     #[test]

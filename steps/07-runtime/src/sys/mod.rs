@@ -6,6 +6,7 @@
 //! | [`descriptor`] | descriptors of the caller's, by number |
 //! | [`namespace`] | namespaces and processes that are there already: joined, signalled, waited for |
 //! | [`schedule`] | scheduler, priorities, processors, memory policy, personality |
+//! | [`signal`] | the runtime's own signals |
 //! | [`terminal`] | pseudo-terminals |
 #![allow(unsafe_code)]
 
@@ -13,4 +14,5 @@ pub mod arena;
 pub mod descriptor;
 pub mod namespace;
 pub mod schedule;
+pub mod signal;
 pub mod terminal;
