@@ -56,7 +56,6 @@ struct WhileItRuns {
 
 impl Run {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        super::close_inherited(self.options.preserve_fds)?;
         let request = Request { detached: self.while_it_runs.detach, ..self.bundle.request(&self.options, context)? };
         self.while_it_runs.launch(context, request, None)
     }
@@ -64,8 +63,8 @@ impl Run {
 
 impl RunRootfs {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        super::close_inherited(self.options.preserve_fds)?;
         let mut wishes = self.people.check()?;
+        super::close_inherited(self.options.preserve_fds)?; // the files of the options could be reached by one of those
         let detached = self.while_it_runs.detach;
         wishes.seat_somebody(self.options.console_socket.is_some(), detached);
         let (id, limits, no_new_keyring) = (wishes.name.clone(), wishes.limits.clone(), !wishes.privileges.new_keyring);
