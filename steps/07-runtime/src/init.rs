@@ -84,7 +84,6 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     custom.finish()?;
     drop(custom);
     task.schedule()?;
-    schedule_personality(plan)?;
     if number.is_some() {
         birth::prepare(cell.joined)?;
     }
@@ -126,6 +125,7 @@ fn enter_group(cell: &Cell) -> Result<()> {
     if let Some(group) = &cell.group {
         group.join()?;
     }
+    schedule::reset_processors();
     write_oom_score(&cell.plan.task)?;
     if cell.plan.new.contains(CloneFlags::CLONE_NEWCGROUP) {
         purpose("a view in which this group is the topmost");
@@ -236,13 +236,6 @@ fn make_workdir(custom: &Custom, task: &Task) -> Result<()> {
     match Place::configured(workdir) {
         Ok(place) => place.open(custom.root(), true).map(drop).context("process.cwd"),
         Err(_) => Ok(()), // the root itself, or in /proc: whether that works chdir will tell
-    }
-}
-
-fn schedule_personality(plan: &Plan) -> Result<()> {
-    match plan.personality {
-        Some(persona) => schedule::set_personality(persona).context("linux.personality"),
-        None => Ok(()),
     }
 }
 

@@ -35,7 +35,9 @@ pub struct Request<'a> {
     pub id: &'a str,
     /// Where its configuration and its root filesystem are.
     pub bundle: PathBuf,
-    /// Instead of that: a bundle of our own making. Its place is the container's own directory.
+    /// The text of its configuration.
+    pub config: Vec<u8>,
+    /// Instead of these: a bundle of our own making. Its place is the container's own directory.
     pub own: Option<Bundle>,
     /// Step 4's network, if it is more than the configuration says.
     pub network: Option<Network>,
@@ -93,10 +95,10 @@ pub struct Launched {
 /// What is wrong in the configuration or its place there; what the kernel refuses. Nothing is left then.
 pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     let claim = request.settle_own(store)?;
-    let text = request
-        .own
-        .as_ref()
-        .map_or_else(|| spec::contents(&request.bundle.join("config.json")), |own| Ok(own.config().into_bytes()))?;
+    let text = match &request.own {
+        Some(own) => own.config().into_bytes(),
+        None => std::mem::take(&mut request.config),
+    };
     let spec: Spec = spec::parse("config.json", &text)?;
     spec::check(&spec, &known())?;
     let mut plan = Plan::new(&spec, &request.bundle)?;

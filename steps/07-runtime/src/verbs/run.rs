@@ -59,17 +59,16 @@ struct WhileItRuns {
 
 impl Run {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        let handed_on = HandedOn::take(self.options.preserve_fds)?;
-        let request =
-            Request { detached: self.while_it_runs.detach, handed_on, ..self.bundle.request(&self.options, context)? };
+        let request = Request { detached: self.while_it_runs.detach, ..self.bundle.request(&self.options, context)? };
         self.while_it_runs.launch(context, request, None)
     }
 }
 
 impl RunRootfs {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        let handed_on = HandedOn::take(self.options.preserve_fds)?;
         let mut wishes = self.people.check()?;
+        // Not before: files that the options name could be reached by one that is closed.
+        let handed_on = HandedOn::take(self.options.preserve_fds)?;
         let detached = self.while_it_runs.detach;
         wishes.seat_somebody(self.options.console_socket.is_some(), detached);
         let (id, limits, no_new_keyring) = (wishes.name.clone(), wishes.limits.clone(), !wishes.privileges.new_keyring);
