@@ -3,20 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cellblock::groups::Kept;
 use classroom::groups::directories;
 use classroom::lab::binary;
-use classroom::run::code;
 use classroom::{Desk, Lab, Output, World, lab};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Waits until something is so; no test waits longer.
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -82,14 +79,6 @@ impl Drop for Stranger {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// The record of container `one`, changed.
-fn change_record(desk: &Desk, change: impl FnOnce(&mut Value)) {
-    let file = desk.root.join("one/state.json");
-    let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    change(&mut record);
-    fs::write(file, record.to_string()).unwrap();
 }
 
 /// Makes the directories of a group as an administrator would.
@@ -316,167 +305,6 @@ fn strangers_in_its_group() {
     });
 }
 
-/// A `run` in the foreground stands still; its container is ended and deleted, and another one takes the name. Then it goes on.
-#[test]
-fn a_run_that_stood_still() {
-    lab!(World::Root, |lab| {
-        let desk = Desk::new(lab, "still");
-        let bundle = desk.bundle.display().to_string();
-        let mut run = runtime(&desk.root, &["run", "--bundle", &bundle, "one"]).spawn().unwrap();
-        wait_until("it runs", || desk.run(&["state", "one"]).text.contains("\"running\""));
-        let first = desk.state()["pid"].clone();
-        let run_pid = Pid::from_raw(run.id() as i32);
-        kill(run_pid, Signal::SIGSTOP).unwrap();
-        desk.kill();
-        desk.succeed(&["delete", "one"]);
-        desk.start("sleep 1000");
-        let successor = desk.state()["pid"].clone();
-        assert_ne!(first, successor);
-        kill(run_pid, Signal::SIGCONT).unwrap();
-        assert_eq!(code(run.wait().unwrap()), 137);
-        assert_eq!((&desk.state()["status"], &desk.state()["pid"]), (&json!("running"), &successor));
-        desk.succeed(&["delete", "--force", "one"]);
-    });
-}
-
-/// A command that waits for the lock of a name gets it when the name is another one's; and it does not wait for ever.
-#[test]
-fn a_lock_and_a_successor() {
-    lab!(World::Root, |lab| {
-        let desk = Desk::new(lab, "lock");
-        for verb in [&["delete", "one"][..], &["start", "one"], &["delete", "--force", "one"]] {
-            desk.create();
-            let lock = fs::File::open(desk.root.join("one")).unwrap();
-            lock.lock().unwrap();
-            let mut waiting = runtime(&desk.root, verb).stderr(Stdio::null()).spawn().unwrap();
-            std::thread::sleep(Duration::from_millis(300));
-            assert_eq!(waiting.try_wait().unwrap(), None, "{verb:?} waits");
-            let pid = desk.state()["pid"].as_i64().unwrap() as i32;
-            if pid > 0 {
-                kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap(); // delete --force has done it already
-            }
-            desk.wait_for("stopped");
-            fs::rename(desk.root.join("one"), lab.folder.join("away")).unwrap();
-            desk.create();
-            drop(lock);
-            waiting.wait().unwrap();
-            assert_eq!(desk.state()["status"], "created", "{verb:?} has come to its successor");
-            desk.succeed(&["delete", "--force", "one"]);
-            fs::remove_dir_all(lab.folder.join("away")).unwrap();
-        }
-        desk.create();
-        let lock = fs::File::open(desk.root.join("one")).unwrap();
-        lock.lock().unwrap();
-        for words in
-            [&["delete", "one"][..], &["start", "one"], &["pause", "one"], &["update", "--pids-limit", "9", "one"]]
-        {
-            desk.fail(words, "another command works on it");
-        }
-        drop(lock);
-        desk.succeed(&["delete", "one"]);
-    });
-}
-
-/// From another pid namespace, by another clock, without /proc: what cannot be seen is not stopped.
-#[test]
-fn unseen_is_not_stopped() {
-    lab!(World::Root, |lab| {
-        let desk = Desk::new(lab, "unseen");
-        desk.start("sleep 1000");
-        let pid = desk.state()["pid"].clone();
-        let ways = ["--pid --fork --mount-proc", "--pid --fork", "--time --boottime 100000 --fork", "--mount"];
-        for way in ways {
-            let hide = if way == "--mount" { "umount -l /proc;" } else { "" };
-            let elsewhere = |words: &str| {
-                let mut command = Command::new("sh");
-                let script =
-                    format!("exec unshare {way} sh -c '{hide} exec \"$0\" --root \"$1\" {words}' \"$0\" \"$1\"");
-                command.args(["-c", &script]).arg(binary("cellblock")).arg(&desk.root);
-                lab.output(format!("# {way}: cellblock {words}"), command)
-            };
-            let said = elsewhere("prune");
-            assert!(!said.text.contains("removed"), "{said}");
-            assert_eq!((&desk.state()["status"], &desk.state()["pid"]), (&json!("running"), &pid), "{said}");
-            for words in ["delete one", "exec one true", "kill one KILL", "pause one", "update --pids-limit 5 one"] {
-                assert_eq!(elsewhere(words).code, 125, "{way}: {words}");
-            }
-            assert!(elsewhere("list").text.contains("unknown"), "{way}");
-            assert_eq!((&desk.state()["status"], &desk.state()["pid"]), (&json!("running"), &pid), "{way}");
-        }
-        desk.kill();
-        // Its group is empty: so it has stopped, as is known even there.
-        let mut prune = Command::new("unshare");
-        prune
-            .args(["--pid", "--fork", "--mount-proc"])
-            .arg(binary("cellblock"))
-            .arg("--root")
-            .arg(&desk.root)
-            .arg("prune");
-        let said = lab.output(String::new(), prune);
-        assert!(said.text.contains("removed the container one"), "{said}");
-    });
-}
-
-/// Number and time of a process come again after the machine was started anew, if the root is on a disk.
-#[test]
-fn another_start_of_the_machine() {
-    lab!(World::Root, |lab| {
-        let desk = Desk::new(lab, "boot");
-        desk.start("sleep 1000");
-        desk.kill();
-        let mut stranger = Stranger::new();
-        let stat = fs::read_to_string(format!("/proc/{}/stat", stranger.0.id())).unwrap();
-        let begun: u64 = stat.rsplit(") ").next().unwrap().split(' ').nth(19).unwrap().parse().unwrap();
-        change_record(&desk, |record| {
-            record["pid"] = json!(stranger.0.id());
-            record["begun"] = json!(begun);
-        });
-        assert_eq!(desk.state()["status"], "running", "so it would be taken for the container's");
-        change_record(&desk, |record| record["vantage"]["boot"] = json!("6c1f0000-0000-4000-8000-000000000000"));
-        assert_eq!(desk.state()["status"], "stopped");
-        desk.fail(&["kill", "one", "KILL"], "not running");
-        desk.succeed(&["delete", "--force", "one"]);
-        stranger.lives("delete --force");
-    });
-}
-
-/// A launch that was killed before its child was born.
-#[test]
-fn launches_that_were_killed_early() {
-    lab!(World::Root, |lab| {
-        let desk = Desk::new(lab, "early");
-        let ways: [(&str, &dyn Fn()); 5] = [
-            ("no child", &|| change_record(&desk, |record| record["pid"] = Value::Null)),
-            ("no group", &|| {
-                change_record(&desk, |record| {
-                    record["pid"] = Value::Null;
-                    record["group"] = Value::Null;
-                });
-            }),
-            ("no record", &|| fs::remove_file(desk.root.join("one/state.json")).unwrap()),
-            ("half a record", &|| {
-                let place = desk.root.join("one");
-                fs::rename(place.join("state.json"), place.join(".state.json.0123abcd")).unwrap();
-            }),
-            ("a name", &|| {
-                fs::remove_dir_all(desk.root.join("one")).unwrap();
-                fs::create_dir(desk.root.join("one")).unwrap();
-                fs::set_permissions(desk.root.join("one"), fs::Permissions::from_mode(0o1700)).unwrap();
-                directories(&format!("{}/one", desk.parent))
-                    .into_iter()
-                    .for_each(|group| fs::remove_dir(group).unwrap());
-            }),
-        ];
-        for (way, damage) in ways {
-            desk.start("sleep 1000");
-            desk.kill();
-            damage();
-            assert_eq!(desk.succeed(&["prune"]), "removed the container one\n", "{way}");
-            desk.nothing_is_left();
-        }
-    });
-}
-
 /// A record that cannot be read names a group by its path alone: another's processes are in it.
 #[test]
 fn a_damaged_record_and_the_group_of_another() {
@@ -494,27 +322,6 @@ fn a_damaged_record_and_the_group_of_another() {
         assert!(!directories(&group).is_empty());
         drop(stranger);
         wait_until("it is empty", || theirs.remove().is_ok());
-    });
-}
-
-/// Standard input may take its time: no other command waits for it.
-#[test]
-fn an_update_that_is_still_being_typed() {
-    lab!(World::Root, |lab| {
-        let desk = Desk::new(lab, "typed");
-        desk.start("sleep 1000");
-        let mut update =
-            runtime(&desk.root, &["update", "--resources", "-", "one"]).stdin(Stdio::piped()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(300));
-        let since = Instant::now();
-        desk.succeed(&["pause", "one"]);
-        desk.succeed(&["resume", "one"]);
-        assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
-        update.stdin.take().unwrap().write_all(b"{\"pids\": {\"limit\": 77}}").unwrap();
-        assert!(update.wait().unwrap().success());
-        let limits = directories(&format!("{}/one", desk.parent)).into_iter().map(|tree| tree.join("pids.max"));
-        assert!(limits.into_iter().any(|file| fs::read_to_string(file).is_ok_and(|text| text == "77\n")));
-        desk.succeed(&["delete", "--force", "one"]);
     });
 }
 
@@ -575,51 +382,31 @@ fn things_of_others_stay() {
     });
 }
 
-/// As version 0.7.0 wrote it: no version, no token, no mark, no vantage point; its group a list of directories.
-fn as_of_0_7_0(desk: &Desk) {
-    change_record(desk, |record| {
-        let group = |name: &str| record["group"][name].clone();
-        for directory in group("legacy").as_array().unwrap().iter().chain([&group("unified")]) {
-            directory.as_str().into_iter().for_each(|path| kernel::sys::group_owner::clear(Path::new(path)));
-        }
-        *record = json!({
-            "id": "one",
-            "oci_version": record["oci_version"],
-            "bundle": record["bundle"],
-            "rootfs": record["rootfs"],
-            "pid": record["pid"],
-            "begun": record["begun"],
-            "created": record["created"],
-            "annotations": {},
-            "group_path": record["group_path"],
-            "group": {"legacy": group("legacy"), "unified": group("unified"), "parents": group("parents")},
-        });
-    });
-    fs::remove_file(desk.root.join("one/.cellblock")).unwrap();
-}
-
-/// Containers that version 0.7.0 has made can be listed, killed and deleted.
+/// systemd removes the group of a scope as soon as it is empty, also between two calls of ours.
 #[test]
-fn records_of_an_older_version() {
+fn a_group_that_goes_meanwhile() {
     lab!(World::Root, |lab| {
-        let desk = Desk::new(lab, "older");
-        for removal in [&["delete", "one"][..], &["prune"], &["delete", "--force", "one"]] {
-            desk.start("sleep 1000");
-            as_of_0_7_0(&desk);
-            assert!(desk.succeed(&["list"]).contains("one "));
-            assert_eq!(desk.state()["status"], "running");
-            desk.succeed(&["exec", "one", "true"]);
-            if !removal.contains(&"--force") {
-                desk.kill();
+        let desk = Desk::new(lab, "goes");
+        let path = format!("{}/one", desk.parent);
+        let made = make_group(&path);
+        let unified = made.unified.clone().expect("this machine has a tree of v2");
+        let group = Kept { unified: Some(unified.clone()), ..Kept::default() };
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    fs::remove_dir(&unified).unwrap();
+                    fs::create_dir(&unified).unwrap();
+                }
+            });
+            let end = Instant::now() + Duration::from_secs(2);
+            let mut ended = Ok(());
+            while ended.is_ok() && Instant::now() < end {
+                ended = group.kill_all().and_then(|()| group.wait_until_empty()).and_then(|()| group.signal_all(15));
             }
-            desk.succeed(removal);
-            desk.nothing_is_left();
-        }
-        desk.create();
-        change_record(&desk, |record| record["version"] = json!(99));
-        desk.fail(&["state", "one"], "a newer version of cellblock");
-        desk.fail(&["prune"], "a newer version of cellblock");
-        change_record(&desk, |record| record["version"] = json!(1));
-        desk.succeed(&["delete", "one"]);
+            is_over.store(true, Ordering::Relaxed);
+            ended.unwrap();
+        });
+        wait_until("it goes", || made.remove().is_ok());
     });
 }

@@ -99,12 +99,18 @@ pub fn is_empty_within(group: &Path, patience: Duration) -> Result<bool, Failure
     loop {
         let left = end.saturating_duration_since(Instant::now());
         match wait_for(group, "populated 0", Some(left.min(PAUSE))) {
+            Err(failure) if is_gone(&failure) => return Ok(true),
             Err(_) if !group.is_dir() => return Ok(true),
             Err(failure) if failure.errno() == Some(Errno::ETIMEDOUT) && left.is_zero() => return Ok(false),
             Err(failure) if failure.errno() == Some(Errno::ETIMEDOUT) => {}
             waited => return waited.map(|()| true),
         }
     }
+}
+
+/// Whether a failure says that the group has gone: ENOENT, or ENODEV of a file that was open already.
+pub fn is_gone(failure: &Failure) -> bool {
+    matches!(failure.errno(), Some(Errno::ENOENT | Errno::ENODEV))
 }
 
 /// Waits until a line of a group's cgroup.events says so.

@@ -73,7 +73,7 @@ impl Kept {
 
     /// Sends a signal to everybody in it.
     pub fn signal_all(&self, number: i32) -> Result<()> {
-        if number == SIGKILL { self.kill_all() } else { self.signal_held(number) }
+        if number == SIGKILL { self.kill_all() } else { unless_gone(self.signal_held(number)) }
     }
 
     /// Held still, nobody forks away from the list that we go through, and no pid is given to another.
@@ -116,11 +116,10 @@ impl Kept {
     }
 }
 
-/// A group that has gone has nobody in it: ENOENT, or ENODEV of a file that was open already.
+/// A group that has gone has no processes in it.
 fn unless_gone(done: Result<()>) -> Result<()> {
-    let errno = |error: &anyhow::Error| error.downcast_ref::<Failure>().and_then(Failure::errno);
     match done {
-        Err(error) if matches!(errno(&error), Some(Errno::ENOENT | Errno::ENODEV)) => Ok(()),
+        Err(error) if error.downcast_ref::<Failure>().is_some_and(cgroup::is_gone) => Ok(()),
         done => done,
     }
 }
