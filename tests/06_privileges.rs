@@ -447,7 +447,12 @@ fn ids_set_aside_for_the_cells() {
         let typed = run(lab, &["--userns", "0:165535:10", "true"]);
         assert!(typed.code == 125 && typed.text.contains("set aside for alice"), "{typed}");
         end(one);
-        assert_eq!(run(lab, &["true"]).code, 0, "its slot is free again");
+        // Its launcher was killed: its slot is free again as soon as its process has ended.
+        let is_free = |_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            run(lab, &["true"]).code == 0
+        };
+        assert!((0..100).any(is_free), "its slot is free again");
         end(two);
         fs::write("/etc/subuid", "alice:1990065536:65536\ncellblock:1990000000:131072\n").unwrap();
         let shared = run(lab, &["true"]);
