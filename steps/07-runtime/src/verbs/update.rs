@@ -118,7 +118,6 @@ impl Update {
             realtime_period: self.cpu_rt_period,
             cpus: self.cpuset_cpus.clone(),
             mems: self.cpuset_mems.clone(),
-            ..Cpu::default()
         };
         Resources {
             memory,
