@@ -205,3 +205,30 @@ fn exec_as_another_user() {
         desk.succeed(&["delete", "--force", "one"]);
     });
 }
+
+/// Sizes as people write them, and every limit of the CPU that a configuration has.
+#[test]
+fn update_by_options() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "update");
+        desk.start("sleep 1000");
+        let limit = || {
+            let event: Value = serde_json::from_str(&desk.succeed(&["events", "--stats", "one"])).unwrap();
+            event["data"]["memory"]["usage"]["limit"].clone()
+        };
+        for (text, bytes) in [("50M", 50 << 20), ("51200k", 50 << 20), ("67108864", 64 << 20)] {
+            desk.succeed(&["update", "--memory", text, "one"]);
+            assert_eq!(limit(), json!(bytes), "{text}");
+        }
+        desk.fail(&["update", "--memory", "50X", "one"], "not a size");
+        desk.succeed(&["update", "--memory", "-1", "one"]);
+        // Words that the kernel, or the check before it, answers: so each has arrived.
+        desk.fail(&["update", "--cpu-idle", "2", "one"], "neither 0 nor 1");
+        desk.fail(&["update", "--cpu-quota", "5000", "--cpu-burst", "5001", "one"], "more than the quota");
+        for option in ["--cpu-rt-runtime", "--cpu-rt-period"] {
+            desk.run(&["update", option, "1000", "one"]); // most kernels have no budget for real time
+            desk.fail(&["update", option, "x", "one"], option);
+        }
+        desk.succeed(&["delete", "--force", "one"]);
+    });
+}

@@ -28,7 +28,7 @@ pub mod v2;
 pub mod view;
 
 pub use group::{Group, PARENT, V1_CONTROLLERS, V2_CONTROLLERS, is_v2};
-pub use limits::{IoMax, LimitOptions, Limits, PERIOD, numbers};
+pub use limits::{IoMax, LimitOptions, Limits, PERIOD, numbers, size};
 pub use stats::Used;
 
 /// A value for a file of a group.

@@ -193,7 +193,7 @@ fn memory_low(low: Option<&str>, most: Option<&str>) -> Result<Option<u64>, Fail
 }
 
 /// A number with k, m, g or t behind it, or nothing.
-fn size(text: &str) -> Option<u64> {
+pub fn size(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();
     let digits = lower.trim_end_matches(|unit| "kmgt".contains(unit));
     let shift = match &lower[digits.len()..] {
