@@ -180,7 +180,7 @@ mod tests {
     fn the_last_word_about_access_times_counts() {
         let words = ["strictatime", "noatime", "nodiratime", "rnoatime", "rstrictatime"];
         let planned = plan(&mount(Some("tmpfs"), &words), Path::new("/")).unwrap();
-        assert_eq!(planned.set, Attributes::NOATIME.and(Attributes::NODIRATIME));
+        assert_eq!(planned.set, Attributes::NOATIME.union(Attributes::NODIRATIME));
         assert_eq!(planned.set_below, Attributes::STRICTATIME);
     }
 
