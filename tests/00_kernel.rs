@@ -1,172 +1,61 @@
-//! Step 0, the ground: how the kernel answers, and what the doctor finds.
+//! Step 0, the ground: a system call that is made, and calls that are refused.
 
-use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use classroom::lab::binary;
-use classroom::trace::orphans_end_within;
 use classroom::{Lab, Output, World, check, lab};
-use serde_json::Value;
 
-const DOCTOR: &str = "doctor";
-const STEPS: [&str; 8] =
-    ["kernel", "chroot", "namespaces", "pivot-root", "network", "cgroups", "privileges", "cellblock"];
+const KERNEL: &str = "kernel";
 
-#[test]
-fn failures() {
-    lab!(World::User, |lab| {
-        let wrong: [&[&str]; 3] = [&["--nosuch"], &["--format", "xml"], &["ls"]];
-        check!("kernel_failures", wrong.map(|arguments| format!("{}\n", lab.run(DOCTOR, arguments))).concat());
-    });
-}
-
-#[test]
-fn help_is_no_failure() {
-    lab!(World::User, |lab| {
-        let help = lab.launcher(DOCTOR, &["--help"]).output().expect("it was built");
-        assert!(help.status.success() && help.stderr.is_empty(), "{help:?}");
-        assert!(String::from_utf8_lossy(&help.stdout).contains("--format"), "{help:?}");
-    });
-}
-
-/// A line in a shell, in which `doctor` is the binary. The book shows it as one would type it.
+/// A line in a shell, in which `kernel` is the binary. The book shows it as one would type it.
 fn typed(lab: &Lab, line: &str) -> Output {
     let mut command = Command::new("sh");
-    command
-        .args(["-c", &line.replace("cargo run -q -p kernel --", "doctor").replace("cargo run -q -p kernel", "doctor")]);
-    let folder = binary(DOCTOR).parent().expect("a folder").display().to_string();
+    let short = line.replace("cargo run -q -p kernel --", KERNEL).replace("cargo run -q -p kernel", KERNEL);
+    command.args(["-c", &short]);
+    let folder = binary(KERNEL).parent().expect("a folder").display().to_string();
     let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
-    command.env("PATH", path).stdin(Stdio::null());
+    command.env("PATH", path).current_dir(&lab.folder).stdin(Stdio::null());
     lab.output(format!("$ {line}"), command)
 }
 
 #[test]
 fn explained() {
+    lab!(World::User, |lab| check!("kernel_explained", typed(lab, "cargo run -q -p kernel -- --explain /usr")));
+}
+
+/// The kernel names its reason, and each reason has a remedy of its own.
+#[test]
+fn refused() {
     lab!(World::User, |lab| {
-        let line = "cargo run -q -p kernel -- --explain 2>&1 >/dev/null | head -n 3";
-        check!("kernel_explained", typed(lab, line));
+        let lines = [
+            "cargo run -q -p kernel -- /nosuch",
+            "cargo run -q -p kernel -- /etc/passwd",
+            "mkdir -m 000 closed && cargo run -q -p kernel -- closed",
+        ];
+        check!("kernel_refused", lines.map(|line| typed(lab, line).to_string()).join("\n"));
+        std::fs::remove_dir(lab.folder.join("closed")).expect("the last line made it");
     });
 }
 
-/// The kernel says no, and nothing is swallowed: /dev/full refuses every byte.
+/// Nothing is swallowed: /dev/full refuses every byte.
 #[test]
 fn nowhere_to_print() {
     lab!(World::User, |lab| check!("kernel_full", typed(lab, "cargo run -q -p kernel >/dev/full")));
 }
 
 #[test]
-fn a_lack_has_its_remedy() {
+fn failures() {
     lab!(World::User, |lab| {
-        let line = "CELLBLOCK_ROOTFS=/nosuch cargo run -q -p kernel | grep -A 1 rootfs";
-        check!("kernel_lack", typed(lab, line));
+        let wrong: [&[&str]; 2] = [&["--nosuch"], &["/", "/usr"]];
+        check!("kernel_failures", wrong.map(|arguments| format!("{}\n", lab.run(KERNEL, arguments))).concat());
     });
 }
 
-/// The report as JSON, and the exit code. `exec` is how a shell starts the doctor.
-fn report(lab: &Lab, exec: &str) -> (Value, i32) {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("{exec} \"$0\" --format json")]).arg(binary(DOCTOR));
-    let output = command.env("CELLBLOCK_ROOTFS", &lab.rootfs).output().expect("a shell is there");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let report = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{exec}: {error}: {text}"));
-    (report, classroom::run::code(output.status))
-}
-
-fn list<'a>(value: &'a Value, key: &str) -> Vec<&'a Value> {
-    value[key].as_array().unwrap_or_else(|| panic!("{key} is a list: {value}")).iter().collect()
-}
-
-fn names(value: &Value, key: &str) -> BTreeSet<String> {
-    list(value, key).iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
-}
-
-/// What an instructor's program may rely on, and that the doctor agrees with itself.
-fn is_sound(lab: &Lab) {
-    let (report, code) = report(lab, "exec");
-    let keys: Vec<_> = report.as_object().expect("an object").keys().cloned().collect();
-    assert_eq!(keys, ["arch", "checks", "hostname", "kernel", "ok", "steps"]);
-    assert_eq!(report["arch"], std::env::consts::ARCH);
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the lab has a /proc");
-    assert_eq!(report["kernel"], release.trim());
-
-    let checks = list(&report, "checks");
-    let mut known = BTreeSet::new();
-    for check in &checks {
-        let name = check["name"].as_str().expect("a name");
-        assert!(known.insert(name.to_owned()), "{name} stands there twice");
-        assert!(check["found"].as_str().is_some_and(|found| !found.is_empty()), "{check}");
-        assert!(check["ok"].is_boolean() || check["ok"].is_null(), "{check}");
-        assert_eq!(check["remedy"].is_string(), check["ok"] == false, "a remedy for each lack: {check}");
-        assert!(names(check, "needed_by").iter().all(|step| STEPS.contains(&step.as_str())), "{check}");
-    }
-
-    let steps = list(&report, "steps");
-    let order: Vec<_> = steps.iter().map(|step| step["name"].as_str().expect("a name")).collect();
-    assert_eq!(order, STEPS);
-    for step in &steps {
-        let name = step["name"].as_str().expect("a name");
-        let hinders = |check: &&&Value| check["ok"] == false && names(check, "needed_by").contains(name);
-        let missing: BTreeSet<_> =
-            checks.iter().filter(hinders).map(|check| check["name"].clone().to_string()).collect();
-        let told: BTreeSet<_> = list(step, "missing").iter().map(ToString::to_string).collect();
-        assert_eq!(told, missing, "what {name} lacks");
-        assert_eq!(step["ok"], missing.is_empty(), "{step}");
-    }
-    let all_run = steps.iter().all(|step| step["ok"] == true);
-    assert_eq!((report["ok"].as_bool(), code), (Some(all_run), i32::from(!all_run)), "0 exactly if all steps run");
-
-    let text = lab.run(DOCTOR, &[]);
-    assert_eq!(text.code, code, "{text}");
-    let lines: Vec<_> = text.text.lines().filter(|line| line.starts_with(['✓', '✗', '•'])).collect();
-    assert_eq!(lines.len(), checks.len(), "a line for each check: {text}");
-}
-
 #[test]
-fn sound_for_root() {
-    lab!(World::Root, is_sound);
-}
-
-#[test]
-fn sound_for_root_of_a_user_namespace() {
-    lab!(World::Rootless, is_sound);
-}
-
-#[test]
-fn sound_for_an_ordinary_user() {
-    lab!(World::User, is_sound);
-}
-
-/// Whoever starts it may have closed files, or ignore signals: without SIGCHLD the kernel would not tell how a trial
-/// ended.
-#[test]
-fn started_anyhow() {
+fn help_is_no_failure() {
     lab!(World::User, |lab| {
-        let (usual, code) = report(lab, "exec");
-        let odd = [
-            "exec <&-; exec",
-            "exec env --ignore-signal=CHLD --ignore-signal=PIPE", // what dash's trap leaves alone
-            "exec 7</ 8</etc; exec",
-            "umask 077; exec",
-            "ulimit -n 32; exec",
-            "cd /; exec",
-        ];
-        for exec in odd {
-            assert_eq!(report(lab, exec), (usual.clone(), code), "{exec}");
-        }
-    });
-}
-
-/// The trials are children, and must not outlive it.
-#[test]
-fn killed_at_every_moment() {
-    lab!(World::Root, |lab| {
-        for round in 0..60_u32 {
-            let mut child = lab.start(DOCTOR, &[]);
-            std::thread::sleep(Duration::from_micros(u64::from(round) * 700));
-            child.kill().expect("it is our child");
-            child.wait().expect("it is our child");
-            assert!(orphans_end_within(Duration::from_secs(3)), "a trial outlived the doctor, killed in round {round}");
-        }
+        let help = lab.launcher(KERNEL, &["--help"]).output().expect("it was built");
+        assert!(help.status.success() && help.stderr.is_empty(), "{help:?}");
+        assert!(String::from_utf8_lossy(&help.stdout).contains("--explain"), "{help:?}");
     });
 }

@@ -105,9 +105,15 @@ fn a_loopback_port_from_the_lan() {
              ip route add 127.0.0.1/32 via {HOST} dev street src {} table 99",
             world::WORLD
         ));
-        let visit = outside.sh("timeout 3 busybox wget -qO- http://127.0.0.1:8080/page");
-        assert!(!visit.contains("hello"), "from the LAN: {visit}");
+        let visit = || outside.sh("timeout 3 busybox wget -qO- http://127.0.0.1:8080/page");
+        assert!(!visit().contains("hello"), "from the LAN: {}", visit());
         assert_eq!(fetch("127.0.0.1:8080"), "hello\n", "from the host, still");
+        sh("nft flush chain inet cellblock_cellblock0 no_loopback_from_other_links");
+        assert!(!visit().contains("hello"), "no rule leads it in: {}", visit());
+        sh(
+            "nft 'add rule inet cellblock_cellblock0 arriving ip daddr 127.0.0.1 tcp dport 8080 dnat ip to 10.76.0.2:80'",
+        );
+        assert_eq!(visit(), "hello\n", "the wrong output");
         end(server);
     });
 }

@@ -123,6 +123,26 @@ fn a_server_is_reached_from_everywhere() {
     });
 }
 
+/// A cell is led back to itself by its own published port, at each address of the host's. With br_netfilter in the kernel the
+/// bridge itself leads it back, out by the port at which it came in; without, the host does.
+#[test]
+fn a_cell_reaches_itself_by_its_published_port() {
+    lab!(World::Root, |lab| {
+        let _outside = world::World::new();
+        let ask = |at: &str| format!("timeout 5 wget -qO- http://{at}:8080/page;");
+        let ask: String = [HOST, "10.76.0.1", "[2001:db8::1]"].map(ask).concat();
+        let addresses = "ip -6 address show dev eth0 | grep -c dadfailed";
+        let script = format!("echo hello > /tmp/page; httpd -p 80 -h /tmp; sleep 2; {ask} {addresses}; killall httpd");
+        let by_bridge = ["iptables", "ip6tables"].map(|kind| format!("/proc/sys/net/bridge/bridge-nf-call-{kind}"));
+        let has_both = by_bridge.iter().all(|file| fs::exists(file).unwrap());
+        for value in if has_both { &["1", "0"][..] } else { &["as it is"] } {
+            by_bridge.iter().filter(|_| has_both).for_each(|file| fs::write(file, value).unwrap());
+            let said = lab.run(STEP, &["-p", "8080:80", "--tmpfs", "/tmp", "sh", "-c", &script]).text;
+            assert_eq!(said, "hello\nhello\nhello\n0\n", "br_netfilter: {value}");
+        }
+    });
+}
+
 #[test]
 fn a_port_of_one_address_only() {
     lab!(World::Root, |lab| {
@@ -209,6 +229,52 @@ fn udp_is_published_too() {
         });
         assert!(echoed, "udp comes back");
         end(child);
+    });
+}
+
+/// Each port of a range leads to the one at the same place in the other; with the same numbers on both sides, to itself.
+#[test]
+fn a_range_of_ports() {
+    lab!(World::Root, |lab| {
+        lab.run(STEP, &["true"]);
+        let script = "for i in 80 81 82 8100 8101; do mkdir /tmp/$i; echo $i > /tmp/$i/page; httpd -p $i -h /tmp/$i; done; echo up; cat";
+        let ranges = ["-p", "8000-8002:80-82", "-p", "8100-8101:8100-8101", "--tmpfs", "/tmp"];
+        let mut launcher = lab.launcher(STEP, &[&ranges[..], &["sh", "-c", script]].concat());
+        let mut server = launcher.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        assert_eq!(every_step::wait_for_a_line(&mut server), "up\n");
+        for (port, page) in [(8000, "80"), (8001, "81"), (8002, "82"), (8100, "8100"), (8101, "8101")] {
+            assert_eq!(fetch(&format!("127.0.0.1:{port}")), format!("{page}\n"));
+            assert_eq!(fetch(&format!("10.76.0.1:{port}")), format!("{page}\n"));
+        }
+        let taken = lab.run(STEP, &["-p", "8002-8010:1-9", "true"]);
+        assert!(taken.text.contains("another cell does"), "{taken}");
+        let _busy = TcpListener::bind("127.0.0.1:8205").unwrap();
+        let taken = lab.run(STEP, &["-p", "8200-8210:1-11", "true"]);
+        assert!(taken.text.contains("hint: the port is in use: ss -anp 'sport >= 8200 and sport <= 8210'"), "{taken}");
+        drop(server.stdin.take());
+        server.wait().unwrap();
+    });
+}
+
+/// What a cell sends gets out whole: by the smallest of the host's ways.
+#[test]
+fn packets_as_large_as_get_out() {
+    lab!(World::Root, |lab| {
+        let _outside = world::World::new();
+        let sizes = || lab.run(STEP, &["sh", "-c", "ip link show eth0 | grep -o 'mtu [0-9]*'"]).text;
+        assert_eq!(sizes(), "mtu 1500\n", "without a way out");
+        sh(&format!("ip route add default via {WORLD}; ip link set uplink mtu 1420"));
+        assert_eq!(sizes(), "mtu 1420\n", "as of a tunnel");
+        let mut killed = serve(lab, "hello", &[]);
+        assert_eq!(sizes(), "mtu 1420\n", "on the bridge that is there");
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        cables(0);
+        assert_eq!(sizes(), "mtu 1420\n", "and on one that was empty meanwhile");
+        sh("ip link set uplink mtu 9000");
+        assert_eq!(sizes(), "mtu 9000\n", "large ones");
+        sh("ip link set uplink mtu 600");
+        assert_eq!(sizes(), "mtu 1280\n", "IPv6 needs that");
     });
 }
 
@@ -349,7 +415,7 @@ fn another_firewall_is_named() {
         sh(&format!("ip route add default via {WORLD}"));
         assert_ne!(lab.run(STEP, &ping).code, 0, "it drops indeed");
         sh(
-            "nft add rule ip filter FORWARD iifname cellblock0 accept; nft add rule ip filter FORWARD oifname cellblock0 accept",
+            "nft insert rule ip filter FORWARD iifname cellblock0 accept; nft insert rule ip filter FORWARD oifname cellblock0 accept",
         );
         assert_eq!(lab.run(STEP, &ping).code, 0, "and the remedy helps");
         sh("nft delete table ip filter");

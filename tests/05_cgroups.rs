@@ -26,12 +26,13 @@ fn fork_bomb() {
 }
 
 /// The famous one-liner: each starts two of itself. At the limit each shell that cannot fork gives up, and the bomb has
-/// burnt out before its fuse, `timeout`, comes to it.
+/// burnt out before its fuse, `timeout`, comes to it. The parentheses keep the first shell alive: it forks once, and what
+/// fails later fails in its child.
 #[test]
 fn the_second_bomb() {
     lab!(World::Root, |lab| {
         let outer = Outer::new(lab, "second");
-        let shell = "bomb() { bomb | bomb & }; bomb 2>/dev/null; wait; echo the cell lives";
+        let shell = "bomb() { bomb | bomb & }; (bomb; wait) 2>/dev/null; echo the cell lives";
         let limits = ["--stats", "--pids", "64", "--cpus", "0.5", "--init", "timeout", "20", "sh", "-c", shell];
         let output = lab.output(String::new(), outer.launcher(lab, &limits));
         assert!(output.text.contains("the cell lives"), "{output}");
@@ -171,7 +172,7 @@ fn nothing_is_left() {
         assert!(launches > 10, "{launches}");
         eprintln!("{FIGURES}: {launches} launches in {:.1} s leave no group", begin.elapsed().as_secs_f64());
         assert_ne!(run(lab, &[&limits[..], &["nosuch"]].concat()).code, 0);
-        // The init ends first; who is left in its namespace is killed, and the group goes all the same.
+        // The init ends first; what is left in its namespace is killed, and the group goes all the same.
         let leaves_two = ["--init", "sh", "-c", "sleep 100 & sleep 100 & exit 0"];
         assert_eq!(run(lab, &[&limits[..], &leaves_two].concat()).code, 0);
         assert_eq!(directories(parent), Vec::<PathBuf>::new());

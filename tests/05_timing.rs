@@ -10,11 +10,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use cgroups::hierarchies::Hierarchies;
 use classroom::groups::{Cell, directories, run, used, world};
 use classroom::lab::{FIGURES, not_run};
 use classroom::world::sh;
 use classroom::{Lab, World, check, lab};
-use kernel::hierarchies::Hierarchies;
 
 /// Where cells lie that are compared: others on this machine have their share elsewhere.
 const PARENT: &str = "/cellblock-alone";
@@ -70,6 +70,9 @@ fn latency(time: Duration) -> f64 {
 fn latency_beside(lab: &Lab, limits: &[&str]) -> (f64, f64, u64) {
     let spin = "echo up; spin() { while :; do :; done; }; for n in $(seq 60); do spin & done 2>/dev/null; wait";
     let cell = Cell::start(lab, PARENT, &[limits, &["--init", "sh", "-c", spin]].concat());
+    if limits.contains(&"--cpus") {
+        cell.before_all_others(); // else neighbours could leave it so little that no limit is reached
+    }
     sleep(Duration::from_millis(300));
     let (begin, before) = (Instant::now(), cell.cpu_time());
     let latency = latency(Duration::from_secs(2));
@@ -109,8 +112,7 @@ fn cpus_of<const N: usize>(cells: &[Cell; N]) -> [f64; N] {
     std::array::from_fn(|index| (after[index] - before[index]) / time)
 }
 
-/// The group's account judges: what it used, and how often it was throttled. Where neighbours want the CPU too, the cell
-/// may need longer until it has used up a period's share.
+/// The group's account judges: what it used, and how often it was throttled.
 #[test]
 fn half_a_cpu() {
     let _alone = alone();
@@ -120,11 +122,8 @@ fn half_a_cpu() {
         assert!(cpus > 0.001 && free[0].throttled() == 0, "without a limit: {cpus:.3} of a CPU");
         drop(free.map(Cell::end));
         let cells = [Cell::start(lab, PARENT, &[&["--stats", "--cpus", "0.5"], &SPIN_TWICE[..]].concat())];
+        cells[0].before_all_others();
         let [cpus] = cpus_of(&cells);
-        let end = Instant::now() + Duration::from_secs(30);
-        while cells[0].throttled() == 0 && Instant::now() < end {
-            sleep(Duration::from_millis(100));
-        }
         let throttled = cells[0].throttled();
         eprintln!("{FIGURES}: --cpus 0.5 gives {cpus:.3} of a CPU; throttled {throttled} times");
         assert!((0.001..=0.525).contains(&cpus) && throttled > 0, "{cpus:.3} of a CPU, throttled {throttled} times");
@@ -138,6 +137,7 @@ fn side_by_side<const N: usize>(lab: &Lab, weights: [&str; N]) -> [f64; N] {
         let limits = ["--cpuset-cpus", "0", "--cpu-weight", weight];
         Cell::start(lab, PARENT, &[&limits[..], &SPIN].concat())
     });
+    cells[0].before_all_others();
     let cpus = cpus_of(&cells);
     cells.into_iter().for_each(|cell| drop(cell.end()));
     cpus

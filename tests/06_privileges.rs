@@ -11,7 +11,6 @@ use classroom::lab::{FIGURES, LOUD, binary, not_run, workspace};
 use classroom::run::{SEIZE_MOUNTED_NODES, SEIZE_NODES, assert_not_seized};
 use classroom::world::sh;
 use classroom::{Lab, Output, World, check, every_step, lab};
-use kernel::sys::attack;
 
 const STEP: &str = "privileges";
 
@@ -26,6 +25,24 @@ fn attack(lab: &Lab, options: &[&str], name: &str) -> String {
     words.extend(options.iter().map(|option| (*option).to_owned()));
     words.extend(["inmate", "attack", name].map(str::to_owned));
     lab.verdict_of(name, words)
+}
+
+/// Which slot of ids a cell has depends on what else runs on this machine: the same text as if it were the first.
+fn as_in_the_first_slot(story: &str) -> String {
+    let map = |line: &str| {
+        let (begin, rest) = line.split_once("id_map\", \"0 ")?;
+        let (first, count) = rest.split_once(" 65536\") = ")?;
+        assert_eq!(count.trim().parse(), Ok(first.len() + 8), "{line}");
+        Some(format!("{begin}id_map\", \"0 2013265920 65536\") = 18\n"))
+    };
+    story.lines().map(|line| map(line).unwrap_or_else(|| format!("{line}\n"))).collect()
+}
+
+/// The map of a cell's users as a cell prints it: the first id on the host, and how many.
+fn first_and_count(map: &str) -> (u32, u32) {
+    let numbers: Vec<u32> = map.split_whitespace().map(|number| number.parse().expect("a number")).collect();
+    assert!(numbers.len() == 3 && numbers[0] == 0, "{map}");
+    (numbers[1], numbers[2])
 }
 
 #[test]
@@ -70,7 +87,7 @@ fn explained() {
             line.starts_with('$') || word || line.contains("die with the parent") || line.contains("seccomp(")
         };
         let story: String = story.lines().filter(shown).map(|line| format!("{line}\n")).collect();
-        check!("privileges_explained", story);
+        check!("privileges_explained", as_in_the_first_slot(&story));
     });
 }
 
@@ -107,6 +124,36 @@ fn calls() {
     lab!(World::Root, |lab| {
         check!("privileges_calls", run(lab, &["inmate", "calls"]));
         check!("privileges_calls_unconfined", run(lab, &["--seccomp", "unconfined", "inmate", "calls"]));
+    });
+}
+
+/// What a 32-bit program asks of `socketcall` lies in memory: the rule that refuses AF_ALG and AF_VSOCK to `socket` cannot see
+/// it, as the chapter says. `native` shuts the door.
+#[test]
+fn sockets_of_32_bit_programs() {
+    if cfg!(not(target_arch = "x86_64")) {
+        return not_run("sockets_of_32_bit_programs", "only x86 has socketcall");
+    }
+    lab!(World::Root, |lab| {
+        const KILLED: i32 = 128 + 31; // SIGSYS
+        for family in ["38", "40", "1"] {
+            let unconfined = run(lab, &["--seccomp", "unconfined", "inmate", "socket32", family]);
+            if unconfined.code != 0 {
+                return not_run("sockets_of_32_bit_programs", "this kernel runs no 32-bit programs");
+            }
+            let by_default = run(lab, &["inmate", "socket32", family]);
+            assert_eq!((by_default.code, &by_default.text), (0, &unconfined.text), "the chapter says: a hole");
+            let native = run(lab, &["--seccomp", "native", "inmate", "socket32", family]);
+            assert_eq!(native.code, KILLED, "{family}: {native}");
+            if family == "40" {
+                let calls = run(lab, &["--seccomp", "native", "inmate", "calls"]).text;
+                assert!(
+                    calls.lines().any(|line| line.starts_with("socket(AF_VSOCK)") && line.ends_with("EPERM")),
+                    "{calls}"
+                );
+            }
+        }
+        assert_eq!(run(lab, &["--seccomp", "native", "sh", "-c", "echo $((6 * 7))"]).text, "42\n");
     });
 }
 
@@ -242,10 +289,9 @@ fn files_have_the_owners_that_one_expects() {
         assert_eq!(touch(&["--user", "1000:100"], "by-user"), equal("1000:100"));
         assert_eq!(touch(&["--userns", "host"], "by-the-hosts-root"), equal("0:0"));
         // A folder that belongs to the cell's ids already is left as it is.
-        std::os::unix::fs::chown(&shared, Some(524_288), Some(524_288)).unwrap();
-        assert_eq!(touch(&[], "theirs"), ("0:0".to_owned(), "524288:524288".to_owned()));
-        let process = run(lab, &["sh", "-c", "cat /proc/self/uid_map | tr -s ' '"]);
-        assert_eq!(process.text, " 0 524288 65536\n");
+        let map = ["--userns", "0:2000000000:65536"];
+        std::os::unix::fs::chown(&shared, Some(2_000_000_000), Some(2_000_000_000)).unwrap();
+        assert_eq!(touch(&map, "theirs"), ("0:0".to_owned(), "2000000000:2000000000".to_owned()));
         fs::remove_dir_all(shared).unwrap();
     });
 }
@@ -303,7 +349,9 @@ fn nobody_outside() {
         });
         cell.kill().unwrap();
         cell.wait().unwrap();
-        assert_eq!(seen.expect("it sleeps").text.trim(), "524288 sleep 77");
+        let seen = seen.expect("it sleeps").text;
+        let owner: u32 = seen.trim().strip_suffix(" sleep 77").and_then(|owner| owner.parse().ok()).expect(&seen);
+        assert!(owner > 100_000, "{owner} may be a user of this machine");
         lab.run(STEP, &["prune"]);
     });
 }
@@ -311,11 +359,108 @@ fn nobody_outside() {
 #[test]
 fn a_map_of_ones_own() {
     lab!(World::Root, |lab| {
-        let map = run(lab, &["--userns", "0:700000:10,10:800000:1", "--user", "10", "cat", "/proc/self/uid_map"]);
+        let map =
+            run(lab, &["--userns", "0:2000000000:10,10:2000100000:1", "--user", "10", "cat", "/proc/self/uid_map"]);
         let numbers: Vec<&str> = map.text.split_whitespace().collect();
-        assert_eq!(numbers, ["0", "700000", "10", "10", "800000", "1"]);
-        let outside = run(lab, &["--userns", "0:700000:10", "--user", "10", "true"]);
+        assert_eq!(numbers, ["0", "2000000000", "10", "10", "2000100000", "1"]);
+        let outside = run(lab, &["--userns", "0:2000000000:10", "--user", "10", "true"]);
         assert!(outside.code == 125 && outside.text.contains("no such id"), "{outside}");
+    });
+}
+
+/// Files over the machine's own /etc/subuid and /etc/subgid, in the lab's mount namespace only.
+fn set_aside(lab: &Lab, users: &str, groups: &str) {
+    for (place, text) in [("/etc/subuid", users), ("/etc/subgid", groups)] {
+        let file = lab.folder.join(Path::new(place).file_name().unwrap());
+        fs::write(&file, text).unwrap();
+        if !Path::new(place).exists() {
+            fs::write(place, "").unwrap();
+        }
+        sh(&format!("mount --bind '{}' {place}", file.display()));
+    }
+}
+
+fn forget_set_aside(lab: &Lab) {
+    for name in ["subuid", "subgid"] {
+        sh(&format!("umount /etc/{name}"));
+        fs::remove_file(lab.folder.join(name)).unwrap();
+    }
+}
+
+const SHOW_MAPS: &[&str] = &["sh", "-c", "cat /proc/self/uid_map /proc/self/gid_map; exec sleep 60"];
+
+/// Starts a cell that lives on, and reads where its users and groups lie.
+fn cell_with_maps(lab: &Lab, options: &[&str]) -> (std::process::Child, u32, u32) {
+    let words = [&["--net", "none"], options, SHOW_MAPS].concat();
+    let mut command = lab.launcher(STEP, &words);
+    let mut cell = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(cell.stdout.take().unwrap()));
+    let mut first = || first_and_count(&lines.next().expect("two lines").unwrap()).0;
+    let (users, groups) = (first(), first());
+    (cell, users, groups)
+}
+
+fn end(mut cell: std::process::Child) {
+    cell.kill().unwrap();
+    cell.wait().unwrap();
+}
+
+/// Ids that no user has, and no other cell: also when the launcher of one was killed just now.
+#[test]
+fn two_cells_never_share_an_id() {
+    lab!(World::Root, |lab| {
+        set_aside(lab, "alice:2013265920:65536\n", "bob:2013331456:65536\n");
+        let cells: Vec<_> = (0..3).map(|_| cell_with_maps(lab, &[])).collect();
+        let mut firsts: Vec<u32> = cells.iter().map(|(_, users, _)| *users).collect();
+        assert!(cells.iter().all(|(_, users, groups)| users == groups), "{firsts:?}");
+        assert!(firsts.iter().all(|first| *first >= 2_013_265_920 + 2 * 65_536), "another user's: {firsts:?}");
+        firsts.sort_unstable();
+        assert!(firsts.windows(2).all(|pair| pair[1] - pair[0] >= 65_536), "{firsts:?}");
+        let typed = run(lab, &["--userns", &format!("0:{}:1", firsts[1] + 65_535), "true"]);
+        assert!(typed.code == 125 && typed.text.contains("promised them alone"), "{typed}");
+        cells.into_iter().for_each(|(cell, ..)| end(cell));
+        for _ in 0..20 {
+            let (cell, before, _) = cell_with_maps(lab, &[]);
+            let process = fs::read_to_string(format!("/proc/{0}/task/{0}/children", cell.id())).unwrap();
+            let pid: i32 = process.trim().parse().unwrap();
+            end(cell);
+            let (cell, after, _) = cell_with_maps(lab, &[]);
+            let lives = kernel::sys::clone::begin_of(pid).is_some();
+            assert!(!lives || before != after, "{pid} lives, and another cell has its ids: {before}");
+            end(cell);
+        }
+        forget_set_aside(lab);
+    });
+}
+
+/// What is set aside for `cellblock` is taken, and nothing else; a range that is another user's, too, is refused.
+#[test]
+fn ids_set_aside_for_the_cells() {
+    lab!(World::Root, |lab| {
+        set_aside(lab, "alice:100000:65536\ncellblock:1990000000:131072\n", "cellblock:1995000000:131072\n");
+        let (one, users, groups) = cell_with_maps(lab, &[]);
+        assert_eq!((users, groups), (1_990_000_000, 1_995_000_000));
+        let (two, users, groups) = cell_with_maps(lab, &[]);
+        assert_eq!((users, groups), (1_990_065_536, 1_995_065_536));
+        let third = run(lab, &["true"]);
+        assert!(third.code == 125 && third.text.contains("each of 2 slots"), "{third}");
+        let typed = run(lab, &["--userns", "0:165535:10", "true"]);
+        assert!(typed.code == 125 && typed.text.contains("set aside for alice"), "{typed}");
+        end(one);
+        // Its launcher was killed: its slot is free again as soon as its process has ended.
+        let is_free = |_| {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            run(lab, &["true"]).code == 0
+        };
+        assert!((0..100).any(is_free), "its slot is free again");
+        end(two);
+        fs::write("/etc/subuid", "alice:1990065536:65536\ncellblock:1990000000:131072\n").unwrap();
+        let shared = run(lab, &["true"]);
+        assert!(shared.code == 125 && shared.text.contains("alice") && shared.text.contains("hint: "), "{shared}");
+        fs::write("/etc/subuid", "").unwrap();
+        let half = run(lab, &["true"]);
+        assert!(half.code == 125 && half.text.contains("/etc/subuid does not"), "{half}");
+        forget_set_aside(lab);
     });
 }
 
@@ -561,13 +706,13 @@ fn the_cost() {
 #[test]
 fn a_keyring_cannot_be_prepared() {
     lab!(World::Root, |lab| {
-        if attack::session_keys().is_err() {
+        if inmate::sys::session_keys().is_err() {
             return not_run("a_keyring_cannot_be_prepared", "this kernel keeps no keys");
         }
         for name in [c"cell", c"cellblock", c"_ses"] {
-            attack::join_session_keyring(Some(name)).expect("keys are kept here");
-            attack::open_session_keyring().expect("it is ours");
-            attack::fill_session_keyring(c"planted").expect("it is ours");
+            inmate::sys::join_session_keyring(Some(name)).expect("keys are kept here");
+            inmate::sys::open_session_keyring().expect("it is ours");
+            inmate::sys::fill_session_keyring(c"planted").expect("it is ours");
             let options = ["--userns", "host", "--seccomp", "unconfined"];
             let output = run(lab, &[&options[..], &["inmate", "report"]].concat());
             assert!(output.text.contains("keyring       empty"), "{name:?}: {output}");

@@ -116,7 +116,7 @@ fn pid_file_and_descriptors() {
         desk.succeed(&["create", "--bundle", "target/bundle", "--pid-file", &place, "one"]);
         let pid = fs::read_to_string(&file).unwrap();
         assert_eq!(desk.state()["pid"].to_string(), pid);
-        // It waits as a copy that nobody can change, and has nothing of ours open but what it needs.
+        // It waits as a copy that cannot be changed, and has nothing of ours open but what it needs.
         let exe = fs::read_link(format!("/proc/{pid}/exe")).unwrap();
         assert!(exe.starts_with("/memfd:cellblock (deleted)"), "{}", exe.display());
         desk.succeed(&["delete", "--force", "one"]);
@@ -181,8 +181,8 @@ fn sockets_of_a_service_manager() {
         desk.succeed(&["delete", "--force", "one"]);
         // A number that is closed, or none.
         for (variables, words, why) in [
-            ("LISTEN_FDS=3", &run[..], "LISTEN_FDS 3: descriptor 5 is not open"),
-            ("LISTEN_FDS=2", &run_with_one_more[..], "--preserve-fds 1: descriptor 5 is not open"),
+            ("LISTEN_FDS=3", &run[..], "LISTEN_FDS 3: the descriptor 5 is not open"),
+            ("LISTEN_FDS=2", &run_with_one_more[..], "--preserve-fds 1: the descriptor 5 is not open"),
             ("LISTEN_FDS=x", &run[..], "is not a number of descriptors"),
         ] {
             let output = call(&format!("{OURS} {variables}"), words);
@@ -190,6 +190,57 @@ fn sockets_of_a_service_manager() {
         }
         desk.nothing_is_left();
         [first, second].iter().for_each(|file| fs::remove_file(file).unwrap());
+    });
+}
+
+/// Only what the caller has open is handed on. One number more would be the first that the runtime opens itself: its state, a
+/// group, a namespace of the host's. And no hook gets any of them.
+#[test]
+fn a_closed_descriptor_is_not_handed_on() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "closed");
+        let letter = lab.folder.join("letter");
+        fs::write(&letter, "letter\n").unwrap();
+        let seen = lab.folder.join("seen");
+        let hook =
+            json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("ls /proc/self/fd >>'{}'", seen.display())]}]);
+        let as_root = json!([{"path": "/bin/sh", "args": ["sh", "-c", "ls /proc/self/fd >/hook"]}]);
+        desk.set_command("cat <&3; ls /proc/self/fd");
+        desk.configure(|config| {
+            config["root"]["readonly"] = json!(false);
+            config["hooks"] = json!({"prestart": hook, "poststart": hook, "startContainer": as_root});
+        });
+        let run = |verb: &str| {
+            let script = format!("exec 3<'{}' 5<&3; exec \"$0\" --root \"$1\" {verb}", letter.display());
+            let mut command = Command::new("sh");
+            command.args(["-c", &script]).arg(binary("cellblock")).arg(&desk.root).arg(&desk.bundle);
+            lab.output(String::new(), command)
+        };
+        for count in ["2", "3", "9", "1000000", "4294967295"] {
+            for verb in ["run", "create"] {
+                let output = run(&format!("{verb} --preserve-fds {count} --bundle \"$2\" one"));
+                let refused = output.code == 125 && output.text.contains("the descriptor 4 is not open");
+                assert!(refused && !output.text.contains("letter"), "{verb} {count}: {output}");
+                assert_eq!(desk.run(&["list", "--quiet"]).text, "", "{verb} {count}");
+            }
+        }
+        assert_eq!(run("run --preserve-fds 1 --bundle \"$2\" one").text, "letter\n0\n1\n2\n3\n4\n", "ls has opened 4");
+        let hooks = fs::read_to_string(&seen).unwrap() + &fs::read_to_string(lab.rootfs.join("hook")).unwrap();
+        assert!(
+            hooks.lines().all(|number| ["0", "1", "2", "3"].contains(&number)),
+            "ls opens 3, and nothing was 4: {hooks}"
+        );
+        desk.configure(|config| drop(config.as_object_mut().unwrap().remove("hooks")));
+        desk.set_command("sleep 60");
+        desk.succeed(&["create", "--bundle", "target/bundle", "one"]);
+        desk.succeed(&["start", "one"]);
+        assert_eq!(run("exec --preserve-fds 1 one cat /proc/self/fd/3").text, "letter\n");
+        let output = run("exec --preserve-fds 2 one ls /proc/self/fd");
+        assert!(output.code == 125 && output.text.contains("the descriptor 4 is not open"), "{output}");
+        desk.succeed(&["delete", "--force", "one"]);
+        for file in [&letter, &seen, &lab.rootfs.join("hook")] {
+            fs::remove_file(file).unwrap();
+        }
     });
 }
 

@@ -313,3 +313,22 @@ fn an_apparmor_profile() {
         parser("--remove");
     });
 }
+
+/// The state does not fit into the pipe, and the hook ends without reading it. The error of that write comes with a signal, which is
+/// not meant for the container: there is no pid namespace in which its first process would be spared.
+#[test]
+fn a_hook_that_does_not_read_its_state() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "hook");
+        desk.configure(|config| {
+            config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "pid");
+            config["annotations"] = json!({"long": "x".repeat(200_000)});
+        });
+        desk.set_command("exit 7");
+        for moment in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"] {
+            desk.configure(|config| config["hooks"] = json!({moment: [{"path": "/bin/true", "args": ["true"]}]}));
+            let output = desk.run(&["run", "--bundle", "target/bundle", "one"]);
+            assert_eq!(output.code, 7, "{moment}: {output}");
+        }
+    });
+}

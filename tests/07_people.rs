@@ -113,7 +113,7 @@ const TOLD: [&[&str]; 9] = [
     &["--net", "none"],
     &["--net", "host", "--hostname", "cell"],
     &["--net", "none", "--userns", "host"],
-    &["--net", "none", "--userns", "0:100000:65536"],
+    &["--net", "none", "--userns", "0:2000000000:65536"],
     &["--net", "none", "--user", "1000:100", "--cap-add", "net_raw", "--cap-drop", "mknod"],
     &["--net", "none", "--seccomp", "unconfined", "--init", "--ulimit", "nofile=64:128"],
     &["--net", "none", "--allow-new-privs", "--cap-add", "ALL", "--cap-drop", "SYS_ADMIN", "--userns", "host"],
@@ -147,7 +147,7 @@ fn the_same_to_whoever_asks() {
         ask(&[]);
         ask(&["--umask", "027", "--oom-score-adj", "5", "--ulimit", "nofile=64:128", "--hostname", "cell"]);
         ask(&["--user", "1000:100", "--env", "HOME=/tmp", "--dns", "10.76.0.1", "--add-host", "db:10.76.0.9"]);
-        ask(&["--userns", "0:100000:65536", "--volume", "ETC:/mnt:ro", "--tmpfs", "/tmp:size=1m"]);
+        ask(&["--userns", "0:2000000000:65536", "--volume", "ETC:/mnt:ro", "--tmpfs", "/tmp:size=1m"]);
         let passwd = lab.rootfs.join("etc/passwd");
         let before = fs::read_to_string(&passwd).unwrap();
         fs::write(&passwd, format!("{before}web:x:33:34::/var:/bin/sh\n")).unwrap();

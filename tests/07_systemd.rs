@@ -82,7 +82,7 @@ impl Drop for Desk {
 
 /// A test with systemd in its lab.
 fn with_systemd(test: &str, body: impl FnOnce()) {
-    let has_v2 = kernel::hierarchies::Hierarchies::read().expect("/proc is there").unified.is_some();
+    let has_v2 = cgroups::hierarchies::Hierarchies::read().expect("/proc is there").unified.is_some();
     match (is_installed(), has_v2) {
         (true, true) => body(),
         (false, _) => not_run(test, "systemd and dbus are not installed: scripts/bootstrap --with engines"),

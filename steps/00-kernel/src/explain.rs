@@ -39,14 +39,14 @@ impl ExplainOptions {
         ExplainOptions { explain: words.into_iter().skip(1).take_while(is_ours).any(|word| word == "--explain") }
     }
 
-    /// Begins the narration, if it is asked for, in the voice of `who`.
+    /// Begins the narration, if it is asked for, with `who` as the speaker of each line.
     pub fn begin(self, who: &'static str) {
         let mut narrator = NARRATOR.lock().expect("one thread, no panic inside");
         *narrator = Narrator { on: self.explain, who, purpose: None, held: None };
     }
 }
 
-/// Who speaks, the purpose that the next call will print first, and lines that wait.
+/// Which process speaks, the purpose that the next call will print first, and lines that wait.
 struct Narrator {
     on: bool,
     who: &'static str,
@@ -135,6 +135,12 @@ impl Outcome for () {
 impl Outcome for usize {
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Outcome for std::path::PathBuf {
+    fn show(&self) -> String {
+        format!("{self:?}")
     }
 }
 

@@ -95,10 +95,18 @@ impl Failure {
 }
 
 /// A text with its control characters escaped. Names that come from an image could otherwise speak to the terminal, or forge a
-/// line of a log.
+/// line of a log. Of a text that is longer than any message, as a name of a megabyte makes it, the middle is left out: it ends with
+/// the reason.
 pub fn printable(text: &str) -> String {
+    const HEAD: usize = 1200;
+    const TAIL: usize = 600;
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(escaped).collect()
+    let length = text.chars().count();
+    if length <= HEAD + TAIL {
+        return text.chars().map(escaped).collect();
+    }
+    let head: String = text.chars().take(HEAD).map(escaped).collect();
+    head + "..." + &text.chars().skip(length - TAIL).map(escaped).collect::<String>()
 }
 
 impl fmt::Display for Failure {
@@ -145,6 +153,16 @@ mod tests {
         let lines = failure.lines("chroot");
         assert_eq!(lines.lines().count(), 2, "{lines}");
         assert!(!lines.contains('\x1b') && !lines.contains('\r'), "{lines:?}");
+    }
+
+    #[test]
+    fn a_long_name_is_a_short_line() {
+        let name = "x".repeat(1 << 20);
+        let lines = Failure::call(format_args!("open({name:?})"), Errno::ENAMETOOLONG).lines("chroot");
+        assert!(lines.len() < 2000, "{}", lines.len());
+        assert!(lines.starts_with("chroot: open(\"xxx") && lines.ends_with("xxx\") => ENAMETOOLONG\n"), "{lines}");
+        let all_control = Failure::new("\x1b".repeat(1 << 20)).lines("chroot");
+        assert!(all_control.len() < 12_000, "{}", all_control.len());
     }
 
     #[test]

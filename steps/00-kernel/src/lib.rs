@@ -6,12 +6,12 @@
 //! - [`sys`]: the system calls, one thin function each. The only `unsafe` of the workspace stands there.
 //! - [`explain`]: what `--explain` tells of each call, made at one place and free when off.
 //! - [`failure`]: a call that was refused, as one line that names the object, the call and the reason, with a remedy.
-//! - [`hierarchies`]: which cgroups this machine has; for the doctor and for step 5.
+//! - [`identity`]: what tells a thing from its successor of the same name or number.
 //! - [`launcher`]: how every binary begins and ends.
 
 pub mod explain;
 pub mod failure;
-pub mod hierarchies;
+pub mod identity;
 pub mod launcher;
 pub mod outside;
 pub mod sys;

@@ -1,51 +1,42 @@
-//! The `doctor`: which lessons can this machine run, and what helps where it cannot?
+//! Step 0: one system call, made, and perhaps refused. `--explain` shows both.
 
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
+use kernel::{Errno, Remedy, purpose, sys};
 
-mod doctor;
-
-use doctor::report::{Format, Report};
-use doctor::rights::Rights;
-use doctor::{cgroups, filesystems, machine, namespaces, network, privileges, rootfs, seccomp};
-
-/// Say which lessons this machine can run, and what to do about the others
-///
-/// Things are tried, in short-lived children that leave nothing behind. The exit status is 0 if all steps run here.
+/// Enter a directory, and say where we are then
 #[derive(Parser, Debug)]
-#[command(name = "doctor", version)]
+#[command(name = "kernel", version)]
 struct Options {
     #[command(flatten)]
     explain: kernel::ExplainOptions,
 
-    /// How to print: text for a reader, json for an instructor who collects it from many machines
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    /// The directory that this process moves to; the shell that started it stays where it is
+    #[arg(default_value = "/")]
+    directory: PathBuf,
 }
 
 fn main() -> ExitCode {
-    kernel::launcher::run(examine)
+    kernel::launcher::run(enter)
 }
 
-// ANCHOR: examine
-fn examine(options: Options) -> Result<ExitCode> {
-    options.explain.begin("doctor");
-    doctor::require_proc()?;
-    doctor::reset_signals()?;
-    let rights = Rights::look();
-    let mut checks = machine::checks();
-    checks.push(rights.check());
-    checks.extend(namespaces::checks(&rights));
-    checks.extend(filesystems::checks(&rights));
-    checks.extend(network::checks(&rights));
-    checks.extend(cgroups::checks(&rights));
-    checks.push(seccomp::check());
-    checks.extend(privileges::checks(&rights));
-    checks.extend(rootfs::checks());
-    let report = Report::new(checks);
-    report.print(options.format)?;
-    Ok(report.exit_code())
+// ANCHOR: enter
+fn enter(options: Options) -> Result<ExitCode> {
+    options.explain.begin("kernel");
+    let directory = &options.directory;
+    purpose("the directory that relative paths begin at");
+    sys::process::chdir(directory)
+        .hint_on(Errno::ENOENT, "nothing has that name: ls shows what is there")
+        .hint_on(Errno::ENOTDIR, "it is a file: only a directory can be entered")
+        .hint_on(Errno::EACCES, "permission to enter it is lacking: ls -ld shows the permissions")
+        .with_context(|| format!("cannot enter {}", directory.display()))?;
+    let place = sys::process::getcwd()?;
+    // Not println!: it panics where standard output refuses.
+    writeln!(std::io::stdout(), "{}", place.display()).context("cannot print the answer")?;
+    Ok(ExitCode::SUCCESS)
 }
-// ANCHOR_END: examine
+// ANCHOR_END: enter

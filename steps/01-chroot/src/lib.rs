@@ -24,6 +24,8 @@ use kernel::{Errno, Failure, Remedy, purpose, sys};
 
 mod program;
 
+pub use program::interpreter;
+
 /// Which root filesystem, which command, and what it starts with.
 #[derive(clap::Args, Debug)]
 pub struct CommandOptions {
@@ -152,7 +154,7 @@ impl Command {
         Ok(())
     }
 
-    /// Goes to its working directory before the process becomes another user, who may have no right to enter it. Where root
+    /// Goes to its working directory before the process becomes another user, which may have no right to enter it. Where root
     /// has none (it may lack in a user namespace, or on a network's file system) the user may: [`exec`] tries again.
     ///
     /// # Errors
@@ -221,7 +223,7 @@ impl Command {
 }
 
 /// The workspace's own busybox, from whichever folder the launcher is started.
-fn default_rootfs() -> PathBuf {
+pub fn default_rootfs() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2);
     workspace.expect("this crate lies two folders below").join("target/rootfs/busybox")
 }
@@ -335,7 +337,7 @@ fn go_to(workdir: &Path) -> Result<(), Failure> {
 const WORKDIR_HINT: &str = "--workdir is a directory inside the root filesystem";
 
 fn is_inside() -> Result<(), Failure> {
-    sys::process::getcwd().hint("it lies outside of the root filesystem")
+    sys::process::getcwd().map(drop).hint("it lies outside of the root filesystem")
 }
 
 fn c_string(text: impl AsRef<OsStr>) -> Result<CString> {

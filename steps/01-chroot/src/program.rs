@@ -84,7 +84,9 @@ pub fn explain(program: &CStr, refused: Failure) -> Failure {
 
 /// What the kernel starts instead of the file: a script's interpreter (man 2 execve), or a program's loader
 /// (man 5 elf, PT_INTERP).
-fn interpreter(path: &Path) -> Option<String> {
+///
+/// `None` for a program that needs neither: a static one; and for a file that cannot be read.
+pub fn interpreter(path: &Path) -> Option<String> {
     let file = inside::read(path, HEADERS)?;
     if let Some(script) = file.strip_prefix(b"#!") {
         let line = script.split(|&byte| byte == b'\n').next()?;

@@ -1,7 +1,7 @@
 //! A small init: the first process of the cell, on whom its life depends.
 //!
 //! When it ends, the kernel kills all others of its pid namespace. Orphans become its children, and stay zombies
-//! until it reaps them. And the kernel drops every signal that it has no handler for, so that nobody ends the machine
+//! until it reaps them. And the kernel drops every signal that it has no handler for, so that no signal ends the machine
 //! by mistake (man 7 pid_namespaces). Few programs know these duties; this one has no others.
 
 use std::convert::Infallible;
@@ -20,11 +20,11 @@ pub fn run(exec: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
     explain::speak_as("init");
     purpose("stay PID 1; the command becomes our child");
     let signals = Signals::block()?;
+    // This process never execs: the launcher's words and variables go by hand, before there is a command that could read them.
+    process::wipe_arguments()?;
     match clone::fork("command").context("cannot start the command")? {
         Clone::Parent(command) => {
             report::close(); // ours; the command's entry is the one that its exec closes
-            purpose("this process never execs: the launcher's words and variables go by hand");
-            process::wipe_arguments()?;
             let exit = reap_until_end(&command, &signals)?;
             clone::exit_now(exit.code())
         }

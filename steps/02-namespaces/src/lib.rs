@@ -1,12 +1,12 @@
 //! Step 2, blindfolds: namespaces.
 //!
-//! The kernel keeps some of its tables in copies: who runs (pid), what this machine is called (uts), which shared
+//! The kernel keeps some of its tables in copies: which processes there are (pid), what this machine is called (uts), which shared
 //! memory and queues there are (ipc), what is mounted where (mount). A namespace is one such copy. A process in a
 //! new one cannot name what is in another, so it cannot touch it either.
 //!
 //! What order matters:
 //!
-//! 1. [`spawn`]: the child is born into its namespaces (clone3), for nobody can move into a pid namespace later.
+//! 1. [`spawn`]: the child is born into its namespaces (clone3), because no process can move into a pid namespace later.
 //!    It waits at a gate until its parent has done what only the parent can do.
 //! 2. [`make_mounts_private`]: a new mount namespace is a copy that still passes mounts on, until told not to.
 //! 3. [`become_command`]: the first process of a pid namespace is its PID 1, with duties that few programs know of;
@@ -86,7 +86,7 @@ impl NamespaceOptions {
     // ANCHOR: time
     /// Moves the clocks of the time namespace that the next child will be born into (man 7 time_namespaces).
     ///
-    /// This is the parent's work: the offsets can be written only while nobody is in the new namespace yet.
+    /// This is the parent's work: the offsets can be written only while no process is in the new namespace yet.
     ///
     /// # Errors
     /// ERANGE if a clock would show a time before the boot, or centuries later. EPERM without CAP_SYS_TIME.

@@ -27,10 +27,10 @@ fn main() -> ExitCode {
 fn parent(options: Options) -> Result<ExitCode> {
     options.explain.begin("parent");
     chroot::close_inherited()?;
-    let command = options.command.check()?;
+    let command = &options.command.check()?;
     options.namespaces.check()?;
     options.namespaces.set_clocks()?;
-    let child = namespaces::spawn(options.namespaces.flags(), || child(&options, &command))?;
+    let child = namespaces::spawn(options.namespaces.flags(), || child(&options, command))?;
     child.open_gate()?;
     child.read_report()?;
     child.wait()

@@ -25,7 +25,7 @@ pub fn open(entry: Fd) {
 /// Sends a failure to the parent, and ends this process with the failure's exit code.
 pub fn send_and_exit(failure: &Failure) -> ! {
     if let Ok(Some(entry)) = ENTRY.lock().as_deref() {
-        let _ = clone::write_all(entry, &failure.to_bytes()); // nobody reads it? then nobody needs it
+        let _ = clone::write_all(entry, &failure.to_bytes()); // if no process reads it, none needs it
     }
     clone::exit_now(failure.exit_code())
 }
@@ -70,7 +70,7 @@ pub fn close_all_but(kept: &[&Fd], first: u32) -> Result<()> {
     let entry = ENTRY.lock().expect("one thread");
     let kept: Vec<&Fd> = kept.iter().copied().chain(entry.iter()).collect();
     process::close_all_but(&kept, first)?;
-    Ok(process::getcwd()?)
+    Ok(process::getcwd().map(drop)?)
 }
 // ANCHOR_END: close_all_but
 

@@ -14,7 +14,7 @@ use kernel::sys::seal;
 // ANCHOR: seal
 /// Goes on as a sealed copy of this program, with the same arguments and the same environment. Does nothing in the copy.
 pub fn go_on_sealed() -> Result<()> {
-    purpose("our own file must be out of the container's reach: go on as a copy that nobody can change");
+    purpose("our own file must be out of the container's reach: go on as a copy that cannot be changed");
     let own = seal::own_program()?;
     if seal::is_sealed(&own) {
         return Ok(());

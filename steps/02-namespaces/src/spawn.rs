@@ -144,7 +144,7 @@ impl Child {
         self.ended = true;
     }
 
-    /// The child and our signals, for whoever waits in another way (step 7). The child still dies with this.
+    /// The child and our signals, for a caller that waits in another way (step 7). The child still dies with this.
     pub fn watch(&self) -> (&Process, &Signals) {
         (&self.process, &self.signals)
     }

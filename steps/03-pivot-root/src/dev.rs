@@ -1,7 +1,7 @@
 //! /dev, built from nothing.
 //!
 //! The host's own /dev must not be mounted here: it is one file system for the whole machine (devtmpfs), with the
-//! host's disks in it, and whoever removes a node in here removes it there as well.
+//! host's disks in it, and a node that is removed in here is removed there as well.
 
 use std::path::Path;
 
@@ -68,7 +68,7 @@ pub fn dev(given: Option<Fd>) -> Result<Dev> {
 // ANCHOR_END: dev
 
 fn empty() -> Result<Fd, Failure> {
-    let quiet = Attributes::NOSUID.and(Attributes::NOEXEC);
+    let quiet = Attributes::NOSUID.union(Attributes::NOEXEC);
     file_system(c"tmpfs", &[(c"mode", c"755"), (c"size", c"64k")], quiet, "dev")
 }
 
@@ -90,7 +90,7 @@ pub fn for_a_cell(owner: (u32, u32)) -> Result<Option<Fd>> {
 }
 
 // ANCHOR: make_nodes
-/// Makes the nodes, or, where the kernel lets nobody make one (in a user namespace), plans to bind the host's.
+/// Makes the nodes, or, where the kernel allows none to be made (in a user namespace), plans to bind the host's.
 fn make_nodes(dev: &Fd) -> Result<Vec<Planned>> {
     let mut bound = Vec::new();
     for (name, major, minor) in NODES {
@@ -115,14 +115,14 @@ fn bind_node(dev: &Fd, name: &str) -> Result<Planned> {
 /// A device can be written to through a read-only mount all the same. But the host's root, if it is root in here, could take the
 /// node's permissions away from the whole machine.
 pub fn protect(node: &Fd) -> Result<(), Failure> {
-    mount::mount_setattr(node, Depth::One, Attributes::RDONLY.and(Attributes::NOEXEC).and(Attributes::NOSUID))
+    mount::mount_setattr(node, Depth::One, Attributes::RDONLY.union(Attributes::NOEXEC).union(Attributes::NOSUID))
 }
 // ANCHOR_END: make_nodes
 
 /// What is mounted in /dev. A devpts of our own numbers its terminals from 0 and shows none of the host's.
 fn file_systems() -> Result<[Planned; 3]> {
-    let quiet = Attributes::NOSUID.and(Attributes::NOEXEC);
-    let quieter = quiet.and(Attributes::NODEV);
+    let quiet = Attributes::NOSUID.union(Attributes::NOEXEC);
+    let quieter = quiet.union(Attributes::NODEV);
     purpose("terminals of our own");
     let pts = file_system(c"devpts", &[(c"mode", c"620"), (c"ptmxmode", c"666")], quiet, "pts")?;
     purpose("shared memory and message queues of our own");

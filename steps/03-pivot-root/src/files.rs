@@ -24,7 +24,7 @@ impl Files {
             return Ok(None);
         }
         purpose("files of the cell's own, in memory");
-        let safe = Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::NOEXEC);
+        let safe = Attributes::NOSUID.union(Attributes::NODEV).union(Attributes::NOEXEC);
         let mount = file_system(c"tmpfs", &[(c"mode", c"755"), (c"size", c"1m")], safe, "files")?;
         for (index, (_, content)) in files.iter().enumerate() {
             mount::write_fileat(&mount, &index.to_string(), content)?;

@@ -68,7 +68,7 @@ impl MountOptions {
     ///
     /// # Errors
     /// A volume without source or destination, a source that is not there, a destination that is not absolute, a
-    /// size that is none.
+    /// invalid size.
     pub fn check(&self) -> Result<Mounts> {
         Ok(Mounts {
             volumes: self.volume.iter().map(|text| Volume::parse(text)).collect::<Result<_, _>>()?,
@@ -105,7 +105,7 @@ impl FileSystem {
                 None => mount::fsconfig_flag(&new, &c_string(option)?)?,
             }
         }
-        let quiet = Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::NOEXEC);
+        let quiet = Attributes::NOSUID.union(Attributes::NODEV).union(Attributes::NOEXEC);
         let mount = mount::fsmount(&new, quiet, "more")?;
         for directory in &self.directories {
             mount::mkdirat(&mount, Path::new(directory))?;
@@ -238,7 +238,7 @@ impl Root {
     }
 
     // ANCHOR: furnish
-    /// Puts each mount onto its place below the new root, then closes what nobody in the cell may write or read.
+    /// Puts each mount onto its place below the new root, then closes what no process in the cell may write or read.
     ///
     /// All our descriptors are closed with it: the root filesystem's place on the host is one of them.
     ///

@@ -26,28 +26,36 @@ fn main() -> ExitCode {
     kernel::launcher::run(parent)
 }
 
+/// What the child needs of what its parent has checked and made.
+struct Cell<'a> {
+    options: &'a Options,
+    command: &'a Command,
+    mounts: &'a Mounts,
+}
+
 // ANCHOR: launch
 fn parent(options: Options) -> Result<ExitCode> {
     options.explain.begin("parent");
     chroot::close_inherited()?;
     options.namespaces.seal_init()?;
-    let command = options.command.check()?;
+    let command = &options.command.check()?;
     let mounts = options.mounts.check()?;
     options.namespaces.check()?;
     options.namespaces.set_clocks()?;
-    let child = namespaces::spawn(options.namespaces.flags(), || child(&options, &command, &mounts))?;
+    let cell = Cell { options: &options, command, mounts: &mounts };
+    let child = namespaces::spawn(options.namespaces.flags(), || child(&cell))?;
     child.open_gate()?;
     child.read_report()?;
     child.wait()
 }
 
-fn child(options: &Options, command: &Command, mounts: &Mounts) -> Result<Infallible> {
+fn child(cell: &Cell) -> Result<Infallible> {
     namespaces::make_mounts_private()?;
-    options.namespaces.set_hostname()?;
-    let root = pivot_root::prepare(&command.rootfs, mounts)?;
+    cell.options.namespaces.set_hostname()?;
+    let root = pivot_root::prepare(&cell.command.rootfs, cell.mounts)?;
     root.pivot()?;
     root.furnish()?;
     namespaces::close_descriptors()?;
-    options.namespaces.become_command(|| chroot::exec(command))
+    cell.options.namespaces.become_command(|| chroot::exec(cell.command))
 }
 // ANCHOR_END: launch

@@ -56,7 +56,7 @@ impl Place {
     }
 
     /// One that a configuration names. Whatever lies in /proc, /sys or /dev may have no symbolic link on its way; in /proc it
-    /// is one of a few files that tell of the machine, for whoever covers another could fool us (CVE-2025-52881).
+    /// is one of a few files that tell of the machine: another covered file could mislead the runtime (CVE-2025-52881).
     ///
     /// # Errors
     /// The root itself, or another place in /proc.
@@ -141,7 +141,7 @@ impl Place {
         Ok(place)
     }
 
-    /// The place to be masked or made read-only, if it is there. The root itself is none.
+    /// The place to be masked or made read-only, if it is there. The root itself cannot be.
     pub fn find_closed(&self, root: &Fd) -> Result<Option<Fd>, Failure> {
         if self.path.as_os_str().is_empty() {
             return Ok(None);
@@ -167,7 +167,7 @@ impl Place {
         }
     }
 
-    /// The place as a descriptor. From here on nobody can put another in its stead.
+    /// The place as a descriptor. From here on no other can be put in its stead.
     fn resolve(&self, root: &Fd) -> Result<Fd, Failure> {
         if self.path.as_os_str().is_empty() {
             return root.duplicate(); // openat2 takes no empty path

@@ -12,10 +12,10 @@ use kernel::{Errno, Fd, purpose};
 use crate::place::Place;
 use crate::{Planned, file_system};
 
-const QUIET: Attributes = Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::NOEXEC);
+const QUIET: Attributes = Attributes::NOSUID.union(Attributes::NODEV).union(Attributes::NOEXEC);
 
 // ANCHOR: lists
-/// Nobody in a cell needs to read these: the kernel's memory and timers, keys, firmware, the power meter by which
+/// No process in a cell needs to read these: the kernel's memory and timers, keys, firmware, the power meter by which
 /// a neighbour's secrets can be guessed. The list is Docker's.
 pub const MASKED: [&str; 12] = [
     "proc/acpi",
@@ -53,7 +53,7 @@ pub fn proc() -> Result<Planned> {
 /// # Shell: `mount -t sysfs -o ro sysfs /sys`
 pub fn sys() -> Result<Planned> {
     purpose("a fresh /sys, read-only: devices can be seen, not changed");
-    let read_only = QUIET.and(Attributes::RDONLY);
+    let read_only = QUIET.union(Attributes::RDONLY);
     let sys = match file_system(c"sysfs", &[], read_only, "sys") {
         Err(refused) if refused.errno() == Some(Errno::EPERM) => {
             purpose("only the network namespace's owner may: bind the host's, read-only to the last mount");
@@ -69,10 +69,10 @@ pub fn sys() -> Result<Planned> {
 // ANCHOR_END: sys
 
 // ANCHOR: mask
-/// Covers what nobody may read: a file with the null device, a directory with an empty one. `null` is a mount of the null
+/// Covers what no process in the cell may read: a file with the null device, a directory with an empty one. `null` is a mount of the null
 /// device that has no place yet.
 pub fn mask_paths<'a>(root: &Fd, null: &Fd, paths: impl Iterator<Item = &'a str>) -> Result<()> {
-    purpose("cover what nobody in here needs to read");
+    purpose("cover what no process in here needs to read");
     let (mut null_is_placed, mut empty) = (false, None::<Fd>);
     for path in paths {
         let Some(target) = Place::closed(path).find_closed(root)? else { continue };
@@ -82,7 +82,7 @@ pub fn mask_paths<'a>(root: &Fd, null: &Fd, paths: impl Iterator<Item = &'a str>
             _ if !is_directory && null_is_placed => mount::open_tree(null, Depth::One, "null")?,
             _ if !is_directory => null.duplicate()?,
             Some(placed) => mount::open_tree(placed, Depth::One, "empty")?,
-            None => file_system(c"tmpfs", &[(c"size", c"4k")], QUIET.and(Attributes::RDONLY), "empty")?,
+            None => file_system(c"tmpfs", &[(c"size", c"4k")], QUIET.union(Attributes::RDONLY), "empty")?,
         };
         mount::move_mount(&cover, &target).with_context(|| format!("cannot mask /{path}"))?;
         if is_directory {

@@ -40,7 +40,7 @@ impl Sources {
     }
     // ANCHOR_END: open
 
-    /// Makes them private: who opens them outside has the host's mounts, which tell each other what happens in them.
+    /// Makes them private: opened outside, they are the host's mounts, which tell each other what happens in them.
     pub fn make_private(&self) -> Result<()> {
         purpose("no mount made in these may appear on the host");
         let mut all = std::iter::once(&self.root).chain(&self.volumes);

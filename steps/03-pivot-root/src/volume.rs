@@ -97,7 +97,7 @@ impl Tmpfs {
         purpose("an empty file system in memory");
         let mut options = vec![(c"mode", c"1777")];
         options.extend(self.size.as_deref().map(|size| (c"size", size)));
-        let fresh = file_system(c"tmpfs", &options, Attributes::NOSUID.and(Attributes::NODEV), "tmpfs")?;
+        let fresh = file_system(c"tmpfs", &options, Attributes::NOSUID.union(Attributes::NODEV), "tmpfs")?;
         Ok(Planned { what: "place the file system in memory", mount: fresh, place: self.place.clone() })
     }
 }

@@ -2,17 +2,18 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, Result};
 use kernel::sys::netlink::Netlink;
 use kernel::{Errno, Failure, Remedy, purpose};
-use serde::{Deserialize, Serialize};
 
+use crate::cable::Cable;
 use crate::firewall;
 use crate::lease::{self, Lease, Lock, OURS};
 use crate::link::{self, Link, Mac};
+use crate::neighbours;
 use crate::options::Plan;
+use crate::other_firewalls;
 use crate::own_addresses;
 use crate::publish::Port;
 use crate::router::{self, Switched};
@@ -25,49 +26,6 @@ const HALF_MADE: &str = "cellblock: half-made";
 const NEW: &str = "cb.";
 /// How the addresses of our network cards begin.
 const OUR_MAC: [u8; 2] = [0x02, 0xcb];
-
-/// Which cable is a cell's: what has to be known to give its place back, by another process than the one that laid it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Cable {
-    bridge: String,
-    veth: String,
-    /// The inode of the network namespace in which they are: the same names elsewhere are not ours.
-    #[serde(default)]
-    namespace: Option<u64>,
-    /// Which start of the machine that was: after another, the cable is gone, and the number may be another namespace's.
-    #[serde(default)]
-    boot: Option<String>,
-}
-
-impl Cable {
-    /// Refuses a cable that lies in another network namespace than this process.
-    ///
-    /// # Errors
-    /// It does, or there is no /proc.
-    pub fn check_here(&self) -> Result<()> {
-        let elsewhere = self.namespace.filter(|namespace| namespace_here().ok() != Some(*namespace));
-        let Some(namespace) = elsewhere.filter(|_| !self.went_with_the_machine()) else { return Ok(()) };
-        let text = format!("the bridge {} is in another network namespace, net:[{namespace}]", self.bridge);
-        Err(Failure::new(text).hint("lsns --type net shows a process in it: nsenter --net --target PID").into())
-    }
-
-    /// Whether the machine has been started anew since the cable was laid.
-    fn went_with_the_machine(&self) -> bool {
-        self.boot.as_ref().is_some_and(|then| boot_id().is_ok_and(|now| now != *then))
-    }
-}
-
-/// Which start of the machine this is (man 5 proc, /proc/sys/kernel/random/boot_id).
-fn boot_id() -> Result<String> {
-    const FILE: &str = "/proc/sys/kernel/random/boot_id";
-    Ok(fs::read_to_string(FILE).with_context(|| format!("cannot read {FILE}"))?.trim().to_owned())
-}
-
-/// Which network namespace this is (man 7 namespaces).
-fn namespace_here() -> Result<u64> {
-    const FILE: &str = "/proc/self/ns/net";
-    Ok(fs::metadata(FILE).with_context(|| format!("cannot read {FILE}"))?.ino())
-}
 
 /// A cell's place on a bridge. Dropped, it is given back, unless it stays; the last one takes the bridge down.
 #[derive(Debug)]
@@ -97,9 +55,10 @@ impl Plugged {
     /// EPERM without CAP_NET_ADMIN; no nft.
     pub fn prepare(plan: &Plan) -> Result<Plugged> {
         firewall::check()?;
-        let reserved = plan.ports.iter().map(|port| port.reserve()).collect::<Result<Vec<_>, _>>()?;
         let netlink = Netlink::route()?;
         let lock = Lock::take()?;
+        lease::refuse_taken(&netlink, &plan.ports)?;
+        let reserved = plan.ports.iter().map(|port| port.reserve()).collect::<Result<Vec<_>, _>>()?;
         let (bridge, subnets) = find_or_make(&netlink, plan)?;
         let mut plugged = Plugged {
             netlink,
@@ -113,7 +72,6 @@ impl Plugged {
             stays: false,
             _reserved: reserved.into_iter().flatten().collect(),
         };
-        lease::refuse_taken(&plugged.netlink, &plan.ports)?;
         let wanted = plan.ip.map(|ip| plugged.number_of(ip)).transpose()?;
         plugged.number = lease::choose(&plugged.netlink, &plugged.bridge, plugged.subnets[0], wanted)?;
         plugged.lease.number = plugged.number;
@@ -127,19 +85,33 @@ impl Plugged {
     /// Joins the cell to the bridge by a virtual cable, and lets the next launcher go on.
     pub fn plug(&mut self, pid: i32) -> Result<()> {
         purpose("a cable with two ends: one in here, eth0 in the cell's network namespace");
-        link::add_veth(&self.netlink, &self.veth, pid, self.mac).context("cannot make a virtual cable")?;
+        link::add_veth(&self.netlink, &self.veth, pid, self.mac, self.bridge.mtu)
+            .context("cannot make a virtual cable")?;
         purpose("our end into the bridge; the note on it says whose address that is");
         link::plug_in(&self.netlink, &self.veth, &self.bridge, &self.lease.note(self.subnets[0])?)?;
-        update_rules(&self.netlink, &self.bridge.name, Change::In)?;
+        let links = link::links(&self.netlink)?;
+        self.introduce(&links)?;
+        update_rules(&self.netlink, &links, &self.bridge.name, Change::In)?;
         self.lock = None;
         Ok(())
     }
     // ANCHOR_END: plug
 
+    /// Bridge and host are told what they would else learn from whatever the cell sends.
+    fn introduce(&self, links: &[Link]) -> Result<()> {
+        purpose("bridge and host know the cell's card and addresses: they are not to learn them from what cells say");
+        neighbours::configure_port(&self.netlink, &self.veth, !self.lease.ports.is_empty())?;
+        let port = links.iter().find(|link| link.name == self.veth).context("the cable has an end here")?;
+        neighbours::card_is_at(&self.netlink, port, self.mac)?;
+        for subnet in &self.subnets {
+            neighbours::address_is_at(&self.netlink, &self.bridge, subnet.host(self.number), self.mac)?;
+        }
+        Ok(())
+    }
+
     /// Which cable is the cell's.
     pub fn cable(&self) -> Cable {
-        let (bridge, veth) = (self.bridge.name.clone(), self.veth.clone());
-        Cable { bridge, veth, namespace: namespace_here().ok(), boot: boot_id().ok() }
+        Cable::here(&self.bridge.name, &self.veth)
     }
 
     fn number_of(&self, address: std::net::IpAddr) -> Result<u32> {
@@ -180,7 +152,7 @@ pub fn unplug(cable: &Cable) -> Result<()> {
     let _lock = Lock::take()?;
     purpose("give the address back; the kernel removes the cable with the cell");
     link::unplug(&netlink, &cable.veth)?;
-    update_rules(&netlink, &cable.bridge, Change::Out)
+    update_rules(&netlink, &link::links(&netlink)?, &cable.bridge, Change::Out)
 }
 
 /// What has just happened to a cable.
@@ -193,36 +165,43 @@ enum Change {
 // ANCHOR: update_rules
 /// Writes the rules anew if what is plugged in asks for others than those that stand (the bridge's own note remembers
 /// which these are), or if somebody has thrown them away. With nobody plugged in any more, takes the bridge down.
-fn update_rules(netlink: &Netlink, name: &str, change: Change) -> Result<()> {
-    let links = link::links(netlink)?;
+fn update_rules(netlink: &Netlink, links: &[Link], name: &str, change: Change) -> Result<()> {
     let bridge = links.iter().find(|link| link.name == name);
     let Some((bridge, subnets)) = bridge.and_then(|bridge| Some((bridge, subnets_of(bridge)?))) else { return Ok(()) };
-    let cables = lease::leases(&links, bridge, subnets[0]);
+    let cables = lease::leases(links, bridge, subnets[0]);
     let leases: Vec<Lease> = cables.iter().map(|(_, lease)| lease.clone()).collect();
     if leases.is_empty() {
         return take_down(netlink, name);
     }
     let rules = firewall::rules(name, &subnets, &leases);
-    let filter = own_addresses::rules(&subnets, &cables);
-    let number = firewall::fingerprint(&rules);
-    let rules_now = format!("{number}+{}", firewall::fingerprint(&filter));
-    let note = bridge_note(&subnets, Switched::of(&bridge.note), &rules_now);
-    // A program's start is dear: the filter of a cable that is gone harms nothing, and goes with the next change.
-    let as_good = |there: &str| there == note || change == Change::Out && there.contains(&format!("rules {number}+"));
+    let note = bridge_note(&subnets, Switched::of(&bridge.note), &firewall::fingerprint(&rules));
     let localnet = leases.iter().any(|lease| lease.ports.iter().any(Port::on_loopback_v4));
     if !localnet {
         settings::route_localnet(name, false)?;
     }
-    if !as_good(&bridge.note) || !firewall::is_there(name)? {
+    let mut filtered = own_addresses::stands(name)?;
+    if bridge.note != note || !filtered || !firewall::is_there(name)? {
         purpose("the firewall's rules, made anew from what is plugged in");
-        firewall::replace(name, &rules, &filter)?;
-        router::restore_policy(&links)?;
+        filtered = firewall::replace(name, &rules, (!filtered).then_some(own_addresses::RULES))?;
+        router::restore_policy(links)?;
         link::write_note(netlink, name, &note)?;
+    }
+    match filtered {
+        true => own_addresses::fill(name, &subnets, &cables)?,
+        false if change == Change::In => warn_of_neighbours(),
+        false => {}
     }
     // After the rules, which drop what would come in by it from elsewhere.
     if localnet { settings::route_localnet(name, true) } else { Ok(()) }
 }
 // ANCHOR_END: update_rules
+
+fn warn_of_neighbours() {
+    eprintln!(
+        "network: this kernel filters nothing on a bridge: a cell can take its neighbours' addresses, and their packets\n\
+         hint: modprobe nf_tables; the kernel needs CONFIG_NF_TABLES_BRIDGE; until then, a --bridge and a --subnet for each cell"
+    );
+}
 
 /// The subnets of the bridge that is there, or of one that is made now.
 fn find_or_make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {
@@ -299,9 +278,10 @@ fn make(netlink: &Netlink, plan: &Plan) -> Result<(Link, Vec<Subnet>)> {
     link::add_bridge(netlink, &new, our_mac(v4, 1))
         .hint_on(Errno::EPERM, "only root may change the host's network: sudo, or --net none, or --net host")
         .context("cannot make a bridge")?;
-    purpose("its name, and with it the note that it is ours, and half-made");
+    purpose("its name, and with it the note that it is ours, and half-made; packets as large as get out of this host");
+    let mtu = router::mtu_of_the_way_out(netlink)?;
     let link = find_link(netlink, &new)?.context("it was made just now")?;
-    if let Err(taken) = link::rename(netlink, &link, &plan.bridge, HALF_MADE) {
+    if let Err(taken) = link::rename(netlink, &link, &plan.bridge, HALF_MADE, mtu) {
         link::delete(netlink, &new)?;
         return Err(taken.into());
     }
@@ -337,12 +317,15 @@ pub fn take_down(netlink: &Netlink, name: &str) -> Result<()> {
 /// A route of the host's into our subnet would be cut off by it, or we by the route.
 fn refuse_overlap(netlink: &Netlink, subnets: &[Subnet]) -> Result<()> {
     purpose("does the host have a route into these subnets?");
+    let mut routes = Vec::new();
     for subnet in subnets {
-        for route in link::routes(netlink, subnet.is_v4())? {
-            if let Some(to) = route.to.filter(|to| to.overlaps(subnet)) {
-                let text = format!("the subnet {subnet} overlaps a route of this host, to {to}");
-                return Err(Failure::new(text).hint("choose another: --subnet 10.78.0.0/16").into());
-            }
+        routes.extend(link::routes(netlink, subnet.is_v4())?.into_iter().filter_map(|route| route.to));
+    }
+    for subnet in subnets {
+        if let Some(to) = routes.iter().find(|to| to.overlaps(subnet)) {
+            let text = format!("the subnet {subnet} overlaps a route of this host, to {to}");
+            let free = Subnet::free(&routes, subnet.is_v4());
+            return Err(Failure::new(text).hint(format!("choose another: --subnet {free}")).into());
         }
     }
     Ok(())
@@ -367,26 +350,13 @@ fn forward(netlink: &Netlink, bridge: &str) -> Result<Switched> {
         link::write_note(netlink, bridge, format!("{HALF_MADE} {}", switched.words()).trim_end())?;
         router::switch_on(&links, switched)?;
     }
-    for table in firewall::who_drops_forwarded()? {
-        eprintln!(
-            "network: another firewall drops what is forwarded: nftables' table {table}\nhint: {}",
-            allow(&table, bridge)
-        );
+    for other in other_firewalls::who_drops_forwarded()? {
+        let (table, hint) = (&other.table, other.allow(bridge));
+        eprintln!("network: another firewall drops what is forwarded: nftables' table {table}\nhint: {hint}");
     }
     Ok(switched)
 }
 // ANCHOR_END: forward
-
-/// How to make another firewall let our bridge's packets pass.
-fn allow(table: &str, bridge: &str) -> String {
-    if table.ends_with("firewalld") {
-        return format!("firewall-cmd --zone=trusted --add-interface={bridge}");
-    }
-    format!(
-        "with Docker: iptables -I DOCKER-USER -i {bridge} -j ACCEPT; iptables -I DOCKER-USER -o {bridge} -j ACCEPT; \
-         with ufw: ufw route allow in on {bridge}; ufw route allow out on {bridge}"
-    )
-}
 
 fn has_ipv6() -> bool {
     fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6").is_ok_and(|value| value.trim() == "0")

@@ -78,7 +78,14 @@ fn lead_in(subnet: Subnet, lease: &Lease, port: &Port) -> Option<String> {
         None => "meta nfproto ipv4 fib daddr type local".to_owned(),
     };
     let cell = if cell.is_ipv6() { format!("[{cell}]") } else { cell.to_string() };
-    Some(format!("    {to} {protocol} dport {} dnat {ip} to {cell}:{}\n", port.host, port.cell))
+    let to_cell = match port.more {
+        0 => format!("{cell}:{}", port.cell),
+        _ => {
+            let pairs: Vec<String> = port.pairs().map(|(host, cell)| format!("{host} : {cell}")).collect();
+            format!("{cell} : {protocol} dport map {{ {} }}", pairs.join(", "))
+        }
+    };
+    Some(format!("    {to} {protocol} dport {} dnat {ip} to {to_cell}\n", port.hosts()))
 }
 // ANCHOR_END: rules
 
@@ -93,26 +100,22 @@ pub fn fingerprint(rules: &str) -> String {
     format!("{:016x}", hasher.finish())
 }
 
-/// Puts the tables in place of those before, if there were any: the rules for packets that the host passes on, and the filter
-/// for frames that the bridge passes on. A kernel may have none of the latter.
+/// Puts the table in place of the one before, if there was one, and with it the filter for frames, if one is given. Returns
+/// false where the kernel has no filter for frames.
 ///
 /// # Shell: `nft -f -`
-pub fn replace(bridge: &str, rules: &str, filter: &str) -> Result<()> {
+pub fn replace(bridge: &str, rules: &str, filter: Option<&str>) -> Result<bool> {
     let table = table(bridge);
     let whole = |family: &str, text: &str| format!("{}table {family} {table} {{\n{text}}}\n", without(family, &table));
     let count = |text: &str| text.lines().filter(|line| line.starts_with("    ") && !line.contains("type ")).count();
     let inet = whole("inet", rules);
     let shown = format!("table inet {table}, {} rules", count(rules));
-    let both = nft(&shown, &["-f", "-"], &format!("{inet}{}", whole("bridge", filter)));
-    if both.is_ok() {
-        return Ok(());
+    let both = filter.map(|filter| nft(&shown, &["-f", "-"], &format!("{inet}{}", whole("bridge", filter))));
+    let filtered = both.as_ref().is_none_or(Result::is_ok);
+    if both.is_none() || !filtered {
+        nft(&shown, &["-f", "-"], &inet)?;
     }
-    nft(&shown, &["-f", "-"], &inet)?;
-    eprintln!(
-        "network: this kernel filters nothing on a bridge: a cell can take its neighbours' addresses, and their packets\n\
-         hint: modprobe nf_tables; the kernel needs CONFIG_NF_TABLES_BRIDGE; until then, a --bridge and a --subnet for each cell"
-    );
-    Ok(())
+    Ok(filtered)
 }
 
 /// What removes a table, whether it is there or not.
@@ -190,27 +193,8 @@ pub fn tables() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Other tables that drop what is forwarded, whatever ours accepts: as Docker, ufw and firewalld set them up.
-pub fn who_drops_forwarded() -> Result<Vec<String>> {
-    let listed = nft("list chains", &["list", "chains"], "")?;
-    let (mut table, mut forward, mut found) = ("", false, Vec::new());
-    for line in listed.lines().map(str::trim) {
-        match line.strip_prefix("table ") {
-            Some(rest) => table = rest.trim_end_matches(" {"),
-            None if line.starts_with("type filter hook forward") => forward = true,
-            None => {}
-        }
-        if forward && !table.contains(" cellblock_") && (line.contains("policy drop") || table.ends_with(" firewalld"))
-        {
-            found.push(table.to_owned());
-        }
-        forward = false;
-    }
-    found.dedup();
-    Ok(found)
-}
-
-fn nft(shown: &str, arguments: &[&str], script: &str) -> Result<String> {
+/// Runs `nft`, told as `shown`, and returns what it prints.
+pub fn nft(shown: &str, arguments: &[&str], script: &str) -> Result<String> {
     let output = run_nft(arguments, script);
     let told = output.as_ref().map(drop).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
     call(format_args!("nft({shown})"), told)?;

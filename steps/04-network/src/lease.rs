@@ -7,15 +7,16 @@
 use std::fs::File;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kernel::sys::netlink::Netlink;
-use kernel::{Failure, purpose};
+use kernel::{Errno, Failure, Remedy, purpose};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::bridge::{our_mac, subnets_of};
 use crate::link::{self, Link, Mac};
 use crate::options;
 use crate::publish::Port;
+use crate::settings;
 use crate::subnet::Subnet;
 
 /// How our notes begin.
@@ -45,7 +46,8 @@ impl Lease {
         let note = format!("{OURS}{}{mac}{ports}", v4.host(self.number));
         if note.len() > 255 {
             let text = format!("{} published ports are too many for one cell", self.ports.len());
-            return Err(Failure::new(text).hint("the kernel's note on a link holds about fifteen"));
+            return Err(Failure::new(text)
+                .hint("the kernel's note on a link holds about fifteen; a range counts as one: -p 8000-8005:80-85"));
         }
         Ok(note)
     }
@@ -85,7 +87,11 @@ impl Lock {
     /// Waits until nobody else holds it (man 2 flock).
     pub fn take() -> Result<Lock> {
         const FILE: &str = "/proc/sys/net/ipv4/route/flush"; // mode 0200; to open it changes nothing
-        let file = File::options().write(true).open(FILE).with_context(|| format!("cannot open {FILE}"))?;
+        let file = File::options().write(true).open(FILE).map_err(|error| {
+            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+            Failure::call(format_args!("open({FILE:?}, WRONLY)"), errno)
+        });
+        let file = file.hint_on(Errno::EROFS, settings::WRITABLE)?;
         let locked = Flock::lock(file, FlockArg::LockExclusive);
         let locked = locked.map_err(|(_, errno)| Failure::call(format_args!("flock(<network namespace>)"), errno))?;
         Ok(Lock { _locked: locked })

@@ -23,20 +23,25 @@ use kernel::sys::netlink::Netlink;
 use namespaces::Child;
 
 mod bridge;
+mod cable;
 mod files;
 pub mod firewall;
 mod lease;
 pub mod link;
+mod neighbours;
 mod options;
+mod other_firewalls;
 mod own_addresses;
 mod prune;
 mod publish;
 mod router;
+mod sets;
 mod settings;
 mod subnet;
 
 use bridge::Plugged;
-pub use bridge::{Cable, unplug};
+pub use bridge::unplug;
+pub use cable::Cable;
 pub use options::{Mode, NetworkOptions, Plan};
 pub use prune::prune;
 
@@ -100,6 +105,8 @@ impl Network {
         }
         link::set_up(&netlink, "eth0")?;
         for subnet in &plugged.subnets {
+            // No neighbour can answer for the router.
+            neighbours::address_is_at(&netlink, &eth0, subnet.host(1), bridge::our_mac(plugged.subnets[0], 1))?;
             link::add_default_route(&netlink, subnet.host(1))?;
         }
         Ok(())

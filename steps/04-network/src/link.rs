@@ -37,6 +37,8 @@ pub struct Link {
     pub kind: String,
     /// Its address of the link layer.
     pub mac: Option<Mac>,
+    /// The size of the largest packet that it takes.
+    pub mtu: u32,
     /// Whether it is switched on.
     pub is_up: bool,
     /// A note of up to 255 bytes, which the kernel keeps for whoever writes one: our memory.
@@ -44,7 +46,7 @@ pub struct Link {
 }
 
 /// The fixed part of a request about a link (struct ifinfomsg): family, kind, number, flags, and which flags change.
-fn link_head(index: u32, flags: u32) -> Vec<u8> {
+pub(crate) fn link_head(index: u32, flags: u32) -> Vec<u8> {
     [[0; 4], index.to_ne_bytes(), flags.to_ne_bytes(), flags.to_ne_bytes()].concat()
 }
 
@@ -64,39 +66,43 @@ pub fn add_bridge(netlink: &Netlink, name: &str, mac: Mac) -> Result<(), Failure
 }
 // ANCHOR_END: add_bridge
 
-/// Gives a link its name and its note, both or neither. It must be switched off.
+/// Gives a bridge its name, its note, and the size of the largest packet that it takes. It must be switched off. (A size that
+/// a bridge has from its birth, and not from an order, changes with what is plugged in.)
 ///
 /// # Errors
-/// EEXIST if a link has that name.
+/// EEXIST if a link has that name: then it has none of the three.
 ///
-/// # Shell: `ip link set OLD name NAME alias NOTE`
-pub fn rename(netlink: &Netlink, link: &Link, name: &str, note: &str) -> Result<(), Failure> {
+/// # Shell: `ip link set OLD name NAME alias NOTE mtu MTU`
+pub fn rename(netlink: &Netlink, link: &Link, name: &str, note: &str, mtu: u32) -> Result<(), Failure> {
     let order = Message::order(libc::RTM_SETLINK, 0, &link_head(link.index, 0))
         .text(libc::IFLA_IFNAME, name)
-        .attribute(libc::IFLA_IFALIAS, note.as_bytes());
-    netlink.ask(format_args!("RTM_SETLINK link=<new bridge> name={name} alias={note:?}"), order).map(drop)
+        .attribute(libc::IFLA_IFALIAS, note.as_bytes())
+        .attribute(libc::IFLA_MTU, &mtu.to_ne_bytes());
+    netlink.ask(format_args!("RTM_SETLINK link=<new bridge> name={name} alias={note:?} mtu={mtu}"), order).map(drop)
 }
 
 // ANCHOR: add_veth
 /// Makes a pair of virtual network cards, joined by a cable: one here, the other, `eth0`, in the network namespace of
 /// the process `pid`.
 ///
-/// # Shell: `ip link add NAME type veth peer name eth0 address MAC netns PID`
-pub fn add_veth(netlink: &Netlink, name: &str, pid: i32, mac: Mac) -> Result<(), Failure> {
+/// # Shell: `ip link add NAME mtu MTU type veth peer name eth0 address MAC mtu MTU netns PID`
+pub fn add_veth(netlink: &Netlink, name: &str, pid: i32, mac: Mac, mtu: u32) -> Result<(), Failure> {
     const PEER: u16 = 1; // VETH_INFO_PEER
     let peer = |data: Message| {
         data.nest(PEER, &link_head(0, 0), |peer| {
             peer.text(libc::IFLA_IFNAME, "eth0")
                 .attribute(libc::IFLA_ADDRESS, &mac)
+                .attribute(libc::IFLA_MTU, &mtu.to_ne_bytes())
                 .attribute(libc::IFLA_NET_NS_PID, &pid.to_ne_bytes())
         })
     };
-    let order = Message::order(libc::RTM_NEWLINK, CREATE, &link_head(0, 0)).text(libc::IFLA_IFNAME, name).nest(
-        libc::IFLA_LINKINFO,
-        &[],
-        |info| info.text(libc::IFLA_INFO_KIND, "veth").nest(libc::IFLA_INFO_DATA, &[], peer),
-    );
-    netlink.ask(format_args!("RTM_NEWLINK name=<veth> kind=veth peer=eth0 netns=<child>"), order).map(drop)
+    let order = Message::order(libc::RTM_NEWLINK, CREATE, &link_head(0, 0))
+        .text(libc::IFLA_IFNAME, name)
+        .attribute(libc::IFLA_MTU, &mtu.to_ne_bytes())
+        .nest(libc::IFLA_LINKINFO, &[], |info| {
+            info.text(libc::IFLA_INFO_KIND, "veth").nest(libc::IFLA_INFO_DATA, &[], peer)
+        });
+    netlink.ask(format_args!("RTM_NEWLINK name=<veth> kind=veth peer=eth0 netns=<child> mtu={mtu}"), order).map(drop)
 }
 // ANCHOR_END: add_veth
 
@@ -187,6 +193,7 @@ fn read_link(answer: &Answer) -> Option<Link> {
         master: attribute(libc::IFLA_MASTER).and_then(|value| value.try_into().ok()).map(u32::from_ne_bytes),
         kind: find(info, libc::IFLA_INFO_KIND).map(text).unwrap_or_default(),
         mac: attribute(libc::IFLA_ADDRESS).and_then(|value| value.try_into().ok()),
+        mtu: attribute(libc::IFLA_MTU).and_then(|value| value.try_into().ok()).map_or(0, u32::from_ne_bytes),
         is_up: u32::from_ne_bytes(answer.fixed(8)?) & UP != 0,
         note: attribute(libc::IFLA_IFALIAS).map(text).unwrap_or_default(),
     })
@@ -272,7 +279,7 @@ fn read_route(answer: &Answer) -> Option<Route> {
     Some(Route { to, link: u32::from_ne_bytes(link), advertised: told_by == ROUTER })
 }
 
-fn family(address: IpAddr) -> u8 {
+pub(crate) fn family(address: IpAddr) -> u8 {
     if address.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
 }
 
@@ -283,7 +290,7 @@ fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),
         IpAddr::V6(v6) => v6.octets().to_vec(),

@@ -29,6 +29,14 @@ fn main() -> ExitCode {
     kernel::launcher::run(parent)
 }
 
+/// What the child needs of what its parent has checked and made.
+struct Cell<'a> {
+    options: &'a Options,
+    command: &'a Command,
+    mounts: &'a Mounts,
+    network: &'a Network,
+}
+
 // ANCHOR: launch
 fn parent(options: Options) -> Result<ExitCode> {
     options.explain.begin("parent");
@@ -38,28 +46,29 @@ fn parent(options: Options) -> Result<ExitCode> {
         network::prune()?.iter().for_each(|line| println!("{line}"));
         return Ok(ExitCode::SUCCESS);
     }
-    let command = options.command.check()?;
+    let command = &options.command.check()?;
     let mut mounts = options.mounts.check()?;
     options.namespaces.check()?;
     let mut network = options.network.check()?.prepare()?;
     mounts.add_files(network.files(&options.namespaces.hostname()?));
     options.namespaces.set_clocks()?;
     let flags = options.namespaces.flags() | network.flags();
-    let child = namespaces::spawn(flags, || child(&options, &command, &mounts, &network))?;
+    let cell = Cell { options: &options, command, mounts: &mounts, network: &network };
+    let child = namespaces::spawn(flags, || child(&cell))?;
     network.plug(&child)?;
     child.open_gate()?;
     child.read_report()?;
     child.wait()
 }
 
-fn child(options: &Options, command: &Command, mounts: &Mounts, network: &Network) -> Result<Infallible> {
+fn child(cell: &Cell) -> Result<Infallible> {
     namespaces::make_mounts_private()?;
-    options.namespaces.set_hostname()?;
-    network.settle_in()?;
-    let root = pivot_root::prepare(&command.rootfs, mounts)?;
+    cell.options.namespaces.set_hostname()?;
+    cell.network.settle_in()?;
+    let root = pivot_root::prepare(&cell.command.rootfs, cell.mounts)?;
     root.pivot()?;
     root.furnish()?;
     namespaces::close_descriptors()?;
-    options.namespaces.become_command(|| chroot::exec(command))
+    cell.options.namespaces.become_command(|| chroot::exec(cell.command))
 }
 // ANCHOR_END: launch

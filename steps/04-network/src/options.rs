@@ -29,7 +29,7 @@ pub struct NetworkOptions {
     #[arg(long, value_name = "ADDR")]
     ip: Option<String>,
 
-    /// Lead a port of the host to one of the cell; may be given again
+    /// Lead a port of the host to one of the cell, or a range to as many: 8000-8005:80-85; may be given again
     #[arg(long, short, value_name = "[ADDR:]HOST:CONTAINER[/udp]")]
     publish: Vec<String>,
 

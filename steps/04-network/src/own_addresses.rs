@@ -1,58 +1,89 @@
-//! Each cell sends with its own addresses only: a filter on the bridge, one chain, a few rules a cable.
+//! Each cell sends with its own addresses only: a filter on the bridge.
 //!
 //! A bridge believes what it hears: a frame's source tells it where a card is, an ARP or IPv6 neighbour message where an address is.
 //! So a cell that says its neighbour's addresses gets its neighbour's packets. What arrives from a cable is compared with what
 //! its cell was given, before the bridge learns from it.
+//!
+//! The rules are the same for all cells. What each was given stands in sets, as pairs of a cable and an address: a launch beside
+//! other cells only adds its own.
 
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
+use anyhow::Result;
+use kernel::purpose;
+
+use crate::firewall;
 use crate::lease::Lease;
-use crate::link::{Mac, show_mac};
+use crate::link::{self, Mac};
+use crate::sets::{self, Key, Set};
 use crate::subnet::Subnet;
 
 // ANCHOR: own_addresses
-/// The filter of one bridge, as `nft` reads it. A lease comes with the name of its cable.
-pub fn rules(subnets: &[Subnet], leases: &[(String, Lease)]) -> String {
-    let mut text = "  chain own_addresses_only {\n    type filter hook prerouting priority -300\n".to_owned();
-    for (veth, lease) in leases {
-        for rule in of_cable(subnets, lease) {
-            let _ = writeln!(text, "    iifname \"{veth}\" {rule} drop");
-        }
-    }
-    text + "  }\n"
+/// The filter of a bridge, as `nft` reads it. A neighbour advertisement says which address it is about in 128 bits, after the first
+/// 64 of its head. In fragments that could be hidden; what is meant for neighbours only has a hop limit of 255.
+pub const RULES: &str = r"  set cables { type ifname; }
+  set cards { type ifname . ether_addr; }
+  set own_v4 { type ifname . ipv4_addr; }
+  set own_v6 { type ifname . ipv6_addr; }
+  set own_targets { typeof iifname . @th,64,128; }
+  chain own_addresses_only {
+    type filter hook prerouting priority -300
+    iifname != @cables accept
+    iifname . ether saddr != @cards drop
+    meta protocol != { ip, arp, ip6 } drop
+    icmp type { redirect, router-advertisement } drop
+    icmpv6 type { nd-router-advert, nd-redirect } drop
+    iifname . ip saddr != @own_v4 drop
+    iifname . arp saddr ether != @cards drop
+    arp saddr ip != 0.0.0.0 iifname . arp saddr ip != @own_v4 drop
+    exthdr frag exists ip6 hoplimit 255 drop
+    ip6 saddr != :: iifname . ip6 saddr != @own_v6 drop
+    icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @own_targets drop
+  }
+";
+// ANCHOR_END: own_addresses
+
+/// Whether the filter of a bridge stands.
+pub fn stands(bridge: &str) -> Result<bool> {
+    Ok(sets::keys(&firewall::table(bridge), "cables")?.is_some())
 }
 
-/// What is dropped of all that arrives from a cell's cable.
-fn of_cable(subnets: &[Subnet], lease: &Lease) -> Vec<String> {
-    let card = lease.mac(subnets[0]);
-    let mac = show_mac(card);
-    let link_local = link_local(card);
-    let mut rules = vec![
-        format!("ether saddr != {mac}"),
-        "meta protocol != { ip, arp, ip6 }".to_owned(),
-        "icmp type { redirect, router-advertisement }".to_owned(),
-        "icmpv6 type { nd-router-advert, nd-redirect }".to_owned(),
-    ];
-    let mut own_v6 = vec![link_local];
-    for subnet in subnets {
-        match subnet.host(lease.number) {
-            IpAddr::V4(own) => rules.extend([
-                format!("ip saddr != {own}"),
-                format!("arp saddr ether != {mac}"),
-                format!("arp saddr ip != {{ {own}, 0.0.0.0 }}"), // none, when it asks whether an address is free
-            ]),
-            IpAddr::V6(own) => own_v6.push(own),
-        }
-    }
-    let words = own_v6.iter().map(Ipv6Addr::to_string).collect::<Vec<_>>().join(", ");
-    rules.push(format!("ip6 saddr != {{ ::, {words} }}"));
-    // The address that an advertisement is about: 128 bits, after 64 of its head.
-    let targets: String = own_v6.iter().map(|own| format!(" @th,64,128 != {:#x}", u128::from(*own))).collect();
-    rules.push(format!("icmpv6 type nd-neighbor-advert{targets}"));
-    rules
+/// Writes down what the cells that are plugged in were given, and no others. A lease comes with the name of its cable.
+pub fn fill(bridge: &str, subnets: &[Subnet], leases: &[(String, Lease)]) -> Result<()> {
+    purpose("which cable may send with which card and addresses: the members of the filter's sets");
+    sets::fill(&firewall::table(bridge), &members(subnets, leases))
 }
-// ANCHOR_END: own_addresses
+
+fn members(subnets: &[Subnet], leases: &[(String, Lease)]) -> [Set; 5] {
+    let set = |name, keys: &dyn Fn(&str, &Lease) -> Vec<Key>| {
+        let keys: BTreeSet<Key> = leases.iter().flat_map(|(veth, lease)| keys(veth, lease)).collect();
+        Set { name, keys }
+    };
+    let card = |lease: &Lease| lease.mac(subnets[0]);
+    let own = |veth: &str, lease: &Lease, wanted: fn(&IpAddr) -> bool| -> Vec<Key> {
+        let link_local = IpAddr::V6(link_local(card(lease)));
+        let own = subnets.iter().map(|subnet| subnet.host(lease.number)).chain([link_local]).filter(wanted);
+        own.map(|address| key(veth, &link::octets(address))).collect()
+    };
+    [
+        set("cables", &|veth, _| vec![key(veth, &[])]),
+        set("cards", &|veth, lease| vec![key(veth, &card(lease))]),
+        set("own_v4", &|veth, lease| own(veth, lease, IpAddr::is_ipv4)),
+        set("own_v6", &|veth, lease| own(veth, lease, IpAddr::is_ipv6)),
+        set("own_targets", &|veth, lease| own(veth, lease, IpAddr::is_ipv6)),
+    ]
+}
+
+/// A cable's name, of at most 15 letters, in 16 bytes; behind it an address.
+fn key(veth: &str, address: &[u8]) -> Key {
+    const NAME: usize = libc::IFNAMSIZ;
+    let mut key = veth.as_bytes().to_vec();
+    key.resize(NAME, 0);
+    key.extend(address);
+    key.resize(key.len().next_multiple_of(4), 0);
+    key
+}
 
 /// The address that the kernel makes for a card by itself (RFC 4291, appendix A).
 fn link_local([a, b, c, d, e, f]: Mac) -> Ipv6Addr {
@@ -67,13 +98,15 @@ mod tests {
     #[test]
     fn a_cell_has_its_own_addresses() {
         let subnets: Vec<Subnet> = ["10.76.0.0/16", "fd76::/64"].iter().map(|text| text.parse().unwrap()).collect();
-        let text = rules(&subnets, &[("cb1".to_owned(), Lease { number: 2, mac: None, ports: Vec::new() })]);
-        for rule in [
-            "ether saddr != 02:cb:0a:4c:00:02",
-            "ip saddr != 10.76.0.2",
-            "ip6 saddr != { ::, fe80::cb:aff:fe4c:2, fd76::2 }",
-        ] {
-            assert!(text.contains(&format!("    iifname \"cb1\" {rule} drop\n")), "{rule}: {text}");
-        }
+        let sets = members(&subnets, &[("cb1".to_owned(), Lease { number: 2, mac: None, ports: Vec::new() })]);
+        let name = b"cb1\0\0\0\0\0\0\0\0\0\0\0\0\0";
+        let keys =
+            |at: usize| sets[at].keys.iter().map(|key| key.strip_prefix(name).unwrap().to_vec()).collect::<Vec<_>>();
+        assert_eq!(keys(0), [[]]);
+        assert_eq!(keys(1), [[0x02, 0xcb, 10, 76, 0, 2, 0, 0]]);
+        assert_eq!(keys(2), [[10, 76, 0, 2]]);
+        let own: [Ipv6Addr; 2] = ["fd76::2".parse().unwrap(), "fe80::cb:aff:fe4c:2".parse().unwrap()];
+        assert_eq!(keys(3), own.map(|own| own.octets()));
+        assert_eq!(sets[4].keys, sets[3].keys);
     }
 }

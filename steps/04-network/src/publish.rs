@@ -8,17 +8,19 @@ use std::str::FromStr;
 use kernel::{Errno, Failure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt};
 
-/// `[ADDR:]HOST:CONTAINER[/udp]`.
+/// `[ADDR:]HOST:CONTAINER[/udp]`, where HOST and CONTAINER are a port each, or a range of as many: `8000-8005:80-85`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port {
     /// tcp, or else udp.
     pub tcp: bool,
     /// The host's address at which it answers; all of them if there is none.
     pub address: Option<IpAddr>,
-    /// The port on the host.
+    /// The port on the host; the first, of a range.
     pub host: u16,
-    /// The port in the cell.
+    /// The port in the cell; the first, of a range.
     pub cell: u16,
+    /// How many ports follow the first, on the host as in the cell.
+    pub more: u16,
 }
 
 impl Port {
@@ -40,10 +42,27 @@ impl Port {
     /// Whether packets could be meant for either.
     pub fn overlaps(&self, other: &Port) -> bool {
         let same_address = self.address.is_none() || other.address.is_none() || self.address == other.address;
-        self.host == other.host && self.tcp == other.tcp && same_address
+        let common = self.host.max(other.host) <= self.last().min(other.last());
+        common && self.tcp == other.tcp && same_address
     }
 
-    /// Keeps the host's port for as long as the result lives, so that no other program takes it meanwhile: packets to it
+    /// The last port on the host.
+    fn last(&self) -> u16 {
+        self.host + self.more
+    }
+
+    /// Each port of the host's, with the cell's that it leads to.
+    pub fn pairs(&self) -> impl Iterator<Item = (u16, u16)> {
+        let (host, cell) = (self.host, self.cell);
+        (0..=self.more).map(move |next| (host + next, cell + next))
+    }
+
+    /// The ports of the host's, as nftables and our options write them.
+    pub fn hosts(&self) -> String {
+        range(self.host, self.more)
+    }
+
+    /// Keeps the host's ports for as long as the result lives, so that no other program takes it meanwhile: packets to it
     /// go to the cell, and a server on the host would wait for them in vain.
     ///
     /// # Errors
@@ -51,16 +70,27 @@ impl Port {
     pub fn reserve(&self) -> Result<Vec<OwnedFd>, Failure> {
         let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let addresses = self.address.as_ref().map_or(&all[..], std::slice::from_ref);
-        let bound = addresses.iter().map(|address| self.bind(SocketAddr::new(*address, self.host)));
+        let bound = self
+            .pairs()
+            .flat_map(|(host, _)| addresses.iter().map(move |address| self.bind(SocketAddr::new(*address, host))));
         // A machine without IPv6 has no such socket: then nobody can knock there.
         bound.filter(|result| !matches!(result, Err(Errno::EAFNOSUPPORT))).collect::<Result<_, _>>().map_err(|errno| {
             let failure = Failure::new(format!("cannot publish {self}: bind => {errno:?}"));
             match errno {
-                Errno::EADDRINUSE => failure.hint(format!("the port is in use: ss -lnp 'sport = {}'", self.host)),
+                Errno::EADDRINUSE => failure.hint(format!("the port is in use: ss -anp '{}'", self.as_filter())),
+                Errno::EMFILE => failure.hint("each port of a range takes two descriptors: ulimit -n $(ulimit -Hn)"),
                 Errno::EADDRNOTAVAIL => failure.hint("no link of this host has that address: ip address"),
                 _ => failure,
             }
         })
+    }
+
+    /// As `ss` takes it.
+    fn as_filter(&self) -> String {
+        match self.more {
+            0 => format!("sport = {}", self.host),
+            _ => format!("sport >= {} and sport <= {}", self.host, self.last()),
+        }
     }
 
     /// Bound, but not listening: it is taken, and nobody answers here.
@@ -90,13 +120,29 @@ impl FromStr for Port {
         let address = address.map(|text| text.trim_start_matches('[').trim_end_matches(']'));
         let address =
             address.map(|text| text.parse().map_err(|_| format!("{text:?} is not an address"))).transpose()?;
-        let number = |text: &str| match text.parse() {
-            Ok(0) | Err(_) => Err(format!("{text:?} is not a port; they are numbered 1 to 65535")),
-            Ok(port) => Ok(port),
-        };
         let address = address.filter(|address: &IpAddr| !address.is_unspecified());
-        Ok(Port { tcp, address, host: number(host)?, cell: number(cell)? })
+        let ((host, more), (cell, as_many)) = (read_range(host)?, read_range(cell)?);
+        if more != as_many {
+            return Err(format!("{} ports of the host's lead to {} of the cell's", more + 1, as_many + 1));
+        }
+        Ok(Port { tcp, address, host, cell, more })
     }
+}
+
+/// Reads `8000` or `8000-8005`: the first, and how many follow.
+fn read_range(text: &str) -> Result<(u16, u16), String> {
+    let number = |text: &str| match text.parse() {
+        Ok(0) | Err(_) => Err(format!("{text:?} is not a port; they are numbered 1 to 65535")),
+        Ok(port) => Ok(port),
+    };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last): (u16, u16) = (number(first)?, number(last)?);
+    let more = last.checked_sub(first).ok_or_else(|| format!("{text:?} ends before it begins"))?;
+    Ok((first, more))
+}
+
+fn range(first: u16, more: u16) -> String {
+    if more == 0 { first.to_string() } else { format!("{first}-{}", first + more) }
 }
 
 impl fmt::Display for Port {
@@ -106,7 +152,7 @@ impl fmt::Display for Port {
             Some(address) => write!(f, "{address}:")?,
             None => {}
         }
-        write!(f, "{}:{}/{}", self.host, self.cell, self.protocol())
+        write!(f, "{}:{}/{}", self.hosts(), range(self.cell, self.more), self.protocol())
     }
 }
 
@@ -116,15 +162,30 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_again() {
-        for text in ["8080:80/tcp", "127.0.0.1:53:5353/udp", "[fd00::1]:8080:80/tcp"] {
+        for text in ["8080:80/tcp", "127.0.0.1:53:5353/udp", "[fd00::1]:8080:80/tcp", "127.0.0.1:8000-8005:80-85/udp"] {
             assert_eq!(text.parse::<Port>().unwrap().to_string(), text);
         }
         assert_eq!("8080:80".parse::<Port>(), "0.0.0.0:8080:80/tcp".parse());
+        assert_eq!("8080-8080:80".parse::<Port>(), "8080:80/tcp".parse());
+    }
+
+    #[test]
+    fn ranges_overlap_where_they_share_a_port() {
+        let port = |text: &str| text.parse::<Port>().unwrap();
+        for other in ["7990-8000:1-11", "8005:80", "8002-8003:80-81", "8000-65535:1-57536"] {
+            assert!(port("8000-8005:80-85").overlaps(&port(other)) && port(other).overlaps(&port("8000-8005:80-85")));
+        }
+        for other in ["7999:80", "8006-8010:1-5", "8000:80/udp"] {
+            assert!(!port("8000-8005:80-85").overlaps(&port(other)), "{other}");
+        }
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for wrong in ["", "80", "80:", ":80", "a:80", "80:65536", "0:80", "80:80/sctp", "1.2.3:80:80", "-1:80"] {
+        for wrong in ["", "80", "80:", ":80", "a:80", "80:65536", "0:80", "80:80/sctp", "1.2.3:80:80", "-1:80"]
+            .into_iter()
+            .chain(["8000-8005:80", "8000:80-85", "8005-8000:85-80", "8000-:80-", "0-1:1-2", "65535-65536:1-2"])
+        {
             assert!(wrong.parse::<Port>().is_err(), "{wrong:?}");
         }
     }

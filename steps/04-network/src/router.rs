@@ -6,13 +6,13 @@
 use std::fs;
 
 use anyhow::Result;
-use kernel::sys::clone::write_file;
+use kernel::purpose;
 use kernel::sys::netlink::Netlink;
-use kernel::{Remedy, purpose};
 
 use crate::bridge::is_ours;
 use crate::firewall;
 use crate::link::{self, Link};
+use crate::settings;
 
 const V4: &str = "net.ipv4.ip_forward";
 const V6: &str = "net.ipv6.conf.all.forwarding";
@@ -88,7 +88,7 @@ pub fn switch_on(links: &[Link], switched: Switched) -> Result<()> {
     firewall::set_policy(&ours(links), switched)?;
     for (setting, wanted) in [(V4, switched.v4), (V6, switched.v6)] {
         if wanted && is_off(setting) {
-            write_file(&file(setting), "1").hint(format!("sysctl -w {setting}=1"))?;
+            settings::set(&file(setting), "1")?;
         }
     }
     Ok(())
@@ -104,7 +104,7 @@ pub fn take_back(links: &[Link], bridge: &str) -> Result<()> {
     purpose("it was switched on for cells: this host passes no packets on any more");
     switch_off(was.v4 && !still.v4, was.v6 && !still.v6)?;
     if was.v4 && !still.v4 && was.no_redirects {
-        write_file(&file(REDIRECTS), "0")?;
+        settings::set(&file(REDIRECTS), "0")?;
     }
     let others: Vec<Link> = links.iter().filter(|link| link.name != bridge).cloned().collect();
     if still.is_nothing() { firewall::remove_policy() } else { firewall::set_policy(&ours(&others), still) }
@@ -114,7 +114,7 @@ pub fn take_back(links: &[Link], bridge: &str) -> Result<()> {
 fn switch_off(v4: bool, v6: bool) -> Result<()> {
     for (setting, off) in [(V4, v4), (V6, v6)] {
         if off && !is_off(setting) {
-            write_file(&file(setting), "0")?;
+            settings::set(&file(setting), "0")?;
         }
     }
     Ok(())
@@ -156,6 +156,18 @@ pub fn advertised_uplinks(netlink: &Netlink) -> Result<String> {
     // sysctl takes a dot in a link's name for a slash, and the other way round.
     let setting = |link: &Link| format!(" net.ipv6.conf.{}.accept_ra=2", link.name.replace('.', "/"));
     Ok(link::links(netlink)?.iter().filter(|link| listens(link)).map(setting).collect())
+}
+
+/// The size of the largest packet that each of the host's default routes takes. Behind a smaller one, a tunnel's say, larger packets
+/// are lost wherever a network keeps back the message that they were too large. It is at least what IPv6 needs.
+pub fn mtu_of_the_way_out(netlink: &Netlink) -> Result<u32> {
+    const ETHERNET: u32 = 1500;
+    const LEAST_OF_IPV6: u32 = 1280;
+    let routes = [link::routes(netlink, true)?, link::routes(netlink, false)?].concat();
+    let links = link::links(netlink)?;
+    let is_way_out = |link: &&Link| routes.iter().any(|route| route.to.is_none() && route.link == link.index);
+    let least = links.iter().filter(is_way_out).map(|link| link.mtu).min();
+    Ok(least.unwrap_or(ETHERNET).max(LEAST_OF_IPV6))
 }
 
 fn is_off(setting: &str) -> bool {

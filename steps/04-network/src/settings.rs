@@ -4,8 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
-use kernel::purpose;
 use kernel::sys::clone::write_file;
+use kernel::{Errno, Remedy, purpose};
+
+/// What helps where /proc/sys is read-only, as in another container.
+pub const WRITABLE: &str = "mount -o remount,bind,rw /proc/sys";
 
 // ANCHOR: learn_nothing
 /// A link takes no router, address, or way from what its neighbours send. By default the kernel believes the first router that
@@ -41,10 +44,18 @@ pub fn route_localnet(bridge: &str, on: bool) -> Result<()> {
     } else {
         "no port needs 127.0.0.1 any more"
     });
-    Ok(write_file(&path, value)?)
+    set(&path, value)
+}
+
+/// Writes a setting (man 5 proc).
+///
+/// # Errors
+/// EROFS in another container, whose /proc/sys is read-only.
+pub fn set(path: &str, value: &str) -> Result<()> {
+    Ok(write_file(path, value).hint_on(Errno::EROFS, WRITABLE)?)
 }
 
 /// A kernel without IPv6 has no such settings.
 fn write_if_there(path: &str, value: &str) -> Result<()> {
-    if Path::new(path).exists() { Ok(write_file(path, value)?) } else { Ok(()) }
+    if Path::new(path).exists() { set(path, value) } else { Ok(()) }
 }

@@ -27,6 +27,20 @@ impl Subnet {
         Subnet { base: Ipv6Addr::new(0xfd76, 0xce11, high, low, 0, 0, 0, 0).into(), prefix: 64 }
     }
 
+    /// One for a bridge that overlaps none of these, if there is any.
+    pub fn free(taken: &[Subnet], v4: bool) -> Subnet {
+        let private = (76..=255).map(|second| Subnet { base: Ipv4Addr::new(10, second, 0, 0).into(), prefix: 16 });
+        let small = (0..=255).map(|third| Subnet { base: Ipv4Addr::new(192, 168, third, 0).into(), prefix: 24 });
+        let mut all = private.chain(small).map(|subnet| (subnet, Subnet::companion(subnet)));
+        let is_free = |subnet: &Subnet| taken.iter().all(|other| !other.overlaps(subnet));
+        let found = all.find(|(subnet, companion)| is_free(subnet) && is_free(companion));
+        let (subnet, companion) = found.unwrap_or_else(|| {
+            let last = Subnet { base: Ipv4Addr::new(172, 31, 0, 0).into(), prefix: 16 };
+            (last, Subnet::companion(last))
+        });
+        if v4 { subnet } else { companion }
+    }
+
     /// The address with that number, counted from the base: 1 is the bridge's, cells begin at 2.
     pub fn host(&self, number_in_here: u32) -> IpAddr {
         self.address(number(self.base) + u128::from(number_in_here))
@@ -125,6 +139,14 @@ mod tests {
         assert!(subnet("10.76.0.0/16").overlaps(&subnet("10.0.0.0/8")));
         assert!(!subnet("10.76.0.0/16").overlaps(&subnet("10.77.0.0/16")));
         assert!(!subnet("fd00::/64").overlaps(&subnet("10.0.0.0/8")));
+    }
+
+    #[test]
+    fn a_free_one() {
+        let taken = ["10.76.0.0/16", "10.77.3.0/24", "fd76:ce11:a4e::/48"].map(subnet);
+        assert_eq!(Subnet::free(&taken, true), subnet("10.79.0.0/16"));
+        assert_eq!(Subnet::free(&taken, false), subnet("fd76:ce11:a4f::/64"));
+        assert_eq!(Subnet::free(&[subnet("10.0.0.0/8")], true), subnet("192.168.0.0/24"));
     }
 
     #[test]

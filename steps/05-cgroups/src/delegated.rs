@@ -1,26 +1,26 @@
 //! Groups for an ordinary user: in a part of v2's tree that was *delegated*, that is, given to that user.
 //!
 //! A group is delegated by giving away its directory and three of its files: cgroup.procs, cgroup.threads and
-//! cgroup.subtree_control. Its new owner may make groups in it and share out what it has. Its limits stay with whoever
-//! gave it. systemd does that on request: `systemd-run --user --scope -p Delegate=yes`. Of v1's trees nothing can be
+//! cgroup.subtree_control. Its new owner may make groups in it and share out what it has. Its limits
+//! stay with the giver. systemd does that on request: `systemd-run --user --scope -p Delegate=yes`. Of v1's trees nothing can be
 //! given away safely.
 
 use std::path::{Path, PathBuf};
 
+use crate::hierarchies::{Hierarchies, Hierarchy};
 use anyhow::{Context, Result};
-use kernel::hierarchies::{Hierarchies, Hierarchy};
 use kernel::sys::cgroup;
 use kernel::{Failure, purpose};
 
 /// The group into which a launcher steps aside. A shell that wants to start launchers goes there by hand.
 const LEAF: &str = "supervisor";
 
-/// Whether the top of the tree is somebody else's, so that our groups must lie in a part of it.
+/// Whether the top of the tree belongs to another user, so that our groups must lie in a part of it.
 pub fn is_delegated(tree: &Hierarchy) -> bool {
     !cgroup::may_write(Path::new(&tree.point))
 }
 
-/// Whether we may write at the top of the tree, whichever there is. Who may not has to ask the owner of his own part.
+/// Whether we may write at the top of the tree, whichever there is. A user who may not has to ask the owner of his own part.
 pub fn is_tree_ours() -> bool {
     let Ok(trees) = Hierarchies::read() else { return true };
     trees.unified.iter().chain(&trees.legacy).next().is_none_or(|tree| !is_delegated(tree))
@@ -68,7 +68,7 @@ impl Aside {
 impl Drop for Aside {
     fn drop(&mut self) {
         purpose("back to where we were");
-        let _ = self.back(); // refused when somebody else has begun to use the group: then it stays as it is
+        let _ = self.back(); // refused when another process has begun to use the group: then it stays as it is
     }
 }
 // ANCHOR_END: aside

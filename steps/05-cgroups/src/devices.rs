@@ -1,4 +1,4 @@
-//! Device rules: who is root can make a node for any device (man 2 mknod), the host's disk, say. Whether it can be
+//! Device rules: root can make a node for any device (man 2 mknod), the host's disk, say. Whether it can be
 //! *opened* is for the group to say. v1 has lists for that, v2 asks a small program.
 
 use std::path::Path;
@@ -26,7 +26,7 @@ pub const ALLOWED: [(i32, Option<i32>); 9] = [
 // ANCHOR: lists
 /// v1: everything denied, then these allowed.
 pub fn write_lists(group: &Path) -> Result<()> {
-    purpose("no device but the harmless ones can be opened, whoever made its node");
+    purpose("no device but the harmless ones can be opened, however its node was made");
     cgroup::write(group, "devices.deny", "a")?;
     for (major, minor) in ALLOWED {
         let minor = minor.map_or_else(|| "*".to_owned(), |minor| minor.to_string());
@@ -38,7 +38,7 @@ pub fn write_lists(group: &Path) -> Result<()> {
 
 /// v2: a program that the kernel asks.
 pub fn attach_program(group: &Fd) -> Result<()> {
-    purpose("no device but the harmless ones can be opened, whoever made its node: a program decides");
+    purpose("no device but the harmless ones can be opened, however its node was made: a program decides");
     let program = bpf::load_device_program(&program()).context("cannot load the program that guards the devices")?;
     bpf::attach_to_group(&program, group).context("cannot attach the program that guards the devices")
 }
@@ -86,7 +86,7 @@ pub fn mask(register: u8, number: i32) -> Instruction {
     instruction(0x54, register, 0, number)
 }
 
-/// skip so many instructions unless register == number (BPF_JMP | BPF_JNE)
+/// skip a number of instructions unless register == number (BPF_JMP | BPF_JNE)
 pub fn skip_unless(register: u8, number: i32, count: i16) -> Instruction {
     instruction(0x55, register, count, number)
 }

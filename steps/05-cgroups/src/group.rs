@@ -8,8 +8,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::hierarchies::{Hierarchies, Hierarchy, has};
 use anyhow::{Context, Result};
-use kernel::hierarchies::{Hierarchies, Hierarchy, has};
 use kernel::sys::{cgroup, group_tree};
 use kernel::{Errno, Failure, Fd, purpose};
 use nix::fcntl::{Flock, FlockArg};
@@ -27,7 +27,7 @@ pub const V1_CONTROLLERS: [&str; 6] = ["cpu", "cpuacct", "memory", "pids", "blki
 /// Where the cells' groups lie, unless something else is said.
 pub const PARENT: &str = "/cellblock";
 
-/// A group of processes, in one tree (v2) or in several (v1). Dropped, it is removed, and who is left in it is killed.
+/// A group of processes, in one tree (v2) or in several (v1). Dropped, it is removed, and processes that are left in it are killed.
 #[derive(Debug)]
 pub struct Group {
     limits: Limits,
@@ -50,8 +50,8 @@ impl Group {
     /// # Errors
     /// A controller that is missing; a group that is not ours to make; a value that the kernel refuses.
     pub fn make(limits: &Limits) -> Result<Group> {
-        // The last cell takes the parent with it; and who comes between our mkdir and our lock takes the group for
-        // abandoned. If that happens at this very moment, we begin again.
+        // The last cell removes the parent with its group; and a launcher that looks between our mkdir and our lock takes
+        // the group for abandoned. If that happens at this very moment, we begin again.
         let is_gone = |error: &anyhow::Error| {
             let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
             matches!(errno, Some(Errno::ENOENT | Errno::EWOULDBLOCK))
@@ -93,7 +93,7 @@ impl Group {
     }
     // ANCHOR_END: make
 
-    /// The same; but who asked for no limit, and may make no group, stays in the one that he is in (step 6: an ordinary user).
+    /// Makes the group, or, where no limit was asked for and no group may be made, stays in the present one (step 6: an ordinary user).
     pub fn make_or_stay(limits: &Limits) -> Result<Group> {
         let not_ours = |error: &anyhow::Error| {
             let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
@@ -200,9 +200,9 @@ impl Group {
     }
 
     // ANCHOR: remove
-    /// Kills who is left in the group, waits until they are gone, and removes it.
+    /// Kills the processes that are left in the group, waits until they have ended, and removes it.
     fn remove(&mut self) -> Result<()> {
-        purpose("nobody stays: kill who is left, and remove the group");
+        purpose("no process stays: kill those that are left, and remove the group");
         if let Some(unified) = &self.unified {
             kill_all(unified)?;
         }
@@ -211,7 +211,7 @@ impl Group {
         for directory in made.into_iter().rev() {
             remove_tree(directory)?;
             let parent = directory.parent().expect("it lies below a mount point");
-            let _ = fs::remove_dir(parent); // unless another cell's group is in it
+            cgroup::remove_if_ours(parent);
         }
         Ok(())
     }
@@ -240,7 +240,7 @@ fn lock_file(directory: &Path) -> std::io::Result<File> {
 /// Locks a group.
 ///
 /// # Errors
-/// EWOULDBLOCK: somebody else has. ENOENT: somebody else had, and has removed it.
+/// EWOULDBLOCK: another process holds it. ENOENT: another process held it, and has removed the group.
 fn lock(directory: &Path) -> Result<Flock<File>, Failure> {
     let failed = |errno| Failure::call(format_args!("flock({directory:?})"), errno);
     let file = lock_file(directory).map_err(|_| failed(Errno::ENOENT))?;
@@ -272,7 +272,7 @@ fn v2_parents(hierarchies: &Hierarchies, limits: &Limits) -> Result<Parents> {
     Ok(Parents { legacy: Vec::new(), unified: Some(parent), aside })
 }
 
-/// Where the parent lies in the tree of v2: below which group, and its path from there. Who may not write at the top has
+/// Where the parent lies in the tree of v2: below which group, and its path from there. A user who may not write at the top has
 /// to stay where he is.
 fn v2_place<'a>(hierarchies: &Hierarchies, tree: &Hierarchy, limits: &'a Limits) -> (PathBuf, &'a str) {
     match &limits.parent {
@@ -310,7 +310,7 @@ fn wanted(limits: &Limits) -> Vec<&'static str> {
 }
 
 // ANCHOR: kill_all
-/// Kills everybody in a group of v2's tree, and waits until they have gone. No pid is looked up, so none can escape.
+/// Kills all processes in a group of v2's tree, and waits until they have ended. No pid is looked up, so none can escape.
 fn kill_all(group: &Path) -> Result<()> {
     if cgroup::read(group, "cgroup.events").contains("populated 1") {
         cgroup::write(group, "cgroup.kill", "1")?;
@@ -323,7 +323,7 @@ fn kill_all(group: &Path) -> Result<()> {
 /// Removes a group, and the groups that were made in it, from the bottom up.
 fn remove_tree(group: &Path) -> Result<()> {
     group_tree::remove_inside(group)?;
-    // v1 wakes nobody when the last process has gone: a few tries.
+    // v1 wakes no process when the last one has ended: a few tries.
     for _ in 0..50 {
         match cgroup::remove(group) {
             Err(failure) if failure.errno() == Some(Errno::EBUSY) => std::thread::sleep(Duration::from_millis(10)),
@@ -335,14 +335,14 @@ fn remove_tree(group: &Path) -> Result<()> {
 }
 
 // ANCHOR: abandoned
-/// Removes the groups whose launcher was killed: nobody holds their lock. Returns their names.
+/// Removes the groups whose launcher was killed: their lock is free. Returns their names.
 pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<String>> {
     let parents: Vec<&PathBuf> = parents.collect();
     let Some(first) = parents.first() else { return Ok(Vec::new()) };
     let mut removed = Vec::new();
     for entry in fs::read_dir(first).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let cell = is_drawn(&name).then(|| entry.path());
+        let cell = (is_drawn(&name) && cgroup::is_ours(&entry.path())).then(|| entry.path());
         let Some(file) = cell.and_then(|cell| lock_file(&cell).ok()) else { continue };
         let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
         purpose("a group whose launcher was killed");
@@ -355,13 +355,13 @@ pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Resul
 }
 // ANCHOR_END: abandoned
 
-/// Whether a launcher has drawn this name by lot. Other groups are step 7's: they outlive their maker, and nobody locks them.
+/// Whether a launcher has drawn this name by lot. Other groups are step 7's: they outlive their maker, and are not locked.
 fn is_drawn(name: &str) -> bool {
     let number = name.strip_prefix("cell-");
     number.is_some_and(|number| number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Removes what killed launchers have left below a parent, and the parent if nobody else is in it.
+/// Removes what killed launchers have left below a parent, and the parent if it holds no other group.
 pub fn prune(limits: &Limits) -> Result<Vec<String>> {
     let hierarchies = Hierarchies::read()?;
     let there: Vec<PathBuf> = places(&hierarchies, limits).into_iter().filter(|parent| parent.is_dir()).collect();
@@ -369,7 +369,7 @@ pub fn prune(limits: &Limits) -> Result<Vec<String>> {
     let Some(first) = there.first() else { return Ok(removed) };
     let removed = removed.iter().map(|name| first.join(name).display().to_string()).collect();
     for parent in &there {
-        let _ = fs::remove_dir(parent);
+        cgroup::remove_if_ours(parent);
     }
     Ok(removed)
 }

@@ -10,16 +10,17 @@
 //! 2. The child is born into it, by clone3: it never runs outside, not for one instruction.
 //! 3. [`Group::join`], in the child: what is left of that for v1, which knows no being born into; then a cgroup
 //!    namespace, in which its own group is the topmost.
-//! 4. When the command has ended: kill who is left, wait, remove.
+//! 4. When the command has ended: kill the processes that are left, wait, remove.
 //!
-//! v2 ([`v2`]) is the lesson; v1 ([`v1`]) stands beside it, for machines that still have it. What an ordinary user can
-//! have is in [`delegated`], and what a cell sees of its groups in [`view`].
+//! v2 ([`v2`]) is the lesson; v1 ([`v1`]) stands beside it, for machines that still have it; [`hierarchies`] says which of
+//! them a machine has. What an ordinary user can have is in [`delegated`], and what a cell sees of its groups in [`view`].
 
 use anyhow::Result;
 
 pub mod delegated;
 pub mod devices;
 mod group;
+pub mod hierarchies;
 mod limits;
 pub mod stats;
 pub mod v1;
@@ -27,7 +28,7 @@ pub mod v2;
 pub mod view;
 
 pub use group::{Group, PARENT, V1_CONTROLLERS, V2_CONTROLLERS, is_v2};
-pub use limits::{IoMax, LimitOptions, Limits, PERIOD, numbers};
+pub use limits::{IoMax, LimitOptions, Limits, PERIOD, numbers, size};
 pub use stats::Used;
 
 /// A value for a file of a group.

@@ -9,7 +9,7 @@ use kernel::Failure;
 /// How much of the machine the cell may use.
 #[derive(clap::Args, Debug)]
 pub struct LimitOptions {
-    /// At most so many CPUs' time: 0.5 is half of one
+    /// CPU limit, in CPUs: 0.5 is half the time of one
     #[arg(long, value_name = "NUMBER")]
     cpus: Option<String>,
 
@@ -21,7 +21,7 @@ pub struct LimitOptions {
     #[arg(long, value_name = "WEIGHT")]
     cpu_weight: Option<u64>,
 
-    /// At most so much memory, swap counted in: bytes, or with k, m, g
+    /// Memory limit, swap included: bytes, or with k, m, g
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
 
@@ -29,11 +29,11 @@ pub struct LimitOptions {
     #[arg(long, value_name = "SIZE")]
     memory_low: Option<String>,
 
-    /// At most so many processes and threads
+    /// Limit of processes and threads
     #[arg(long, value_name = "NUMBER")]
     pids: Option<u64>,
 
-    /// At most so much to and from a block device; may be given again
+    /// Limits of reads and writes of a block device; may be given again
     #[arg(long, value_name = "DEVICE:rbps=N,wbps=N,riops=N,wiops=N")]
     io_max: Vec<String>,
 
@@ -92,7 +92,7 @@ impl LimitOptions {
     /// Refuses what the kernel would refuse later, or what can only be a mistake.
     ///
     /// # Errors
-    /// A number out of its range, more CPUs than there are, a device that is none, a path that leaves its tree.
+    /// A number out of its range, more CPUs than there are, an invalid device, a path that leaves its tree.
     pub fn check(&self) -> Result<Limits> {
         Ok(Limits {
             quota: self.cpus.as_deref().map(|text| quota(text, online().len())).transpose()?,
@@ -193,7 +193,7 @@ fn memory_low(low: Option<&str>, most: Option<&str>) -> Result<Option<u64>, Fail
 }
 
 /// A number with k, m, g or t behind it, or nothing.
-fn size(text: &str) -> Option<u64> {
+pub fn size(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();
     let digits = lower.trim_end_matches(|unit| "kmgt".contains(unit));
     let shift = match &lower[digits.len()..] {

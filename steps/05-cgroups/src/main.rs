@@ -32,6 +32,15 @@ fn main() -> ExitCode {
     kernel::launcher::run(parent)
 }
 
+/// What the child needs of what its parent has checked and made.
+struct Cell<'a> {
+    options: &'a Options,
+    command: &'a Command,
+    mounts: &'a Mounts,
+    network: &'a Network,
+    group: &'a Group,
+}
+
 // ANCHOR: launch
 fn parent(options: Options) -> Result<ExitCode> {
     options.explain.begin("parent");
@@ -43,18 +52,18 @@ fn parent(options: Options) -> Result<ExitCode> {
         removed.iter().for_each(|line| println!("{line}"));
         return Ok(ExitCode::SUCCESS);
     }
-    let command = options.command.check()?;
+    let command = &options.command.check()?;
     let mut mounts = options.mounts.check()?;
     options.namespaces.check()?;
     let network = options.network.check()?;
-    let group = Group::make(&limits)?;
+    let group = &Group::make(&limits)?;
     mounts.add_file_systems(group.file_systems());
     let mut network = network.prepare()?;
     mounts.add_files(network.files(&options.namespaces.hostname()?));
     options.namespaces.set_clocks()?;
     let flags = options.namespaces.flags() | network.flags();
-    let child =
-        namespaces::spawn_into(flags, group.entrance(), || child(&options, &command, &mounts, &network, &group))?;
+    let cell = Cell { options: &options, command, mounts: &mounts, network: &network, group };
+    let child = namespaces::spawn_into(flags, group.entrance(), || child(&cell))?;
     network.plug(&child)?;
     child.open_gate()?;
     child.read_report()?;
@@ -63,21 +72,15 @@ fn parent(options: Options) -> Result<ExitCode> {
     Ok(code)
 }
 
-fn child(
-    options: &Options,
-    command: &Command,
-    mounts: &Mounts,
-    network: &Network,
-    group: &Group,
-) -> Result<Infallible> {
-    group.join()?;
+fn child(cell: &Cell) -> Result<Infallible> {
+    cell.group.join()?;
     namespaces::make_mounts_private()?;
-    options.namespaces.set_hostname()?;
-    network.settle_in()?;
-    let root = pivot_root::prepare(&command.rootfs, mounts)?;
+    cell.options.namespaces.set_hostname()?;
+    cell.network.settle_in()?;
+    let root = pivot_root::prepare(&cell.command.rootfs, cell.mounts)?;
     root.pivot()?;
     root.furnish()?;
     namespaces::close_descriptors()?;
-    options.namespaces.become_command(|| chroot::exec(command))
+    cell.options.namespaces.become_command(|| chroot::exec(cell.command))
 }
 // ANCHOR_END: launch

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::hierarchies::{Hierarchies, has};
 use anyhow::{Context, Result};
-use kernel::hierarchies::{Hierarchies, has};
 use kernel::sys::cgroup;
 use kernel::{Failure, purpose};
 
@@ -75,7 +75,7 @@ pub fn make_parents(hierarchies: &Hierarchies, parent: &str, controllers: &[&str
     Ok(parents)
 }
 
-/// Makes a group and those above it in one tree. A new group of cpuset has no CPUs, and takes nobody in, until it is
+/// Makes a group and those above it in one tree. A new group of cpuset has no CPUs, and accepts no process, until it is
 /// given what its parent has.
 pub fn make_in(top: &Path, path: &str, cpuset: bool) -> Result<PathBuf> {
     let mut group = top.to_owned();

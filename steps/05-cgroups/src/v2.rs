@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::hierarchies::has;
 use anyhow::{Context, Result};
-use kernel::hierarchies::has;
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure, Remedy, purpose};
 
@@ -30,7 +30,7 @@ pub fn settings(limits: &Limits) -> Vec<Setting> {
         set("memory.swap.max", "0".to_owned()); // else what does not fit is swapped out, beyond the limit
     }
     if let Some(bytes) = limits.memory_low {
-        set("memory.low", bytes.to_string()); // no limit: so much is left to it while others can give
+        set("memory.low", bytes.to_string()); // no limit: memory that is taken from other groups first
     }
     if let Some(pids) = limits.pids {
         set("pids.max", pids.to_string());
@@ -52,7 +52,7 @@ pub fn settings(limits: &Limits) -> Vec<Setting> {
 /// weighed against them ("no internal processes"). If these are we ourselves, we step aside.
 pub fn make_parent(start: &Path, below: &str, ours: &Path, controllers: &[&str]) -> Result<(PathBuf, Option<Aside>)> {
     let (mut group, mut aside) = (start.to_owned(), None);
-    purpose("groups from the top down, each with the controllers that those below shall have");
+    purpose("groups from the top down, each with the controllers for those below it");
     for part in std::iter::once("").chain(below.split('/').filter(|part| !part.is_empty())) {
         if !part.is_empty() {
             group.push(part);

@@ -3,7 +3,7 @@
 //! These mounts are made by the child when it is in its cgroup namespace. There, a mount of a tree begins at the cell's
 //! own group; made before, it would show the whole machine's.
 
-use kernel::hierarchies::Hierarchy;
+use crate::hierarchies::Hierarchy;
 use pivot_root::FileSystem;
 
 const PLACE: &str = "sys/fs/cgroup";
@@ -47,7 +47,7 @@ fn tree(kind: &'static std::ffi::CStr, name: &str, options: Vec<String>) -> File
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kernel::hierarchies::Hierarchies;
+    use crate::hierarchies::Hierarchies;
 
     #[test]
     fn combined_controllers_have_one_directory_and_a_link_each() {

@@ -9,6 +9,8 @@ use kernel::sys::privilege;
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
 use crate::capabilities::Set;
+use crate::reservation::Reservation;
+use crate::subordinate::SetAside;
 
 /// So many ids from `inside` on are, outside, those from `outside` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +28,12 @@ impl Range {
     fn outside_of(&self, id: u32) -> Option<u32> {
         let offset = id.checked_sub(self.inside).filter(|offset| *offset < self.count)?;
         self.outside.checked_add(offset)
+    }
+
+    /// Whether an id on the host is in both.
+    pub(crate) fn overlaps(&self, other: &Range) -> bool {
+        let end = |range: &Range| u64::from(range.outside) + u64::from(range.count);
+        u64::from(self.outside) < end(other) && u64::from(other.outside) < end(self)
     }
 }
 
@@ -50,33 +58,43 @@ pub struct IdMaps {
     writer: Writer,
 }
 
-// ANCHOR: cells
-/// Where the cells' ids lie on the host: above those of people and services, where systemd has its containers, too.
-const CELLS: Range = Range { inside: 0, outside: 524_288, count: 65_536 };
-// ANCHOR_END: cells
-
 impl IdMaps {
     // ANCHOR: auto
-    /// What suits who we are: root gives the cell ids that nobody else has; root of a user namespace all that it has itself;
-    /// an ordinary user what was set aside for him, or, at the least, himself as the cell's root.
-    pub fn auto() -> Result<IdMaps> {
+    /// What suits who we are: root gives the cell ids that no user and no other cell has; root of a user namespace all that it
+    /// has itself; an ordinary user what was set aside for that user, or, at the least, the user as the cell's root.
+    pub fn auto() -> Result<(IdMaps, Option<Reservation>)> {
         let held = Set(privilege::capabilities()?.effective);
         if held.has("SETUID") && held.has("SETGID") {
-            let ours = [read("/proc/self/uid_map")?, read("/proc/self/gid_map")?];
-            let [users, groups] = ours.map(|text| if is_whole(&text) { vec![CELLS] } else { as_they_are(&text) });
-            return Ok(IdMaps { users, groups, writer: Writer::Us });
+            if owns_all_ids()? {
+                let (reservation, users, groups) = Reservation::of_a_slot()?;
+                let maps = IdMaps { users: vec![users], groups: vec![groups], writer: Writer::Us };
+                return Ok((maps, Some(reservation)));
+            }
+            let [users, groups] =
+                [read("/proc/self/uid_map")?, read("/proc/self/gid_map")?].map(|text| as_they_are(&text));
+            return Ok((IdMaps { users, groups, writer: Writer::Us }, None));
         }
         refuse_where_forbidden()?;
         let (user, group) = (privilege::user(), privilege::group());
         let own = |id| Range { inside: 0, outside: id, count: 1 };
-        match (set_aside("/etc/subuid", user), set_aside("/etc/subgid", user)) {
-            (Some(users), Some(groups)) if helpers_are_there() => {
-                Ok(IdMaps { users: vec![own(user), users], groups: vec![own(group), groups], writer: Writer::Helpers })
+        let maps = match set_aside_for(user) {
+            Some((users, groups)) if helpers_are_there() => {
+                IdMaps { users: vec![own(user), users], groups: vec![own(group), groups], writer: Writer::Helpers }
             }
-            _ => Ok(IdMaps { users: vec![own(user)], groups: vec![own(group)], writer: Writer::UsAlone }),
-        }
+            _ => IdMaps { users: vec![own(user)], groups: vec![own(group)], writer: Writer::UsAlone },
+        };
+        Ok((maps, None))
     }
     // ANCHOR_END: auto
+
+    /// Reserves the ids of a map that was typed, if any id of this machine may stand in it.
+    ///
+    /// # Errors
+    /// As [`Reservation::of_typed`].
+    pub fn reserve(&self) -> Result<Option<Reservation>> {
+        let ours = self.is_ours_to_choose() && owns_all_ids()?;
+        ours.then(|| Reservation::of_typed(&self.users, &self.groups)).transpose()
+    }
 
     /// Reads `INSIDE:OUTSIDE:COUNT[,...]`, for users and groups alike.
     ///
@@ -85,7 +103,7 @@ impl IdMaps {
     pub fn parse(text: &str) -> Result<IdMaps, Failure> {
         let refuse = |why: &str| {
             Failure::new(format!("--userns {text}: {why}"))
-                .hint("auto, host, or INSIDE:OUTSIDE:COUNT such as 0:100000:65536")
+                .hint("auto, host, or INSIDE:OUTSIDE:COUNT such as 0:2000000000:65536")
         };
         let range = |part: &str| {
             let mut numbers = part.split(':').map(|number| number.parse::<u32>().ok());
@@ -170,7 +188,7 @@ impl IdMaps {
     /// # Errors
     /// EPERM for ids that are not ours to give; EINVAL for ranges that overlap.
     ///
-    /// # Shell: `echo 0 524288 65536 > /proc/PID/uid_map`
+    /// # Shell: `echo 0 2013265920 65536 > /proc/PID/uid_map`
     pub fn write(&self, pid: i32) -> Result<()> {
         purpose("who is who: ids in the cell, and what they are on the host");
         if self.writer == Writer::Helpers {
@@ -234,20 +252,16 @@ fn helpers_are_there() -> bool {
     ["newuidmap", "newgidmap"].iter().all(|name| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()))
 }
 
-/// The ids set aside for a user, by name or by number (man 5 subuid): `alice:100000:65536`.
-fn set_aside(file: &str, user: u32) -> Option<Range> {
-    let read = |path: &str| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok();
-    let name = read("/etc/passwd").and_then(|text| crate::user::name_of(&text, user));
-    find_set_aside(&read(file)?, user, name.as_deref())
+/// The ids set aside for an ordinary user, by name or by number.
+fn set_aside_for(user: u32) -> Option<(Range, Range)> {
+    let passwd = fs::read("/etc/passwd").map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok();
+    let name = passwd.and_then(|text| crate::user::name_of(&text, user));
+    SetAside::read().of_user(user, name.as_deref())
 }
 
-fn find_set_aside(text: &str, user: u32, name: Option<&str>) -> Option<Range> {
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let who = fields.next()?;
-        let (outside, count) = (fields.next()?.parse().ok()?, fields.next()?.trim().parse().ok()?);
-        (Some(who) == name || who.parse() == Ok(user)).then_some(Range { inside: 1, outside, count })
-    })
+/// Whether this is the first user namespace, in which each id is itself: any of them may be given to a cell.
+fn owns_all_ids() -> Result<bool> {
+    Ok(is_whole(&read("/proc/self/uid_map")?) && is_whole(&read("/proc/self/gid_map")?))
 }
 
 fn read(path: &str) -> Result<String> {
@@ -303,17 +317,6 @@ mod tests {
         ] {
             assert!(IdMaps::parse(wrong).is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn who_owns_what_was_set_aside() {
-        let text = "root:1:1\nalice:100000:65536\n1001:200000:10\n";
-        assert_eq!(
-            find_set_aside(text, 1000, Some("alice")),
-            Some(Range { inside: 1, outside: 100_000, count: 65_536 })
-        );
-        assert_eq!(find_set_aside(text, 1001, None).map(|range| range.count), Some(10));
-        assert_eq!(find_set_aside(text, 1002, Some("bob")), None);
     }
 
     #[test]

@@ -24,14 +24,17 @@ mod capabilities;
 mod hatch;
 mod id_maps;
 mod options;
+mod reservation;
 mod rlimits;
 pub mod seccomp;
+mod subordinate;
 mod user;
 
 pub use capabilities::{Capabilities, Set};
 pub use hatch::Hatch;
 pub use id_maps::{IdMaps, Range};
 pub use options::{PrivilegeOptions, Privileges};
+pub use reservation::{Reservation, remove_old_reservations};
 pub use rlimits::Rlimit;
 pub use user::{Asked, User, home_of};
 
@@ -46,6 +49,7 @@ impl Privileges {
     /// what belongs to the host, if they are to show other owners.
     pub fn admit(&self, child: &Child, hatch: &Hatch, rootfs: &Path, mounts: &Mounts) -> Result<()> {
         let Some(id_maps) = &self.id_maps else { return self.raise_limits(child) };
+        self.reservation.as_ref().map_or(Ok(()), |ids| ids.is_of(child.pid()))?;
         id_maps.write(child.pid())?;
         give_standard_of(child.pid(), self.user.find_below(rootfs)?.uid);
         self.raise_limits(child)?;

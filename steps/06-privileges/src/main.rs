@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     kernel::launcher::run(parent)
 }
 
-/// All that the child needs of what its parent has checked and made.
+/// What the child needs of what its parent has checked and made.
 struct Cell<'a> {
     options: &'a Options,
     command: &'a Command,
@@ -69,10 +69,9 @@ fn parent(options: Options) -> Result<ExitCode> {
     options.namespaces.set_clocks()?;
     let hatch = &Hatch::with_dev(privileges.id_maps.as_ref())?;
     let flags = options.namespaces.flags() | network.flags() | privileges.flags();
-    let (options, mounts) = (&options, &mounts);
-    let cell = Cell { options, command, mounts, network: &network, group, privileges, hatch };
+    let cell = Cell { options: &options, command, mounts: &mounts, network: &network, group, privileges, hatch };
     let child = namespaces::spawn_into(flags, group.entrance(), || child(&cell))?;
-    privileges.admit(&child, hatch, &command.rootfs, mounts)?;
+    privileges.admit(&child, hatch, &command.rootfs, &mounts)?;
     network.plug(&child)?;
     child.open_gate()?;
     child.read_report()?;

@@ -8,6 +8,7 @@ use kernel::sys::privilege;
 
 use crate::capabilities::Set;
 use crate::id_maps::IdMaps;
+use crate::reservation::Reservation;
 use crate::rlimits::Rlimit;
 use crate::seccomp::{self, Filter, Profile};
 use crate::user::Asked;
@@ -31,8 +32,9 @@ pub struct PrivilegeOptions {
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
 
-    /// Which system calls can be made: a profile in the OCI's form, or unconfined [default: the lesson's own]
-    #[arg(long, value_name = "FILE|unconfined")]
+    /// Which system calls can be made: a profile in the OCI's form, native (no 32-bit programs), or unconfined [default: the
+    /// lesson's own]
+    #[arg(long, value_name = "FILE|native|unconfined")]
     seccomp: Option<PathBuf>,
 
     /// Let programs take on the rights of their file's owner (setuid)
@@ -57,6 +59,8 @@ pub struct PrivilegeOptions {
 pub struct Privileges {
     /// Who is who. None: as on the host.
     pub id_maps: Option<IdMaps>,
+    /// Its ids, which no other cell gets as long as this is held.
+    pub reservation: Option<Reservation>,
     /// Whom the command runs as.
     pub user: Asked,
     /// What anybody in the cell can have, and root has.
@@ -85,8 +89,9 @@ impl PrivilegeOptions {
     pub fn check(&self) -> Result<Privileges> {
         let (kept, named) = self.capabilities()?;
         let profile = self.profile(kept)?;
-        Ok(Privileges {
-            id_maps: self.id_maps()?,
+        let mut checked = Privileges {
+            id_maps: None,
+            reservation: None,
             user: Asked::parse(&self.user)?,
             kept,
             named,
@@ -96,18 +101,24 @@ impl PrivilegeOptions {
             new_keyring: !self.no_new_keyring,
             rlimits: self.ulimit.iter().map(|text| Rlimit::parse(text)).collect::<Result<_, _>>()?,
             umask: umask(&self.umask)?,
-        })
+        };
+        (checked.id_maps, checked.reservation) = self.id_maps()?; // last: from here on something is made
+        Ok(checked)
     }
 
-    fn id_maps(&self) -> Result<Option<IdMaps>> {
+    fn id_maps(&self) -> Result<(Option<IdMaps>, Option<Reservation>)> {
         match &*self.userns {
             "host" if !Set(privilege::capabilities()?.effective).has("SYS_ADMIN") => {
                 let text = "--userns host: only root may make the other namespaces without a user namespace";
                 Err(Failure::new(text).hint("--userns auto, which is the default").into())
             }
-            "host" => Ok(None),
-            "auto" => IdMaps::auto().map(Some),
-            map => Ok(Some(IdMaps::parse(map)?)),
+            "host" => Ok((None, None)),
+            "auto" => IdMaps::auto().map(|(maps, reservation)| (Some(maps), reservation)),
+            map => {
+                let maps = IdMaps::parse(map)?;
+                let reservation = maps.reserve().with_context(|| format!("--userns {map}"))?;
+                Ok((Some(maps), reservation))
+            }
         }
     }
 
@@ -137,6 +148,7 @@ impl PrivilegeOptions {
     fn profile(&self, kept: Set) -> Result<Option<Profile>> {
         match &self.seccomp {
             None => Ok(Some(seccomp::default_profile(|name| kept.has(name)))),
+            Some(path) if path.as_os_str() == "native" => Ok(Some(seccomp::native_profile(|name| kept.has(name)))),
             Some(path) if path.as_os_str() == "unconfined" => Ok(None),
             Some(path) => Ok(Some(Profile::read(path).with_context(|| format!("--seccomp {}", path.display()))?)),
         }

@@ -133,6 +133,17 @@ pub(crate) fn name_of(passwd: &str, uid: u32) -> Option<String> {
 }
 
 impl User {
+    /// The user with this number, from outside of its root filesystem: a name of digits is never meant. Without an entry it is
+    /// in group 0 alone.
+    ///
+    /// # Errors
+    /// A root filesystem that cannot be opened.
+    pub fn numbered_below(uid: u32, rootfs: &Path) -> Result<User> {
+        let root = mount::open_path(rootfs, "rootfs")?;
+        let read = |path| text(inside::read_below(&root, Path::new(path), inside::MOST));
+        Ok(numbered(uid, &read("etc/passwd"), &read("etc/group"))?)
+    }
+
     // ANCHOR: put_on
     /// Becomes the user: the other groups first, the user last, for root's rights are gone then.
     ///
@@ -153,6 +164,14 @@ impl User {
             .with_context(|| format!("cannot become user {}", self.uid))
     }
     // ANCHOR_END: put_on
+}
+
+fn numbered(uid: u32, passwd: &str, group: &str) -> Result<User, Failure> {
+    let is_it = |line: &&str| name_of(line, uid).is_some();
+    match passwd.lines().find(is_it).and_then(|line| Some((line, name_of(line, uid)?))) {
+        Some((line, user)) => Ok(User { uid, ..Asked { user, group: None }.find_in(line, group)? }),
+        None => Ok(User { uid, ..User::default() }),
+    }
 }
 
 /// Whether a refused setgroups means that this user namespace denies it (man 7 user_namespaces, "/proc/PID/setgroups"): a
@@ -183,6 +202,14 @@ mod tests {
         assert_eq!(find("1000").unwrap(), User { uid: 1000, ..User::default() });
         assert_eq!(find("1000:50").unwrap(), User { uid: 1000, gid: 50, ..User::default() });
         assert_eq!(find("7").unwrap().uid, 70, "a name of digits is a name first");
+    }
+
+    #[test]
+    fn a_number_alone() {
+        let www = User { uid: 33, gid: 33, groups: vec![4], home: Some("/var/www".to_owned()) };
+        assert_eq!(numbered(33, PASSWD, GROUP).unwrap(), www);
+        assert_eq!(numbered(7, PASSWD, GROUP).unwrap(), User { uid: 7, ..User::default() }, "no name of digits");
+        assert_eq!(numbered(1000, PASSWD, GROUP).unwrap(), User { uid: 1000, ..User::default() });
     }
 
     #[test]

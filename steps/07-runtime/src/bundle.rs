@@ -6,6 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use privileges::Reservation;
+
 use crate::spec::{self, Spec};
 
 /// What is in it.
@@ -17,6 +19,8 @@ pub struct Bundle {
     pub files: Vec<(&'static str, String)>,
     /// Who shall have them on the host; none: whoever writes them.
     pub owner: Option<(u32, u32)>,
+    /// Its ids on the host, if they were reserved for it.
+    pub ids: Option<Reservation>,
 }
 
 impl Bundle {
@@ -25,7 +29,7 @@ impl Bundle {
         spec::to_json(&self.spec)
     }
 
-    /// Writes the files into a directory, all but config.json.
+    /// Writes the files into a directory, all but config.json, and reserves the ids as long as it is there.
     ///
     /// # Errors
     /// They cannot be written, or not be given away.
@@ -41,6 +45,7 @@ impl Bundle {
                 });
             written.with_context(|| format!("cannot write {}", file.display()))?;
         }
-        Ok(())
+        // Those who begin it may end before it does: as long as the directory is there, its ids are nobody else's.
+        self.ids.as_ref().map_or(Ok(()), |ids| ids.stays_with(directory))
     }
 }

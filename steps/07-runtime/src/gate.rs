@@ -17,7 +17,7 @@ use privileges::Hatch;
 
 use crate::plan::Plan;
 use crate::spec::{Spec, Status};
-use crate::store::{Container, begin_of};
+use crate::store::{Locked, Vantage, begin_of};
 use crate::{hooks, init, resources};
 
 /// A child that waits, and what it waits for.
@@ -36,7 +36,7 @@ impl<'d> Attended<'_, 'd> {
     /// The list of calls.
     pub fn attend(
         &self,
-        container: &mut Container,
+        container: &mut Locked,
         plan: &mut Plan,
         spec: &Spec,
         network: Option<&mut Network>,
@@ -99,28 +99,33 @@ impl<'d> Attended<'_, 'd> {
 
 /// The child waits at the gate, and systemd makes a scope around it. In the child's copy of the plan its group is still to
 /// be shown: it does so itself, in there.
-fn move_into_scope(container: &mut Container, plan: &mut Plan, scope: &Scope, spec: &Spec) -> Result<()> {
+fn move_into_scope(container: &mut Locked, plan: &mut Plan, scope: &Scope, spec: &Spec) -> Result<()> {
     let record = &mut container.record;
     let child = record.pid.expect("it was born");
-    let group = resources::start(scope, child, spec, &record.id)?;
+    let mut group = resources::start(scope, child, spec, &record.id)?;
+    group.sign(&record.token);
     plan.show_group(Some(&group))?;
     record.group = Some(group.clone());
     container.save()?;
-    resources::complete(scope, &group, child, spec)
+    resources::complete(scope, &group, child, spec)?;
+    group.sign(&container.record.token); // in v1's trees, too, that systemd does not know
+    container.record.group = Some(group);
+    container.save()
 }
 
-fn remember(container: &mut Container, child: &Child) -> Result<()> {
+fn remember(container: &mut Locked, child: &Child) -> Result<()> {
     write_down(container, child, begin_of(child.pid()).ok_or_else(was_killed)?)
 }
 
 /// Another process has taken the child's place. Its command may have come to its end already.
-pub fn remember_successor(container: &mut Container, child: &Child) -> Result<()> {
+pub fn remember_successor(container: &mut Locked, child: &Child) -> Result<()> {
     write_down(container, child, begin_of(child.pid()).unwrap_or_default())
 }
 
-fn write_down(container: &mut Container, child: &Child, begun: u64) -> Result<()> {
+fn write_down(container: &mut Locked, child: &Child, begun: u64) -> Result<()> {
     container.record.pid = Some(child.pid());
     container.record.begun = begun;
+    container.record.vantage = Vantage::here().ok();
     container.save()
 }
 

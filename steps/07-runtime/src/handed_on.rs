@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStringExt;
 
 use anyhow::Result;
 use chroot::Command;
-use kernel::Failure;
+use kernel::sys::process;
+use kernel::{Failure, purpose};
 
 use crate::sys::descriptor;
 
@@ -27,17 +28,38 @@ pub struct HandedOn {
 }
 
 impl HandedOn {
-    /// Finds out what the caller hands on: the sockets, if they are meant for this process, and `others` after them. It comes
-    /// before anything is opened, or a descriptor of the runtime's could have a number among theirs.
+    // ANCHOR: take
+    /// Takes what the caller hands on: the sockets, if they are meant for this process, and `others` after them. What else the
+    /// caller has left open is closed. It comes before the runtime opens anything that stays open: none of its own descriptors,
+    /// which lead to the host, can have a number among those. Programs that the runtime starts, such as hooks, get none.
     ///
     /// # Errors
-    /// One of the numbers is closed; LISTEN_FDS is not a number.
-    pub fn find(others: u32) -> Result<HandedOn> {
+    /// One of the numbers is closed; LISTEN_FDS is not a number; standard input, output or error is a directory.
+    pub fn take(others: u32) -> Result<HandedOn> {
         let sockets = sockets(variable(SOCKETS).as_deref(), variable(RECIPIENT).as_deref(), std::process::id())?;
         let names = if sockets > 0 { variable(NAMES) } else { None };
         let handed_on = HandedOn { sockets, names, others };
         handed_on.refuse_closed()?;
+        process::close_from(handed_on.end())?;
+        process::refuse_directories()?;
+        handed_on.numbers().try_for_each(|number| descriptor::set_close_on_exec(number, true))?;
         Ok(handed_on)
+    }
+    // ANCHOR_END: take
+
+    /// In the process that becomes the command: from here on an exec leaves them open.
+    ///
+    /// # Errors
+    /// A filter that is in force already refuses the call.
+    pub fn leave_open(&self) -> Result<()> {
+        if self.end() > FIRST {
+            purpose("what the caller hands on stays open");
+        }
+        Ok(self.numbers().try_for_each(|number| descriptor::set_close_on_exec(number, false))?)
+    }
+
+    fn numbers(&self) -> std::ops::Range<u32> {
+        FIRST..self.end()
     }
 
     /// The number of the first descriptor that does not go on.
@@ -51,7 +73,7 @@ impl HandedOn {
         let (asked, how_many) =
             if closed < first_other { (SOCKETS, self.sockets) } else { ("--preserve-fds", self.others) };
         let first = if closed < first_other { FIRST } else { first_other };
-        let text = format!("{asked} {how_many}: descriptor {closed} is not open");
+        let text = format!("{asked} {how_many}: the descriptor {closed} is not open");
         Err(Failure::new(text).hint(format!("{how_many} descriptors from {first} on are handed on: {first}<FILE")))
     }
 

@@ -18,6 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::log;
 use crate::spec::{Hook, State};
+use crate::sys::signal::without_sigpipe;
 
 /// Runs the hooks of one moment on the host, one after the other. They start in the bundle; those without variables of their own
 /// get the runtime's.
@@ -91,7 +92,8 @@ fn run_nth(moment: &str, hooks: &[Hook], index: usize, surroundings: &Surroundin
     }
     let hook = &hooks[index];
     let command = surroundings.command(hook);
-    run_one(command, hook, &serde_json::to_vec(state)?, is_before_the_command(moment))
+    let state = serde_json::to_vec(state)?;
+    without_sigpipe(|| run_one(command, hook, &state, is_before_the_command(moment)))
         .with_context(|| format!("hooks.{moment}[{index}] {}", hook.path))
 }
 

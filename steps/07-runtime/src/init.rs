@@ -89,7 +89,6 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     custom.finish()?;
     drop(custom);
     task.schedule()?;
-    schedule_personality(plan)?;
     if number.is_some() {
         birth::prepare(cell.joined)?;
     }
@@ -110,6 +109,11 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     cell.handed_on.announce_to(&mut command)?;
     live_on(cell)?;
     let state = State { status: Status::Created, pid: Some(std::process::id() as i32), ..cell.state.clone() };
+    // Before the filter, which need not allow it; but programs of startContainer get none of them.
+    let hands_on_early = !task.filters_last() && cell.hooks.start_container.is_empty();
+    if hands_on_early {
+        cell.handed_on.leave_open()?;
+    }
     if !task.filters_last() {
         get_ready(&mut command, plan)?;
         listener = if is_late { listener } else { handcuffs.filter_by_right()? };
@@ -121,6 +125,9 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     hooks::run_inside(&cell.hooks.start_container, &command, &state)?;
     if waits {
         namespaces::sign_report(); // before the filter, which need not allow to write
+    }
+    if !hands_on_early {
+        cell.handed_on.leave_open()?;
     }
     if task.filters_last() {
         get_ready(&mut command, plan)?;
@@ -144,6 +151,7 @@ fn enter_group(cell: &Cell) -> Result<()> {
     if let Some(group) = &cell.group {
         group.join()?;
     }
+    schedule::reset_processors();
     write_oom_score(&cell.plan.task)?;
     if cell.plan.new.contains(CloneFlags::CLONE_NEWCGROUP) {
         purpose("a view in which this group is the topmost");
@@ -264,13 +272,6 @@ fn make_workdir(custom: &Custom, task: &Task) -> Result<()> {
     match Place::configured(workdir) {
         Ok(place) => place.open(custom.root(), true).map(drop).context("process.cwd"),
         Err(_) => Ok(()), // the root itself, or in /proc: whether that works chdir will tell
-    }
-}
-
-fn schedule_personality(plan: &Plan) -> Result<()> {
-    match plan.personality {
-        Some(persona) => schedule::set_personality(persona).context("linux.personality"),
-        None => Ok(()),
     }
 }
 

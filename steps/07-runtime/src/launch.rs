@@ -9,7 +9,7 @@ use crate::sys::namespace;
 use crate::systemd::Scope;
 use anyhow::{Context, Result};
 use kernel::sys::clone::{self, CloneFlags};
-use kernel::sys::{privilege, socket};
+use kernel::sys::privilege;
 use kernel::{Fd, purpose};
 use namespaces::Child;
 use network::Network;
@@ -19,15 +19,15 @@ use crate::bundle::Bundle;
 use crate::gate::{self, Attended};
 use crate::handed_on::HandedOn;
 use crate::init::{self, Cell};
-use crate::listener::Relay;
 use crate::notify::{self, Notify};
 use crate::plan::Plan;
+use crate::relay::Relay;
 use crate::removal::Undo;
 use crate::spec::{self, Spec, Status};
-use crate::store::{Claim, Container, Lock, Record, Store, begin_of};
-use crate::terminal::{self, Outlet};
+use crate::store::{Claim, Locked, Record, Store, VERSION, begin_of};
+use crate::terminal::{self, Outlet, Seat};
 use crate::waiting::Waiting;
-use crate::{birth, caller, clock, resources};
+use crate::{birth, caller, clock, listener, resources};
 
 /// What a caller asks for.
 #[derive(Debug, Default)]
@@ -36,7 +36,9 @@ pub struct Request<'a> {
     pub id: &'a str,
     /// Where its configuration and its root filesystem are.
     pub bundle: PathBuf,
-    /// Instead of that: a bundle of our own making. Its place is the container's own directory.
+    /// The text of its configuration.
+    pub config: Vec<u8>,
+    /// Instead of these: a bundle of our own making. Its place is the container's own directory.
     pub own: Option<Bundle>,
     /// Step 4's network, if it is more than the configuration says.
     pub network: Option<Network>,
@@ -74,19 +76,18 @@ impl Request<'_> {
 /// A container that has been made.
 #[derive(Debug)]
 pub struct Launched {
-    /// As it is remembered.
-    pub container: Container,
+    /// As it is remembered. Until it is unlocked, no other command changes it.
+    pub container: Locked,
     /// Its first process.
     pub child: Child,
-    /// The other end of its terminal, if we sit at it.
-    pub terminal: Option<Fd>,
+    /// The way to its terminal, if that is in the foreground.
+    pub terminal: Option<Relay>,
     /// Its configuration.
     pub spec: Spec,
     /// Its network: as long as we hold it, nobody else takes the ports that are published.
     pub network: Option<Network>,
     /// Somebody waits for it to be ready.
     pub notify: Option<Notify>,
-    _lock: Lock,
 }
 
 /// Makes a container from a bundle, up to where it waits for `start`, or runs.
@@ -95,10 +96,10 @@ pub struct Launched {
 /// What is wrong in the configuration or its place there; what the kernel refuses. Nothing is left then.
 pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     let claim = request.settle_own(store)?;
-    let text = request
-        .own
-        .as_ref()
-        .map_or_else(|| spec::contents(&request.bundle.join("config.json")), |own| Ok(own.config().into_bytes()))?;
+    let text = match &request.own {
+        Some(own) => own.config().into_bytes(),
+        None => std::mem::take(&mut request.config),
+    };
     let spec: Spec = spec::parse("config.json", &text)?;
     spec::check(&spec, &known())?;
     let mut plan = Plan::new(&spec, &request.bundle)?;
@@ -107,7 +108,8 @@ pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     terminal::check(plan.task.terminal.is_some(), request.console_socket, request.detached)?;
     let outlet = request.console_socket.map(Outlet::connect).transpose()?;
     let claim = claim.map_or_else(|| store.claim(request.id), Ok)?;
-    let (container, lock) = claim.remember(record(&request, &spec, &plan, scope), &text)?;
+    let record = record(&request, &spec, &plan, scope, claim.token());
+    let container = claim.remember(record, &text)?;
     let mut undo = Undo::new(container, &spec);
     let container = undo.container();
     notify::show(&mut plan, container.place())?;
@@ -115,7 +117,7 @@ pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     let (child, terminal) = make(container, &mut plan, &spec, &mut request, outlet)?;
     let container = undo.keep();
     request.network.iter_mut().for_each(Network::stay); // from here on `remove` gives its place back
-    Ok(Launched { container, child, terminal, spec, network: request.network, notify, _lock: lock })
+    Ok(Launched { container, child, terminal, spec, network: request.network, notify })
 }
 
 /// The names that the lessons' crates take.
@@ -126,15 +128,18 @@ pub fn known() -> spec::Known<'static> {
     }
 }
 
-fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>) -> Record {
+fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>, token: &str) -> Record {
     let group_path = (!request.no_group && scope.is_none()).then(|| resources::path(spec, request.id));
     Record {
+        version: VERSION,
+        token: token.to_owned(),
         id: request.id.to_owned(),
         oci_version: spec.oci_version.clone(),
         bundle: request.bundle.clone(),
         rootfs: plan.rootfs.clone(),
         pid: None,
         begun: 0,
+        vantage: None,
         created: clock::now(),
         annotations: spec.annotations.clone(),
         group_was_there: group_path.as_deref().is_some_and(|path| Kept::find(path).is_ok_and(|found| found.is_some())),
@@ -148,23 +153,23 @@ fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>) -> 
 // ANCHOR: make
 /// The list of calls.
 fn make(
-    container: &mut Container,
+    container: &mut Locked,
     plan: &mut Plan,
     spec: &Spec,
     request: &mut Request,
     outlet: Option<Outlet>,
-) -> Result<(Child, Option<Fd>)> {
-    let group = container.record.group_path.as_deref().map(|path| resources::make(path, spec)).transpose()?.flatten();
+) -> Result<(Child, Option<Relay>)> {
+    let group = make_group(&container.record, spec)?;
     container.record.group.clone_from(&group);
     container.save()?;
     let scope = container.record.scope.clone();
     if scope.is_none() {
         plan.show_group(group.as_ref())?;
     }
-    let start = if request.waits { Some(Waiting::make(&container.directory()?, container.place())?) } else { None };
-    let listener = Relay::connect(&plan.task)?;
+    let start = if request.waits { Some(Waiting::make(container.directory())?) } else { None };
+    let listener = listener::Relay::connect(&plan.task)?;
     let hatch = Hatch::new()?;
-    let (ours, outlet) = terminal::seat(&plan.task, outlet)?;
+    let (seat, outlet) = terminal::seat(&plan.task, outlet)?;
     let nothing = spec::Hooks::default();
     let state = container.state(Status::Creating);
     let devices = find_devices(plan)?;
@@ -209,7 +214,7 @@ fn make(
         listener.pass_on(child.watch().0, container.state(Status::Creating))?;
     }
     child.read_report()?;
-    let terminal = ours.map(|hatch| socket::receive_fd(&hatch, "terminal's master")).transpose()?;
+    let terminal = seat.map(Seat::take).transpose()?;
     if request.waits && begin_of(child.pid()).is_none() {
         return Err(gate::was_killed().into());
     }
@@ -219,6 +224,11 @@ fn make(
     Ok((child, terminal))
 }
 // ANCHOR_END: make
+
+fn make_group(record: &Record, spec: &Spec) -> Result<Option<Kept>> {
+    let path = record.group_path.as_deref();
+    path.map(|path| resources::make(path, spec, &record.token)).transpose().map(Option::flatten)
+}
 
 /// Time namespaces are made by `set_clocks`: one is entered with the next child, whatever clone says.
 fn plan_time() -> CloneFlags {

@@ -38,6 +38,7 @@ pub mod notify;
 pub mod own_program;
 pub mod people;
 pub mod plan;
+pub mod relay;
 pub mod removal;
 pub mod resources;
 pub mod sibling;

@@ -18,9 +18,9 @@ use crate::spec;
 /// The variable by which a manager says where it listens.
 const VARIABLE: &str = "NOTIFY_SOCKET";
 /// Our directory, beside the container's state; and where it is seen in the container.
-const DIRECTORY: &str = "notify";
+pub(crate) const DIRECTORY: &str = "notify";
 const INSIDE: &str = "/run/notify";
-const SOCKET: &str = "socket";
+pub(crate) const SOCKET: &str = "socket";
 
 /// Somebody waits for the container to be ready.
 #[derive(Debug)]

@@ -64,17 +64,17 @@ fn asked_of(spec: &Spec) -> spec::Resources {
     asked
 }
 
-/// Makes it, with its limits. None for an ordinary user who may make no group, and asks for no limit.
+/// Makes it, with its limits, and its owner's token on it. None for an ordinary user who may make no group, and asks for no limit.
 ///
 /// # Errors
 /// A group that is not free; a missing controller; a value that the kernel refuses.
-pub fn make(path: &str, spec: &Spec) -> Result<Option<Kept>> {
+pub fn make(path: &str, spec: &Spec, owner: &str) -> Result<Option<Kept>> {
     let asked = &asked_of(spec);
     let not_ours = |error: &anyhow::Error| {
         let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
         matches!(errno, Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
     };
-    let group = match Kept::make(path, &asked.controllers()) {
+    let group = match Kept::make_for(path, &asked.controllers(), Some(owner)) {
         Err(error) if !asked.limits_anything() && not_ours(&error) => return Ok(None),
         made => made?,
     };

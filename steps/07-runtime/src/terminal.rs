@@ -10,6 +10,7 @@ use kernel::sys::socket;
 use kernel::{Failure, Fd, purpose};
 
 use crate::plan::Task;
+use crate::relay::{Ends, Relay};
 
 /// Where the terminal's other end goes.
 #[derive(Debug)]
@@ -40,7 +41,8 @@ impl Outlet {
 
 // ANCHOR: take
 /// Makes a terminal in the container that is rooted at `root`, hands its master out, and returns the other end. For the
-/// container's first process it is /dev/console, too: `console` is that place.
+/// container's first process it is /dev/console, too: `console` is that place. A size that is not given is that of the
+/// caller's terminal: the command must never see another one, so it is set before the command runs.
 ///
 /// # Errors
 /// There is no devpts in /dev/pts.
@@ -49,8 +51,10 @@ pub fn open(root: &Fd, outlet: &Outlet, size: Size, console: Option<&Fd>) -> Res
     let (master, slave) = terminal::open_pair(root)
         .map_err(|failure| failure.hint("the configuration must mount a devpts on /dev/pts"))
         .context("cannot make a terminal")?;
-    if size != Size::default() {
-        terminal::resize(&slave, size)?;
+    let size = Some(size).filter(|size| !size.is_unknown()).or_else(terminal::size_of_standard);
+    size.map_or(Ok(()), |size| terminal::resize(&slave, size))?;
+    if let Outlet::Hatch(_) = outlet {
+        terminal::keep_line_feeds(&slave)?;
     }
     if let Some(target) = console {
         mount::move_mount(&mount::open_tree(&slave, Depth::One, "console")?, target)
@@ -73,13 +77,27 @@ pub fn begin_session(terminal: Option<&Fd>) -> Result<()> {
     terminal.map_or(Ok(()), take)
 }
 
-/// Where the terminal goes, and our end of it if that is us.
-pub fn seat(task: &Task, outlet: Option<Outlet>) -> Result<(Option<Fd>, Option<Outlet>)> {
+/// The caller's place at a terminal that is made later.
+#[derive(Debug)]
+pub struct Seat {
+    hatch: Fd,
+    ends: Ends,
+}
+
+impl Seat {
+    /// The terminal has been made: its master comes, and bytes can pass.
+    pub fn take(self) -> Result<Relay> {
+        Relay::new(self.ends, socket::receive_fd(&self.hatch, "terminal's master")?)
+    }
+}
+
+/// Where the terminal goes, and the seat at it if it is this process's.
+pub fn seat(task: &Task, outlet: Option<Outlet>) -> Result<(Option<Seat>, Option<Outlet>)> {
     if task.terminal.is_none() || outlet.is_some() {
         return Ok((None, outlet));
     }
-    let (ours, theirs) = socket::pair("hatch", "hatch")?;
-    Ok((Some(ours), Some(Outlet::Hatch(theirs))))
+    let (hatch, theirs) = socket::pair("hatch", "hatch")?;
+    Ok((Some(Seat { hatch, ends: Ends::open()? }), Some(Outlet::Hatch(theirs))))
 }
 
 /// Refuses a terminal without anybody to sit at it, and the reverse.

@@ -6,16 +6,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use kernel::sys::{clone, socket};
 use kernel::{Failure, Fd, purpose};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-/// The socket, and the FIFO beside it.
+/// The socket by which the word comes.
 pub const START: &str = "start";
-const ANSWER: &str = "answer";
+/// The FIFO by which the answer goes back.
+pub const ANSWER: &str = "answer";
 
 /// The container's side.
 #[derive(Debug)]
@@ -25,19 +26,19 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Makes both, in the container's directory. `place` is its path.
+    /// Makes both, in the container's directory.
     ///
     /// # Errors
     /// A full disk.
-    pub fn make(directory: &Fd, place: &Path) -> Result<Waiting> {
+    pub fn make(directory: &Fd) -> Result<Waiting> {
         purpose("what it will wait at for start: the word comes by a socket, the answer goes by a FIFO");
         let word = socket::bind_for_datagrams(directory, START, 0o600, "start")?;
-        let path = place.join(ANSWER);
+        let path = answer_in(directory);
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR | nix::sys::stat::Mode::S_IWUSR)
-            .with_context(|| format!("cannot make {}", path.display()))?;
+            .context("cannot make the FIFO for the answer to start")?;
         // For reading, too: then it is open at once, and a `start` that was killed is no SIGPIPE.
         let answer = OpenOptions::new().read(true).write(true).open(&path);
-        let answer = answer.with_context(|| format!("cannot open {}", path.display()))?;
+        let answer = answer.context("cannot open the FIFO for the answer to start")?;
         Ok(Waiting { word, answer: Fd::new(answer.into(), "answer") })
     }
 
@@ -66,21 +67,19 @@ pub fn is_waited_at(directory: &Fd) -> bool {
     socket::connect_for_datagrams(directory, START).is_ok()
 }
 
-/// Nothing waits any longer.
-pub fn remove(place: &Path) {
-    for name in [START, ANSWER] {
-        let _ = std::fs::remove_file(place.join(name));
-    }
+/// By the descriptor of its directory: another may have its path by now.
+fn answer_in(directory: &Fd) -> PathBuf {
+    format!("/proc/self/fd/{}/{ANSWER}", directory.raw()).into()
 }
 
 /// Says start, and hears what comes of it: see [`namespaces::read_signed`].
 ///
 /// # Errors
 /// Nothing waits there.
-pub fn say_start(directory: &Fd, place: &Path) -> Result<Vec<u8>> {
+pub fn say_start(directory: &Fd) -> Result<Vec<u8>> {
     purpose("say start, and hear what comes of it; a sign and no failure means that the command runs");
     let word = socket::connect_for_datagrams(directory, START)?;
-    let answer = open_answer(&place.join(ANSWER))?;
+    let answer = open_answer(&answer_in(directory))?;
     socket::say(&word, b"start")?;
     Ok(clone::read_to_end(&answer)?)
 }
@@ -92,6 +91,6 @@ fn open_answer(path: &PathBuf) -> Result<Fd> {
         fcntl(&opened, FcntlArg::F_SETFL(OFlag::empty()))?;
         Ok(opened)
     };
-    let opened = open(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))?;
+    let opened = open(path).map_err(|error| Failure::new(format!("{ANSWER}: {error}")))?;
     Ok(Fd::new(opened.into(), "answer"))
 }

@@ -115,7 +115,7 @@ impl Lab {
         verdict
     }
 
-    /// Reads the inmate's line. LOOK means that only somebody outside can tell: that is us.
+    /// Reads the inmate's line. LOOK means that only a process outside can tell: that is this one.
     fn verdict(&self, attack: &str, line: &str) -> Verdict {
         if self.world != World::Root && !line.starts_with(attack) {
             let why = "the launcher is refused: an ordinary user's limits need cgroups that were delegated".to_owned();

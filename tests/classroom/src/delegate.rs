@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kernel::hierarchies::Hierarchies;
+use cgroups::hierarchies::Hierarchies;
 use kernel::sys::cgroup;
 
 /// The group for a test; none where the controllers are in v1's trees, of which nothing can be given away.

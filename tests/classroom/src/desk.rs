@@ -160,11 +160,13 @@ impl<'a> Desk<'a> {
     pub fn nothing_is_left(&self) {
         let remembered: Vec<_> = fs::read_dir(&self.root).into_iter().flatten().flatten().collect();
         assert!(remembered.is_empty(), "{remembered:?}");
-        for group in directories(&self.parent) {
-            let below = fs::read_dir(&group).expect("it is there").flatten();
-            let below: Vec<_> = below.filter(|entry| entry.path().is_dir()).collect();
-            assert!(below.is_empty(), "{below:?}");
-        }
+        assert!(self.groups().is_empty(), "{:?}", self.groups());
+    }
+
+    /// The groups of containers that there are, in every tree.
+    pub fn groups(&self) -> Vec<PathBuf> {
+        let below = |group: PathBuf| fs::read_dir(group).expect("it is there").flatten().map(|entry| entry.path());
+        directories(&self.parent).into_iter().flat_map(below).filter(|path| path.is_dir()).collect()
     }
 
     /// An output without what differs from run to run, and with the paths of the chapter.

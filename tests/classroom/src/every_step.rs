@@ -52,7 +52,7 @@ pub fn wait_for_a_line(child: &mut std::process::Child) -> String {
     for byte in std::io::Read::bytes(output) {
         line.push(byte.expect("a pipe can be read"));
         if line.ends_with(b"\n") {
-            break; // what comes behind it is left for the next who reads
+            break; // what comes behind it is left for the next reader
         }
     }
     String::from_utf8(line).expect("text")
@@ -109,7 +109,7 @@ fn put_broken_programs(lab: &Lab) {
     put("no-program", b"just text\n", 0o755);
     // The smallest ELF files that get far enough: a head, and one program header that names a loader.
     put("no-loader", &elf(if cfg!(target_arch = "aarch64") { 183 } else { 62 }), 0o755);
-    put("other-machine", &elf(255), 0o755); // a number that nobody has been given, and no emulator takes
+    put("other-machine", &elf(255), 0o755); // a number that is assigned to no machine, and no emulator takes
 }
 
 fn elf(machine: u8) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use kernel::hierarchies::Hierarchies;
+use cgroups::hierarchies::Hierarchies;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -105,6 +105,14 @@ impl Cell {
         assert_eq!(wait_for_a_line(&mut launcher), "up\n", "{arguments:?}");
         let new = names(parent).into_iter().find(|name| !before.contains(name)).expect("it has a group");
         Cell { launcher, group: format!("{parent}/{new}") }
+    }
+
+    /// Gives its parent the largest weight that there is: beside that, others on this machine get next to nothing, however
+    /// busy they are. What this cell and its siblings do then depends on their own limits alone.
+    pub fn before_all_others(&self) {
+        let (file, most) = if world() == "v1" { ("cpu.shares", "262144") } else { ("cpu.weight", "10000") };
+        let directory = self.directory_with(file);
+        fs::write(directory.parent().expect("the cell's parent").join(file), most).expect("it is a test's own");
     }
 
     /// What a file of its group says, in whichever tree it is.

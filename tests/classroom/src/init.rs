@@ -1,5 +1,5 @@
 //! An init for a pid namespace: conmon, shims and runtimes leave orphans on purpose, and wait until they are gone. So
-//! somebody must reap them, and that is PID 1, which does nothing else.
+//! a process must reap them, and that is PID 1, which does nothing else.
 
 use std::process::Command;
 

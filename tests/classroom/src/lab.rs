@@ -16,7 +16,7 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::delegate;
 use crate::trace::{Trace, orphans_end_within};
 
-/// Who the test is, in its lab.
+/// As which user the test runs in its lab.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum World {
     /// Root. Tests run by an ordinary user cannot be that, and say so.
@@ -32,7 +32,7 @@ pub enum World {
 /// The lab, from inside.
 #[derive(Debug)]
 pub struct Lab {
-    /// Who we are.
+    /// As which user this test runs.
     pub world: World,
     /// A copy of the busybox root filesystem, for this test alone.
     pub rootfs: PathBuf,
@@ -117,13 +117,13 @@ fn run_inside(world: World, test: &str, body: impl FnOnce(&Lab)) {
     let lab = Lab { world, rootfs: folder.join("rootfs"), folder };
     if world != World::User {
         nix::unistd::sethostname("host").expect("this uts namespace is ours");
-        kernel::sys::attack::loopback_up().expect("this network namespace is ours");
+        inmate::sys::loopback_up().expect("this network namespace is ours");
     }
-    let _ = kernel::sys::attack::add_session_key(c"visitor"); // so that the caller has keys; some kernels keep none
+    let _ = inmate::sys::add_session_key(c"visitor"); // so that the caller has keys; some kernels keep none
     std::env::set_current_dir(workspace()).expect("it is there");
     let before = Trace::take(&lab);
     body(&lab);
-    orphans_end_within(Duration::from_secs(2)); // we are PID 1; whoever is left after that shows in the trace
+    orphans_end_within(Duration::from_secs(2)); // we are PID 1; a process that is left after that shows in the trace
     // A network namespace is taken down in the background, some milliseconds after its last process.
     let settled = || {
         (0..40).any(|_| {
@@ -182,7 +182,7 @@ fn folder(test: &str) -> PathBuf {
     workspace().join("target/lab").join(format!("{step}.{}", test.replace("::", ".")))
 }
 
-/// A fresh copy of the root filesystem, owned by the one who is root in the lab.
+/// A fresh copy of the root filesystem, owned by the user that is root in the lab.
 fn prepare(folder: &Path, world: World) {
     remove(folder);
     fs::create_dir_all(folder).expect("target is ours");

@@ -16,6 +16,7 @@ pub mod delegate;
 pub mod desk;
 pub mod device_program;
 pub mod every_step;
+pub mod frames;
 pub mod groups;
 pub mod init;
 pub mod lab;

@@ -57,11 +57,9 @@ impl Lab {
     /// Runs a launcher.
     pub fn run(&self, name: &str, arguments: &[&str]) -> Output {
         let launcher = self.launcher(name, arguments);
-        let shown = format!("$ cargo run -p {}", package(name));
         let typed: Vec<String> = arguments.iter().map(|word| self.short_paths(word)).collect();
         let arguments = &typed.iter().map(String::as_str).collect::<Vec<_>>()[..];
-        let shown = if arguments.is_empty() { shown } else { format!("{shown} -- {}", quoted(arguments)) };
-        self.output(shown, launcher)
+        self.output(format!("$ {}", as_typed(name, arguments)), launcher)
     }
 
     /// Runs any command; `shown` is the line that the snapshot begins with.
@@ -104,9 +102,11 @@ impl Lab {
     }
 }
 
-/// The package that a binary belongs to.
-fn package(binary: &str) -> &str {
-    if binary == "doctor" { "kernel" } else { binary }
+/// How a learner starts a binary: the doctor by cargo's alias, the others by the name of their step.
+fn as_typed(binary: &str, arguments: &[&str]) -> String {
+    let (run, separator) =
+        if binary == "doctor" { ("cargo doctor".to_owned(), "") } else { (format!("cargo run -p {binary}"), "-- ") };
+    if arguments.is_empty() { run } else { format!("{run} {separator}{}", quoted(arguments)) }
 }
 
 /// The exit code as a shell gives it.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kernel::hierarchies::Hierarchies;
+use cgroups::hierarchies::Hierarchies;
 use kernel::sys::cgroup;
 
 use crate::lab::{Lab, workspace};
@@ -89,7 +89,7 @@ impl Machine {
 
     /// Whether the machine has this controller.
     pub fn has(&self, controller: &str) -> bool {
-        kernel::hierarchies::has(&cgroup::read(&self.group, "cgroup.controllers"), controller)
+        cgroups::hierarchies::has(&cgroup::read(&self.group, "cgroup.controllers"), controller)
     }
 }
 

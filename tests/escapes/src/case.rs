@@ -66,7 +66,7 @@ impl<'a> Case<'a> {
         Bundle::new(self.folder.join(self.name("bundle")), &self.canary.join("mark"))
     }
 
-    /// A name that nobody else has.
+    /// A name that is not taken.
     pub fn name(&self, what: &str) -> String {
         format!("{what}-{}", self.counter.fetch_add(1, Ordering::Relaxed))
     }

@@ -1,7 +1,7 @@
 //! Programs of a few bytes, made by hand (man 5 elf): one that prints a line and ends, and one that is started by another file.
 //!
 //! A check that has a program of the host's run must see that it ran. A busybox under another name answers "applet not found",
-//! which reads like a refusal; these say what they were given to say, whatever they are called and whoever starts them.
+//! which reads like a refusal; these say what they were given to say, under any name, and however they are started.
 
 const HEADER: u64 = 64;
 const PROGRAM_HEADER: u64 = 56;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use kernel::hierarchies::Hierarchies;
+use cgroups::hierarchies::Hierarchies;
 
 /// The directories of a group, one in each tree.
 pub fn directories(group: &str) -> Vec<PathBuf> {
@@ -21,7 +21,7 @@ pub fn below(group: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Ends whoever is in there, thaws the frozen first, for they cannot die, and removes it all.
+/// Ends all processes in there, thaws the frozen first, for they cannot die, and removes it all.
 pub fn remove(group: &str) {
     for _ in 0..100 {
         let own = directories(group);

@@ -1,4 +1,4 @@
-//! Where the checks run: namespaces of their own, folders in memory, and a cgroup that is nobody else's.
+//! Where the checks run: namespaces of their own, folders in memory, and a cgroup that is theirs alone.
 //!
 //! A runtime that fails a check may well do harm. Here it is to a copy: of the runtime, of the root filesystem, and of
 //! mounts, links and processes that end with the sandbox.

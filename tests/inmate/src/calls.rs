@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use kernel::sys::attack::raw_call;
+use inmate::sys::raw_call;
 use nix::libc;
 
 /// Prints a line for each.
@@ -28,6 +28,16 @@ pub fn print() -> ExitCode {
             Err(errno) => format!("{errno:?}"),
         };
         println!("{what:<24}{answer}");
+    }
+    ExitCode::SUCCESS
+}
+
+/// Prints the answer to a socket that is asked for by socketcall.
+pub fn socket32(family: &str) -> ExitCode {
+    let Ok(family) = family.parse() else { return ExitCode::from(125) };
+    match inmate::sys::socket_by_socketcall(family) {
+        Ok(()) => println!("done"),
+        Err(errno) => println!("{errno:?}"),
     }
     ExitCode::SUCCESS
 }

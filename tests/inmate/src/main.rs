@@ -4,17 +4,19 @@
 //! inmate report           what a process in here can see and do
 //! inmate attack           the list of attacks
 //! inmate attack NAME      try one: ESCAPED (exit status 1), HELD (0), or n/a (2)
-//! inmate orphans          leave three children behind, and see who must reap them
+//! inmate orphans          leave three children behind, and see which process must reap them
 //! inmate echo PORT        answer each datagram on that port with itself
 //! inmate calls            make some system calls, and see what the kernel answers
-//! inmate ready            say so to whoever waits for it, as systemd does
+//! inmate socket32 FAMILY  make a socket of that family as 32-bit programs of x86 do
+//! inmate ready            say so to the process that waits for it, as services do with systemd
 //! inmate threads          start four threads, and see that they run
-//! inmate listen PATH      be a socket there, and say who connects
+//! inmate listen PATH      be a socket there, and say which process connects
 //! inmate keyring-trap NAME SECONDS  make a session keyring of that name, and wait for a key in it
 //! inmate keyring-fill     put that key into the session keyring
 //! inmate watch SECONDS PATH  get at what joins this container: does it hold PATH of the host, or more capabilities?
 //! inmate advertise PREFIX be a router for all neighbours on eth0, with a subnet
 //! inmate claim ADDRESS    tell all neighbours on eth0 that an IPv6 address is this cell's
+//! inmate frame HEX...     send frames on eth0, as they are
 //! inmate sentinel COMMAND on the host: put up what some attacks look for, run the command, take it down again
 //! ```
 //!
@@ -40,9 +42,11 @@ fn main() -> ExitCode {
         ["attack", name] => attack::run(name),
         ["advertise", prefix] => neighbour::advertise(prefix),
         ["claim", address] => neighbour::claim(address),
+        ["frame", ref frames @ ..] if !frames.is_empty() => neighbour::frames(frames),
         ["orphans"] => orphans::leave(),
         ["echo", port] => echo(port),
         ["calls"] => calls::print(),
+        ["socket32", family] => calls::socket32(family),
         ["ready"] => ready(),
         ["threads"] => threads(),
         ["listen", path] => traps::listen(path),
@@ -54,7 +58,7 @@ fn main() -> ExitCode {
         [attack::SETUID_PROBE] => attack::setuid_probe(),
         _ => {
             eprintln!(
-                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | ready | threads | watch SECONDS PATH | listen PATH | keyring-trap NAME SECONDS | keyring-fill | advertise PREFIX | claim ADDRESS | sentinel COMMAND"
+                "inmate: nothing to do\nhint: inmate report | attack [NAME] | orphans | echo PORT | calls | socket32 FAMILY | ready | threads | watch SECONDS PATH | listen PATH | keyring-trap NAME SECONDS | keyring-fill | advertise PREFIX | claim ADDRESS | frame HEX... | sentinel COMMAND"
             );
             ExitCode::from(125)
         }
@@ -69,7 +73,7 @@ fn ready() -> ExitCode {
         socket.send_to(b"MAINPID=1\nREADY=1", &manager)
     });
     if let Err(error) = &said {
-        eprintln!("inmate: nobody waits at {manager:?}: {error}");
+        eprintln!("inmate: no process waits at {manager:?}: {error}");
     }
     ExitCode::from(u8::from(said.is_err()))
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendmsg, socket,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, bind, sendmsg, socket,
 };
 
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
@@ -33,6 +33,22 @@ pub fn claim(address: &str) -> ExitCode {
     send(&[&head[..], &address.octets(), &[2, 1], &mac].concat())
 }
 
+/// Sends frames as they are, in their order.
+pub fn frames(frames: &[&str]) -> ExitCode {
+    let bytes = |text: &str| -> Option<Vec<u8>> {
+        (0..text.len()).step_by(2).map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect()
+    };
+    let sent = frames.iter().try_for_each(|text| {
+        let frame = bytes(text).ok_or(nix::Error::EINVAL)?;
+        inmate::sys::send_frame(if_nametoindex("eth0")?, &frame)
+    });
+    match sent {
+        Ok(()) => println!("sent"),
+        Err(errno) => eprintln!("inmate: cannot send the frame: {errno}"),
+    }
+    ExitCode::from(u8::from(sent.is_err()))
+}
+
 /// Sends it to all neighbours, three times. The card's own address may need a second or two before it can be used.
 fn send(message: &[u8]) -> ExitCode {
     let mut sent = 0;
@@ -50,11 +66,21 @@ fn send(message: &[u8]) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// From the address that the kernel made for the card: a router that speaks from another is not believed.
 fn try_to_send(message: &[u8]) -> nix::Result<()> {
     let socket: OwnedFd = socket(AddressFamily::Inet6, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::IcmpV6)?;
-    let to = SockaddrIn6::from(SocketAddrV6::new(ALL_NODES, 0, 0, if_nametoindex("eth0")?));
+    let eth0 = if_nametoindex("eth0")?;
+    let from = link_local().ok_or(nix::Error::EADDRNOTAVAIL)?;
+    bind(socket.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(from, 0, 0, eth0)))?;
+    let to = SockaddrIn6::from(SocketAddrV6::new(ALL_NODES, 0, 0, eth0));
     let hops = [ControlMessage::Ipv6HopLimit(&HOPS)];
     sendmsg(socket.as_raw_fd(), &[IoSlice::new(message)], &hops, MsgFlags::empty(), Some(&to)).map(drop)
+}
+
+fn link_local() -> Option<Ipv6Addr> {
+    let addresses = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    let line = addresses.lines().find(|line| line.starts_with("fe80") && line.ends_with(" eth0"))?;
+    Some(u128::from_str_radix(line.split(' ').next()?, 16).ok()?.into())
 }
 
 fn usage() -> ExitCode {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::ExitCode;
 
-use kernel::sys::attack;
+use inmate::sys;
 use nix::sys::resource::{Resource, getrlimit};
 
 /// Prints the report, a line per thing.
@@ -87,7 +87,7 @@ fn uid_map() -> String {
     let Ok(map) = fs::read_to_string("/proc/self/uid_map") else { return unknown() };
     let lines = map.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let range = |fields: Vec<&str>| match fields[..] {
-        ["0", "0", "4294967295"] => "everybody as on the host".to_owned(),
+        ["0", "0", "4294967295"] => "all ids as on the host".to_owned(),
         [inside, outside, count] => format!("{inside} in here is {outside} outside ({count})"),
         _ => fields.join(" "),
     };
@@ -119,7 +119,7 @@ fn capabilities() -> String {
 
 /// What is in the session keyring: one that was made for this process is empty.
 fn keyring() -> String {
-    match attack::session_keys() {
+    match sys::session_keys() {
         Ok(0) => "empty".to_owned(),
         Ok(_) => "has keys".to_owned(),
         Err(errno) => format!("keyctl => {errno:?}"),
@@ -127,7 +127,7 @@ fn keyring() -> String {
 }
 
 fn descriptors() -> String {
-    (0..1024).filter(|&fd| attack::is_open(fd)).map(|fd| fd.to_string()).collect::<Vec<_>>().join(" ")
+    (0..1024).filter(|&fd| sys::is_open(fd)).map(|fd| fd.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 fn variables() -> String {

@@ -6,7 +6,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
-use kernel::sys::attack;
+use inmate::sys;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
@@ -35,11 +35,11 @@ pub fn run(command: &[&str]) -> ExitCode {
 fn try_run(command: &[&str]) -> Result<u8> {
     let _port = TcpListener::bind(("127.0.0.1", PORT)).context("cannot listen on 127.0.0.1")?;
     let _socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(SOCKET)?).context("cannot listen")?;
-    let segment = attack::make_shared_memory(SHARED_MEMORY).context("cannot make shared memory")?;
-    let _keyring = attack::add_session_key(KEY); // some kernels have no keys: then there are none to find
+    let segment = sys::make_shared_memory(SHARED_MEMORY).context("cannot make shared memory")?;
+    let _keyring = sys::add_session_key(KEY); // some kernels have no keys: then there are none to find
     let _leaked = nix::fcntl::open("/", OFlag::O_DIRECTORY, Mode::empty())?; // open across exec
     let status = Command::new(command[0]).args(&command[1..]).env(VARIABLE, "1").status();
-    attack::remove_shared_memory(segment)?;
+    sys::remove_shared_memory(segment)?;
     let status = status.with_context(|| format!("cannot run {}", command[0]))?;
     Ok(status.code().unwrap_or(255) as u8)
 }

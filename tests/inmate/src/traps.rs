@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use kernel::sys::attack;
+use inmate::sys;
 use nix::errno::Errno;
 
 /// The key by which it is seen that a keyring is shared.
@@ -17,7 +17,7 @@ fn name_of(text: &str) -> CString {
 
 /// Makes the session keyring of that name, open to all, and waits for a key in it: `caught`, or `nothing`.
 pub fn keyring(name: &str, seconds: &str) -> ExitCode {
-    let made = attack::join_session_keyring(Some(&name_of(name))).and_then(|()| attack::open_session_keyring());
+    let made = sys::join_session_keyring(Some(&name_of(name))).and_then(|()| sys::open_session_keyring());
     match made {
         Ok(()) => println!("set"),
         Err(Errno::ENOSYS) => println!("no keys"),
@@ -25,7 +25,7 @@ pub fn keyring(name: &str, seconds: &str) -> ExitCode {
     }
     let end = Instant::now() + Duration::from_secs(seconds.parse().unwrap_or(1));
     while made.is_ok() && Instant::now() < end {
-        if attack::find_session_key(KEY).is_ok() {
+        if sys::find_session_key(KEY).is_ok() {
             println!("caught");
             return ExitCode::SUCCESS;
         }
@@ -37,8 +37,8 @@ pub fn keyring(name: &str, seconds: &str) -> ExitCode {
 
 /// Puts a key into the session keyring: the one that there is, or the one of that name.
 pub fn fill_keyring(name: Option<&str>) -> ExitCode {
-    let joined = name.map_or(Ok(()), |name| attack::join_session_keyring(Some(&name_of(name))));
-    let filled = joined.and_then(|()| attack::fill_session_keyring(KEY));
+    let joined = name.map_or(Ok(()), |name| sys::join_session_keyring(Some(&name_of(name))));
+    let filled = joined.and_then(|()| sys::fill_session_keyring(KEY));
     println!("{filled:?}");
     std::thread::sleep(Duration::from_millis(200)); // a keyring goes with the last process that has it
     ExitCode::from(u8::from(filled.is_err()))

@@ -54,8 +54,8 @@ const GROUP: &str = "steps/05-cgroups/src/group.rs";
 const PRIVILEGES: &str = "steps/06-privileges/src/lib.rs";
 const INIT: &str = "steps/07-runtime/src/init.rs";
 const EXEC: &str = "steps/07-runtime/src/verbs/exec.rs";
-const STORE: &str = "steps/07-runtime/src/store.rs";
 const FILES: &str = "steps/07-runtime/src/store/files.rs";
+const PLACE: &str = "steps/07-runtime/src/store/place.rs";
 const SEAL: &str = "steps/00-kernel/src/sys/seal.rs";
 
 /// A cell with nothing but what the attack is about.
@@ -214,17 +214,13 @@ pub const HOLES: &[Hole] = &[
         name: "nothing-is-closed",
         package: "cellblock",
         edits: &[
-            without(
-                "steps/07-runtime/src/verbs/mod.rs",
-                "close_inherited",
-                "sys::process::close_from(handed_on.end())?;",
-            ),
+            without("steps/07-runtime/src/handed_on.rs", "take", "process::close_from(handed_on.end())?;"),
             without("steps/02-namespaces/src/report.rs", "close_all_but", "process::close_all_but(&kept, first)?;"),
             without(INIT, "run", "make_workdir(&custom, task)?;"),
             instead(
                 CHROOT,
                 "is_inside",
-                "sys::process::getcwd().hint(\"it lies outside of the root filesystem\")",
+                "sys::process::getcwd().map(drop).hint(\"it lies outside of the root filesystem\")",
                 "Ok(())",
             ),
         ],
@@ -336,7 +332,7 @@ pub const HOLES: &[Hole] = &[
         package: "cellblock",
         edits: &[instead(
             "steps/06-privileges/src/capabilities.rs",
-            "set",
+            "set_with",
             "inheritable: self.inheritable.0",
             "inheritable: self.permitted.0",
         )],
@@ -487,9 +483,8 @@ pub const HOLES: &[Hole] = &[
         name: "state-by-the-umask",
         package: "cellblock",
         edits: &[
-            instead(FILES, "make_directory", "DirBuilder::new().mode(0o700)", "DirBuilder::new().mode(0o777)"),
-            instead(FILES, "make_directory", "Permissions::from_mode(0o700)", "Permissions::from_mode(0o755)"),
-            instead(FILES, "write_whole", "Permissions::from_mode(mode)", "Permissions::from_mode(0o644)"),
+            instead(FILES, "make_directory", "from_bits_truncate(0o700)", "from_bits_truncate(0o755)"),
+            instead(PLACE, "write", "from_bits_truncate(0o600)", "from_bits_truncate(0o644)"),
         ],
         seen_by: &[Check("state-is-open")],
     },
@@ -510,12 +505,7 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "lock-for-everybody",
         package: "cellblock",
-        edits: &[instead(
-            STORE,
-            "lock",
-            "File::open(directory)",
-            "File::open(directory.parent().unwrap_or(directory))",
-        )],
+        edits: &[instead(PLACE, "again", "openat(&self.fd, \".\"", "openat(&self.fd, \"..\"")],
         seen_by: &[Check("locks-are-taken")],
     },
     Hole {

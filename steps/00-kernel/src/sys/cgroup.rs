@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -16,9 +16,27 @@ use super::{Fd, errno};
 use crate::Failure;
 use crate::explain::call;
 
-/// Makes a group (man 2 mkdir).
+/// Makes a group (man 2 mkdir). It has our mark from its birth ([`is_ours`]).
 pub fn make(group: &Path) -> Result<(), Failure> {
-    call(format_args!("mkdir({group:?})"), nix::unistd::mkdir(group, Mode::from_bits_truncate(0o755)))
+    let mode = Mode::from_bits_truncate(0o755) | OUR_MARK;
+    call(format_args!("mkdir({group:?})"), nix::unistd::mkdir(group, mode))
+}
+
+/// On a group's directory the sticky bit forbids nothing that matters, and no other program sets it. It is there as soon as the
+/// directory is, so no kill can come between.
+const OUR_MARK: Mode = Mode::S_ISVTX;
+
+/// Whether one of our launchers has made a group. Those of an administrator or of another program are not ours to remove,
+/// whatever they are called.
+pub fn is_ours(group: &Path) -> bool {
+    nix::sys::stat::lstat(group).is_ok_and(|found| Mode::from_bits_truncate(found.st_mode).contains(OUR_MARK))
+}
+
+/// Removes a group of ours in which no other is left: the one above a cell's.
+pub fn remove_if_ours(group: &Path) {
+    if is_ours(group) {
+        let _ = fs::remove_dir(group); // unless another cell's group is in it
+    }
 }
 
 /// The same, where others may do it at this very moment: that the group is there already is fine.
@@ -63,17 +81,36 @@ pub fn read(group: &Path, file: &str) -> String {
 }
 
 // ANCHOR: wait
-/// Waits until no process is left in a group: the kernel wakes those who poll cgroup.events when it changes. It does not
-/// wake them when another process removes the group meanwhile: so we look from time to time.
+/// Waits until no process is left in a group.
+///
+/// # Errors
+/// ETIMEDOUT: a process does not end within 10 seconds, for the kernel waits for a disk, say.
 pub fn wait_until_empty(group: &Path) -> Result<(), Failure> {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let timeout = || Failure::call(format_args!("poll({group:?}/cgroup.events, PRI)"), Errno::ETIMEDOUT);
+    if is_empty_within(group, PATIENCE)? { Ok(()) } else { Err(timeout()) }
+}
+
+/// Whether no process is left in a group before the time is up: the kernel wakes a process that polls cgroup.events when it changes.
+/// It does not wake it when another process removes the group meanwhile: so we look from time to time.
+pub fn is_empty_within(group: &Path, patience: Duration) -> Result<bool, Failure> {
     const PAUSE: Duration = Duration::from_secs(1);
+    let end = Instant::now() + patience;
     loop {
-        match wait_for(group, "populated 0", Some(PAUSE)) {
+        let left = end.saturating_duration_since(Instant::now());
+        match wait_for(group, "populated 0", Some(left.min(PAUSE))) {
+            Err(failure) if is_gone(&failure) => return Ok(true),
+            Err(_) if !group.is_dir() => return Ok(true),
+            Err(failure) if failure.errno() == Some(Errno::ETIMEDOUT) && left.is_zero() => return Ok(false),
             Err(failure) if failure.errno() == Some(Errno::ETIMEDOUT) => {}
-            Err(_) if !group.is_dir() => return Ok(()),
-            waited => return waited,
+            waited => return waited.map(|()| true),
         }
     }
+}
+
+/// Whether a failure says that the group has gone: ENOENT, or ENODEV of a file that was open already.
+pub fn is_gone(failure: &Failure) -> bool {
+    matches!(failure.errno(), Some(Errno::ENOENT | Errno::ENODEV))
 }
 
 /// Waits until a line of a group's cgroup.events says so.

@@ -39,7 +39,7 @@ pub fn clone3(flags: CloneFlags, label: &'static str) -> Result<Clone, Failure> 
     clone3_into(flags, None, label)
 }
 
-/// The same, but born into a cgroup of v2 (CLONE_INTO_CGROUP): it never was in another, so nothing has to be moved.
+/// A child in new namespaces, born into a cgroup of v2 (CLONE_INTO_CGROUP): it never was in another, so nothing has to be moved.
 pub fn clone3_into(flags: CloneFlags, cgroup: Option<&Fd>, label: &'static str) -> Result<Clone, Failure> {
     // A thread cannot be unshared: the kernel refuses it to a process of several, and does nothing for a single one.
     // SAFETY: takes a number, touches no memory.
@@ -195,6 +195,14 @@ pub fn stat(pid: i32) -> Option<String> {
     let count = std::fs::File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut line)).ok()?;
     let line = String::from_utf8_lossy(&line[..count]);
     line.rsplit(')').next().map(str::to_owned)
+}
+
+/// When a process began; `None` if it has ended, or is a zombie (man 5 proc, /proc/PID/stat).
+pub fn begin_of(pid: i32) -> Option<u64> {
+    let line = stat(pid)?;
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let is_dead = matches!(*fields.first()?, "Z" | "X");
+    if is_dead { None } else { fields.get(19)?.parse().ok() }
 }
 
 /// Whether a process ends or has ended, is not waited for yet, and never became another program (man 5 proc, /proc/PID/stat,
@@ -390,7 +398,7 @@ pub struct Foreground {
 }
 
 impl Foreground {
-    /// Remembers who has the terminal, if one of the standard descriptors is a terminal and we have it.
+    /// Remembers which process group has the terminal, if one of the standard descriptors is a terminal and we have it.
     pub fn ours() -> Option<Foreground> {
         let standard = [std::io::stdin().as_fd().try_clone_to_owned(), std::io::stderr().as_fd().try_clone_to_owned()];
         standard.into_iter().flatten().find_map(|fd| {

@@ -78,7 +78,7 @@ fn remove_below(mut here: OwnedFd) -> Result<usize, Errno> {
     }
 }
 
-/// A process that has just ended may count for another moment in v1, which wakes nobody when that changes: a few tries.
+/// A process that has just ended may count for another moment in v1, which wakes no process when that changes: a few tries.
 fn remove_one(above: &OwnedFd, name: &CStr) -> Result<(), Errno> {
     for _ in 0..100 {
         match unlinkat(above, name, UnlinkatFlags::RemoveDir) {

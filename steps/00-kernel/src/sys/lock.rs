@@ -1,4 +1,4 @@
-//! Lesson 7: whoever has locked a file keeps others waiting (man 2 flock). The kernel unlocks when the last descriptor closes.
+//! Lesson 7: a process that has locked a file keeps others waiting (man 2 flock). The kernel unlocks when the last descriptor closes.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -14,17 +14,6 @@ use crate::explain::call;
 pub struct Lock(File);
 
 impl Lock {
-    /// Waits until nobody else has it.
-    pub fn wait(file: File) -> Result<Lock, Failure> {
-        loop {
-            // SAFETY: takes numbers only.
-            match Errno::result(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }) {
-                Err(Errno::EINTR) => {}
-                result => return call(format_args!("flock(<container>, EX)"), result.map(drop)).map(|()| Lock(file)),
-            }
-        }
-    }
-
     /// Waits until no other process has it, but no longer than this: `None` then.
     pub fn wait_for(file: File, patience: Duration) -> Result<Option<Lock>, Failure> {
         const PAUSE: Duration = Duration::from_millis(10);
@@ -42,7 +31,7 @@ impl Lock {
         }
     }
 
-    /// Whether somebody else has it at this moment.
+    /// Whether another process holds it at this moment.
     pub fn is_held(file: &File) -> bool {
         // SAFETY: takes numbers only.
         let result = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) };

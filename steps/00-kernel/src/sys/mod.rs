@@ -10,7 +10,6 @@
 //! | [`privilege`], [`seccomp`], [`socket`] | step 6: user, capabilities, limits; a filter for calls; descriptors handed over |
 //! | [`seal`] | step 2: a sealed copy of the launcher's own program |
 //! | [`lock`] | files that one process waits for another to release |
-//! | [`attack`] | the inmate: calls that only somebody who wants to get out makes |
 //!
 //! Each function makes one call, hands its text to [`crate::explain`], and returns a [`crate::Failure`] that names it.
 //! Most go through `nix`, which is safe; where it has no wrapper, the `unsafe` block stands here and says why it is sound.
@@ -21,10 +20,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 
-pub mod attack;
 pub mod bpf;
 pub mod cgroup;
 pub mod clone;
+pub mod group_owner;
 pub mod group_tree;
 pub mod inside;
 pub mod lock;
@@ -78,10 +77,10 @@ impl fmt::Display for Fd {
 /// What a raw call returned, as the kernel's error or as a new descriptor.
 ///
 /// # Safety
-/// `result` is the return value of a call that gives a descriptor nobody else owns.
+/// `result` is the return value of a call that gives a descriptor that nothing else owns.
 pub unsafe fn new_fd(result: libc::c_long, label: &'static str) -> Result<Fd, Errno> {
     let fd = Errno::result(result)?;
-    // SAFETY: the caller says that the descriptor is new, and so nobody else's.
+    // SAFETY: the caller says that the descriptor is new, so nothing else owns it.
     let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
     Ok(Fd::new(fd, label))
 }

@@ -17,77 +17,48 @@ use super::{Fd, Lazy, names, new_fd};
 use crate::Failure;
 use crate::explain::call;
 
-/// What a mount forbids (man 2 mount_setattr).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Attributes(u64);
-
-impl Attributes {
-    /// Nothing at all.
-    pub const NOTHING: Attributes = Attributes(0);
-    /// Nothing can be written.
-    pub const RDONLY: Attributes = Attributes(libc::MOUNT_ATTR_RDONLY);
-    /// Programs here do not take on their owner's rights.
-    pub const NOSUID: Attributes = Attributes(libc::MOUNT_ATTR_NOSUID);
-    /// Device nodes here open nothing.
-    pub const NODEV: Attributes = Attributes(libc::MOUNT_ATTR_NODEV);
-    /// Nothing here can be executed.
-    pub const NOEXEC: Attributes = Attributes(libc::MOUNT_ATTR_NOEXEC);
-    /// Reading a file does not note the time.
-    pub const NOATIME: Attributes = Attributes(libc::MOUNT_ATTR_NOATIME);
-    /// Each reading notes the time.
-    pub const STRICTATIME: Attributes = Attributes(libc::MOUNT_ATTR_STRICTATIME);
-    /// Reading a directory does not note the time.
-    pub const NODIRATIME: Attributes = Attributes(libc::MOUNT_ATTR_NODIRATIME);
-    /// Symbolic links here are not followed.
-    pub const NOSYMFOLLOW: Attributes = Attributes(libc::MOUNT_ATTR_NOSYMFOLLOW);
-    /// All bits that say when the time is noted: they are one number, and must be cleared before it is set.
-    pub const TIMES: Attributes = Attributes(libc::MOUNT_ATTR__ATIME);
-
-    /// Both.
-    pub const fn and(self, other: Attributes) -> Attributes {
-        Attributes(self.0 | other.0)
-    }
-
-    /// Without those.
-    pub const fn without(self, other: Attributes) -> Attributes {
-        Attributes(self.0 & !other.0)
-    }
-
-    /// Whether all of those are in it.
-    pub const fn has(self, other: Attributes) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Whether nothing is in it.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    fn show(self) -> String {
-        let all = [
-            (Self::RDONLY, "RDONLY"),
-            (Self::NOSUID, "NOSUID"),
-            (Self::NODEV, "NODEV"),
-            (Self::NOEXEC, "NOEXEC"),
-            (Self::NOATIME, "NOATIME"),
-            (Self::STRICTATIME, "STRICTATIME"),
-            (Self::NODIRATIME, "NODIRATIME"),
-            (Self::NOSYMFOLLOW, "NOSYMFOLLOW"),
-        ];
-        names(all.iter().filter(|(bit, _)| self.0 & bit.0 != 0).map(|(_, name)| *name), "")
+bitflags::bitflags! {
+    /// What a mount forbids (man 2 mount_setattr).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct Attributes: u64 {
+        /// Nothing can be written.
+        const RDONLY = libc::MOUNT_ATTR_RDONLY;
+        /// Programs here do not take on their owner's rights.
+        const NOSUID = libc::MOUNT_ATTR_NOSUID;
+        /// Device nodes here open nothing.
+        const NODEV = libc::MOUNT_ATTR_NODEV;
+        /// Nothing here can be executed.
+        const NOEXEC = libc::MOUNT_ATTR_NOEXEC;
+        /// Reading a file does not note the time.
+        const NOATIME = libc::MOUNT_ATTR_NOATIME;
+        /// Each reading notes the time.
+        const STRICTATIME = libc::MOUNT_ATTR_STRICTATIME;
+        /// Reading a directory does not note the time.
+        const NODIRATIME = libc::MOUNT_ATTR_NODIRATIME;
+        /// Symbolic links here are not followed.
+        const NOSYMFOLLOW = libc::MOUNT_ATTR_NOSYMFOLLOW;
     }
 }
 
-/// Who is told of what is mounted and unmounted below a mount (man 7 mount_namespaces, "Shared subtrees").
+impl Attributes {
+    /// All bits that say when the time is noted: they are one number, and must be cleared before it is set.
+    pub const TIMES: Attributes = Attributes::from_bits_retain(libc::MOUNT_ATTR__ATIME);
+
+    fn show(self) -> String {
+        names(self.iter_names().map(|(name, _)| name), "")
+    }
+}
+
+/// Which other mounts are told of what is mounted and unmounted below a mount (man 7 mount_namespaces, "Shared subtrees").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Propagation {
-    /// Nobody.
+    /// No other.
     Private,
-    /// We are told, and tell nobody.
+    /// It is told, and tells no other.
     Slave,
-    /// Both ways.
+    /// Each tells the other.
     Shared,
-    /// Nobody, and it cannot be mounted a second time.
+    /// No other, and it cannot be mounted a second time.
     Unbindable,
 }
 
@@ -205,7 +176,7 @@ pub fn fsmount(fs: &Fd, attributes: Attributes, label: &'static str) -> Result<F
     let result = unsafe { libc::syscall(libc::SYS_fsconfig, fs.raw(), CMD_CREATE, null, null, 0) };
     call(format_args!("fsconfig({fs}, CREATE)"), Errno::result(result).map(drop)).map_err(|f| with_log(fs, f))?;
     // SAFETY: takes numbers only.
-    let result = unsafe { libc::syscall(libc::SYS_fsmount, fs.raw(), libc::FSMOUNT_CLOEXEC, attributes.0) };
+    let result = unsafe { libc::syscall(libc::SYS_fsmount, fs.raw(), libc::FSMOUNT_CLOEXEC, attributes.bits()) };
     let text = Lazy(|| attributes.show());
     // SAFETY: fsmount gives a new descriptor.
     call(format_args!("fsmount({fs}, {text})"), unsafe { new_fd(result, label) })
@@ -257,10 +228,10 @@ pub fn mount_setattr(mount: &Fd, depth: Depth, attributes: Attributes) -> Result
 /// Changes what a mount forbids, and what no longer.
 pub fn mount_change(mount: &Fd, depth: Depth, set: Attributes, clear: Attributes) -> Result<(), Failure> {
     // When the time is noted is a number, not a bit: the old one must go.
-    let is_time = !set.without(set.without(Attributes::TIMES)).is_empty()
-        || !clear.without(clear.without(Attributes::TIMES)).is_empty();
-    let cleared = if is_time { clear.without(set).and(Attributes::TIMES) } else { clear.without(set) };
-    let change = libc::mount_attr { attr_set: set.0, attr_clr: cleared.0, propagation: 0, userns_fd: 0 };
+    let is_time = set.union(clear).intersects(Attributes::TIMES);
+    let cleared = clear.difference(set);
+    let cleared = if is_time { cleared.union(Attributes::TIMES) } else { cleared };
+    let change = libc::mount_attr { attr_set: set.bits(), attr_clr: cleared.bits(), propagation: 0, userns_fd: 0 };
     let text = Lazy(|| {
         let less = clear.show();
         if clear.is_empty() { set.show() } else { format!("{}, not {less}", set.show()) }
@@ -306,7 +277,7 @@ pub fn pivot_root_here() -> Result<(), Failure> {
     call(format_args!("pivot_root(\".\", \".\")"), nix::unistd::pivot_root(".", "."))
 }
 
-/// Takes away the mount in which we stand, and all below it, as soon as nobody uses them (man 2 umount, MNT_DETACH).
+/// Takes away the mount in which we stand, and all below it, as soon as no process uses them (man 2 umount, MNT_DETACH).
 pub fn detach_here() -> Result<(), Failure> {
     call(format_args!("umount2(\".\", DETACH)"), nix::mount::umount2(".", MntFlags::MNT_DETACH))
 }
@@ -338,7 +309,7 @@ pub fn write_fileat(parent: &Fd, name: &str, content: &str) -> Result<(), Failur
     call(format_args!("write({parent}, {name:?}, {} bytes)", content.len()), result.map(drop))
 }
 
-/// Writes a text to a file below a descriptor, in one call. Nothing on the way may be a link, or mounted there by somebody.
+/// Writes a text to a file below a descriptor, in one call. Nothing on the way may be a link, or a mount.
 pub fn write_below(root: &Fd, path: &Path, text: &str) -> Result<(), Failure> {
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_SYMLINKS;
     let how = OpenHow::new().flags(OFlag::O_WRONLY | OFlag::O_CLOEXEC).resolve(resolve);
@@ -360,7 +331,7 @@ pub fn make_node(parent: &Fd, name: &Path, kind: u32, mode: u32, device: (u64, u
     call(format_args!("mknodat({parent}, {name:?}, {:o}, {}:{})", mode.bits(), device.0, device.1), result)
 }
 
-/// Gives a file to somebody else (man 2 chown).
+/// Gives a file to another user (man 2 chown).
 pub fn chownat(parent: &Fd, name: &Path, owner: (u32, u32)) -> Result<(), Failure> {
     let (user, group) = (nix::unistd::Uid::from_raw(owner.0), nix::unistd::Gid::from_raw(owner.1));
     let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;

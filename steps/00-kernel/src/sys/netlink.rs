@@ -31,6 +31,11 @@ impl Message {
         Message::new(kind, flags | libc::NLM_F_ACK, fixed)
     }
 
+    /// A part of a batch (see [`Netlink::ask_together`]): the kernel is silent about it when all is well.
+    pub fn part(kind: u16, flags: i32, fixed: &[u8]) -> Message {
+        Message::new(kind, flags, fixed)
+    }
+
     /// A question, answered by a list.
     pub fn question(kind: u16, fixed: &[u8]) -> Message {
         Message::new(kind, libc::NLM_F_DUMP, fixed)
@@ -88,17 +93,21 @@ impl Answer {
 }
 
 /// The value of the attribute of that kind among these; also among those inside of another attribute's value.
-pub fn find(mut bytes: &[u8], kind: u16) -> Option<&[u8]> {
+pub fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    every(bytes, kind).next()
+}
+
+/// The values of all attributes of that kind, in a list of several.
+pub fn every(mut bytes: &[u8], kind: u16) -> impl Iterator<Item = &[u8]> {
     const NESTED_AND_ORDER: u16 = 0xC000;
-    while let Some(&[a, b, c, d]) = bytes.get(..4) {
+    let attributes = std::iter::from_fn(move || {
+        let &[a, b, c, d] = bytes.get(..4)? else { return None };
         let length = usize::from(u16::from_ne_bytes([a, b]));
         let value = bytes.get(4..length)?;
-        if u16::from_ne_bytes([c, d]) & !NESTED_AND_ORDER == kind {
-            return Some(value);
-        }
-        bytes = bytes.get(length.next_multiple_of(4)..)?;
-    }
-    None
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([c, d]) & !NESTED_AND_ORDER, value))
+    });
+    attributes.filter(move |(there, _)| *there == kind).map(|(_, value)| value)
 }
 
 /// A socket to the kernel's network, in the network namespace in which it was opened.
@@ -146,6 +155,13 @@ impl Netlink {
         let answers = self.exchange(&message.bytes());
         let told = call(text, answers.as_ref().map(drop).map_err(|errno| *errno));
         told.map(|()| answers.unwrap_or_default())
+    }
+
+    /// Sends a batch: several orders that the kernel carries out together, all of them or none (nfnetlink). One of them, the last,
+    /// must ask for its answer; one that is refused is answered in any case.
+    pub fn ask_together(&self, text: fmt::Arguments<'_>, batch: Vec<Message>) -> Result<(), Failure> {
+        let bytes: Vec<u8> = batch.into_iter().flat_map(Message::bytes).collect();
+        call(text, self.exchange(&bytes).map(drop))
     }
 
     /// Sends an order whose outcome is no part of the story: told before it is sent.

@@ -1,4 +1,4 @@
-//! Lesson 6: who a process is, and what it may: user and groups, capabilities, limits, the session keyring.
+//! Lesson 6: a process's identity and rights: user and groups, capabilities, limits, the session keyring.
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd};
@@ -103,7 +103,7 @@ pub fn no_new_privileges() -> Result<(), Failure> {
     call(format_args!("prctl(SET_NO_NEW_PRIVS, 1)"), nix::sys::prctl::set_no_new_privs())
 }
 
-/// Nobody can look into this process's memory or descriptors, or trace it, until it is another program
+/// No other process can look into this process's memory or descriptors, or trace it, until it is another program
 /// (man 2 PR_SET_DUMPABLE).
 pub fn not_dumpable() -> Result<(), Failure> {
     call(format_args!("prctl(SET_DUMPABLE, 0)"), nix::sys::prctl::set_dumpable(false))
@@ -121,7 +121,7 @@ pub fn set_group(gid: u32) -> Result<(), Failure> {
     call(format_args!("setresgid({gid}, {gid}, {gid})"), nix::unistd::setresgid(id, id, id))
 }
 
-/// The user, in all three roles (man 2 setresuid). It comes last: who is root no more cannot change the groups.
+/// The user, in all three roles (man 2 setresuid). Set the groups first: they cannot be changed once root is given up.
 pub fn set_user(uid: u32) -> Result<(), Failure> {
     let id = Uid::from_raw(uid);
     call(format_args!("setresuid({uid}, {uid}, {uid})"), nix::unistd::setresuid(id, id, id))
@@ -161,7 +161,7 @@ pub fn group() -> u32 {
 }
 
 /// A session keyring of its own, empty and without a name (man 2 keyctl, KEYCTL_JOIN_SESSION_KEYRING). By a name, a keyring
-/// that another user has made and lets everybody search would be joined.
+/// that another user has made, and that every user may search, would be joined.
 pub fn join_session_keyring() -> Result<(), Failure> {
     const JOIN_SESSION_KEYRING: i32 = 1;
     // SAFETY: a null name makes an anonymous keyring.

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
@@ -21,8 +21,8 @@ pub fn chdir(path: &Path) -> Result<(), Failure> {
 }
 
 /// The working directory's path below the root (man 2 getcwd). ENOENT if it lies elsewhere.
-pub fn getcwd() -> Result<(), Failure> {
-    call(format_args!("getcwd()"), nix::unistd::getcwd().map(drop))
+pub fn getcwd() -> Result<PathBuf, Failure> {
+    call(format_args!("getcwd()"), nix::unistd::getcwd())
 }
 
 // ANCHOR: close_range
@@ -35,12 +35,12 @@ pub fn close_from(first: u32) -> Result<(), Failure> {
 // ANCHOR_END: close_range
 
 /// Closes every descriptor from `first` on but these (man 2 close_range). For a process that goes on to wait and to exec:
-/// whoever still owns one of the others must never use it.
+/// an owner of one of the others must never use it again.
 pub fn close_all_but(kept: &[&super::Fd], first: u32) -> Result<(), Failure> {
     let mut numbers: Vec<u32> = kept.iter().map(|fd| fd.raw() as u32).collect();
     numbers.sort_unstable();
     let close = |from: u32, to: u32| {
-        // SAFETY: takes three numbers and touches no memory; nobody uses what it closes any more.
+        // SAFETY: takes three numbers and touches no memory; what it closes is not used any more.
         let result = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) };
         call(format_args!("close_range(<all but what is needed>)"), Errno::result(result).map(drop))
     };
@@ -116,7 +116,7 @@ pub fn refuse_directories() -> Result<(), Failure> {
     Ok(())
 }
 
-/// A number for a name that nobody else has (man 2 getrandom).
+/// A random number, for a name that is not taken (man 2 getrandom).
 pub fn random() -> Result<u32, Failure> {
     let mut bytes = [0; 4];
     // SAFETY: the kernel writes no more than the four bytes of `bytes`, which outlives the call.

@@ -1,4 +1,4 @@
-//! Lesson 7: a copy of our own program in memory that nobody can change, and going on as that copy.
+//! Lesson 7: a copy of our own program in memory that cannot be changed, and going on as that copy.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -17,7 +17,7 @@ pub fn own_program() -> Result<Fd, Failure> {
     call(format_args!("open(\"/proc/self/exe\")"), result.map(|file| Fd::new(file.into(), "own program")))
 }
 
-/// Whether nobody can change a file any more, not even root (man 2 fcntl, F_GET_SEALS).
+/// Whether a file cannot be changed any more, not even by root (man 2 fcntl, F_GET_SEALS).
 pub fn is_sealed(file: &Fd) -> bool {
     let all = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
     fcntl(file, FcntlArg::F_GET_SEALS).is_ok_and(|seals| SealFlag::from_bits_truncate(seals).contains(all))

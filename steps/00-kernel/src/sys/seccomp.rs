@@ -31,38 +31,18 @@ struct Program {
 /// The most instructions that the kernel takes in one filter (BPF_MAXINSNS).
 pub const MOST_INSTRUCTIONS: usize = 4096;
 
-/// How a filter is to be set, besides what it answers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Flags(u32);
-
-impl Flags {
-    /// Write every answer but "allow" to the audit log.
-    pub const LOG: Flags = Flags(1 << 1);
-    /// Leave the processor's guard against speculative store bypass as it is.
-    pub const SPEC_ALLOW: Flags = Flags(1 << 2);
-    /// Give a descriptor on which another process answers for the calls that the filter leaves open.
-    pub const NEW_LISTENER: Flags = Flags(1 << 3);
-    /// A call that waits for such an answer can be interrupted by KILL only (Linux 5.19).
-    pub const WAIT_KILLABLE_RECV: Flags = Flags(1 << 5);
-
-    const NAMES: [(Flags, &str); 4] = [
-        (Flags::LOG, "LOG"),
-        (Flags::SPEC_ALLOW, "SPEC_ALLOW"),
-        (Flags::NEW_LISTENER, "NEW_LISTENER"),
-        (Flags::WAIT_KILLABLE_RECV, "WAIT_KILLABLE_RECV"),
-    ];
-
-    /// Whether all of `other` are among these.
-    pub fn contain(self, other: Flags) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
-impl std::ops::BitOr for Flags {
-    type Output = Flags;
-
-    fn bitor(self, other: Flags) -> Flags {
-        Flags(self.0 | other.0)
+bitflags::bitflags! {
+    /// How a filter is to be set, besides what it answers (man 2 seccomp, SECCOMP_FILTER_FLAG_*).
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+    pub struct Flags: u32 {
+        /// Write every answer but "allow" to the audit log.
+        const LOG = 1 << 1;
+        /// Leave the processor's guard against speculative store bypass as it is.
+        const SPEC_ALLOW = 1 << 2;
+        /// Give a descriptor on which another process answers for the calls that the filter leaves open.
+        const NEW_LISTENER = 1 << 3;
+        /// A call that waits for such an answer can be interrupted by KILL only (Linux 5.19).
+        const WAIT_KILLABLE_RECV = 1 << 5;
     }
 }
 
@@ -77,13 +57,13 @@ pub fn set_filter(program: &[Instruction], flags: Flags) -> Result<Option<Fd>, F
     const SET_MODE_FILTER: libc::c_uint = 1;
     let count = u16::try_from(program.len()).unwrap_or(u16::MAX); // the kernel refuses more than 4096
     let text = Lazy(|| {
-        let names = Flags::NAMES.iter().filter(|(flag, _)| flags.contain(*flag)).map(|(_, name)| *name);
-        format!("seccomp(SET_MODE_FILTER, {}, {count} instructions)", super::names(names, ""))
+        let names = super::names(flags.iter_names().map(|(name, _)| name), "");
+        format!("seccomp(SET_MODE_FILTER, {names}, {count} instructions)")
     });
     let program = Program { count, instructions: program.as_ptr() };
     // SAFETY: the kernel reads `program` and its `count` instructions, no more, and both outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags.0, &raw const program) };
-    let set = match flags.contain(Flags::NEW_LISTENER) {
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags.bits(), &raw const program) };
+    let set = match flags.contains(Flags::NEW_LISTENER) {
         // SAFETY: with this flag, a filter that was set gives a new descriptor.
         true => call(format_args!("{text}"), unsafe { new_fd(result, "listener") }).map(Some),
         false => call(format_args!("{text}"), Errno::result(result).map(drop)).map(|()| None),

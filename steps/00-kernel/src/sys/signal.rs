@@ -1,6 +1,7 @@
 //! Lesson 2: signals read like messages, not handled in the middle of something else.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -39,26 +40,39 @@ impl Signals {
 
     /// The next signal, if one is waiting (step 7).
     pub fn try_next(&self) -> Result<Option<Arrived>, Failure> {
-        use std::os::fd::AsFd;
-        let mut polled = [nix::poll::PollFd::new(self.0.as_fd(), nix::poll::PollFlags::POLLIN)];
-        match nix::poll::poll(&mut polled, nix::poll::PollTimeout::ZERO) {
-            Ok(0) | Err(Errno::EINTR) => Ok(None),
-            Ok(_) => self.next().map(Some),
-            Err(errno) => Err(Failure::call(format_args!("poll(<signals>)"), errno)),
+        loop {
+            let mut polled = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+            match nix::poll::poll(&mut polled, PollTimeout::ZERO) {
+                Ok(0) | Err(Errno::EINTR) => return Ok(None),
+                Ok(_) => {}
+                Err(errno) => return Err(Failure::call(format_args!("poll(<signals>)"), errno)),
+            }
+            if let Some(arrived) = self.read()? {
+                return Ok(Some(arrived));
+            }
         }
     }
 
     /// Waits for the next signal.
     pub fn next(&self) -> Result<Arrived, Failure> {
         loop {
-            match self.0.read_signal() {
-                Ok(Some(info)) => {
-                    let by_kernel = info.ssi_code == libc::SI_KERNEL;
-                    return Ok(Arrived { number: info.ssi_signo as i32, by_kernel });
-                }
-                Ok(None) | Err(Errno::EINTR) => {}
-                Err(errno) => return Err(Failure::call(format_args!("read(<signals>)"), errno)),
+            if let Some(arrived) = self.read()? {
+                return Ok(arrived);
             }
+        }
+    }
+
+    /// Reads one signal. SIGPIPE from this process itself is no message: it is the other half of EPIPE, for a write whose reader
+    /// has gone. Forwarded, it would end the command.
+    fn read(&self) -> Result<Option<Arrived>, Failure> {
+        match self.0.read_signal() {
+            Ok(Some(info)) if info.ssi_signo == libc::SIGPIPE as u32 && info.ssi_pid == std::process::id() => Ok(None),
+            Ok(Some(info)) => {
+                let by_kernel = info.ssi_code == libc::SI_KERNEL;
+                Ok(Some(Arrived { number: info.ssi_signo as i32, by_kernel }))
+            }
+            Ok(None) | Err(Errno::EINTR) => Ok(None),
+            Err(errno) => Err(Failure::call(format_args!("read(<signals>)"), errno)),
         }
     }
 }
@@ -81,18 +95,18 @@ pub fn kill(pid: i32, number: i32) -> Result<(), Failure> {
     call(format_args!("kill({pid}, {})", name(number)), result.map(drop))
 }
 
-/// Waits until a process has ended that is not our child (man 2 pidfd_open, poll). One that is gone is no error.
-pub fn wait_for_end_of(pid: i32) -> Result<(), Failure> {
+/// Whether a process that need not be our child ends before the time is up (man 2 pidfd_open, poll). One that is gone has.
+pub fn ends_within(pid: i32, patience: Duration) -> Result<bool, Failure> {
     // SAFETY: takes numbers only.
     let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     // SAFETY: pidfd_open gives a new descriptor.
     let pidfd = match unsafe { super::new_fd(result, "process") } {
-        Err(Errno::ESRCH) => return Ok(()),
+        Err(Errno::ESRCH) => return Ok(true),
         opened => opened.map_err(|errno| Failure::call(format_args!("pidfd_open({pid})"), errno))?,
     };
     let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    let result = nix::poll::poll(&mut polled, PollTimeout::NONE);
-    call(format_args!("poll({pidfd}, IN)"), result.map(|count| count as usize)).map(drop)
+    let result = nix::poll::poll(&mut polled, PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX));
+    Ok(call(format_args!("poll({pidfd}, IN)"), result.map(|count| count as usize))? > 0)
 }
 
 impl std::os::fd::AsFd for Signals {
@@ -101,7 +115,7 @@ impl std::os::fd::AsFd for Signals {
     }
 }
 
-/// Stops this process until somebody sends SIGCONT.
+/// Stops this process until it is sent SIGCONT.
 pub fn stop_self() -> Result<(), Failure> {
     call(format_args!("raise(SIGSTOP)"), nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP))
 }

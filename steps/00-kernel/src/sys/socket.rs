@@ -60,7 +60,7 @@ pub fn receive_fds(socket: &Fd, label: &'static str, most: usize) -> Result<Vec<
         let mut fds = Vec::new();
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(raw) = control {
-                // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
+                // SAFETY: the kernel has just made these descriptors for us; nothing else owns them.
                 fds.extend(raw.into_iter().map(|raw| Fd::new(unsafe { OwnedFd::from_raw_fd(raw) }, label)));
             }
         }
@@ -87,7 +87,7 @@ pub fn receive_fd(socket: &Fd, label: &'static str) -> Result<Fd, Failure> {
         });
         rights.ok_or(Errno::ENOTCONN)
     });
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    // SAFETY: the kernel has just made this descriptor for us; nothing else owns it.
     let fd = fd.map(|raw| Fd::new(unsafe { OwnedFd::from_raw_fd(raw.as_raw_fd()) }, label));
     call(format_args!("recvmsg({socket})"), fd)
 }
@@ -113,7 +113,7 @@ fn connect_below(directory: &Fd, name: &str, kind: SockType) -> Result<Fd, Failu
     call(format_args!("connect({directory}/{name:?})"), result)
 }
 
-/// Where a service waits for those who want something of it (man 7 unix).
+/// The address at which a service takes connections (man 7 unix).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A file.

@@ -1,6 +1,6 @@
 //! The profile for whoever gives none: what Docker's default allows, and what it lets through for capabilities.
 
-use super::profile::{Action, Condition, Profile, Rule};
+use super::profile::{Action, Architecture, Condition, Profile, Rule};
 
 /// The profile, without what capabilities add.
 pub const TEXT: &str = include_str!("default.json");
@@ -47,4 +47,11 @@ pub fn default_profile(holds: impl Fn(&str) -> bool) -> Profile {
     // Before the others: who may mount may also clone into a new namespace, which a rule below refuses.
     profile.syscalls.splice(0..0, opened);
     profile
+}
+
+/// The default profile for programs of the machine's own kind alone: a call by one of the other doors, 32-bit programs' among
+/// them, kills. No rule can look at what `socketcall` is asked for; whoever has no 32-bit programs does without that door.
+pub fn native_profile(holds: impl Fn(&str) -> bool) -> Profile {
+    let architectures = if cfg!(target_arch = "x86") { vec![Architecture::X86] } else { Vec::new() };
+    Profile { architectures, ..default_profile(holds) }
 }

@@ -20,7 +20,7 @@ use anyhow::{Context, Result};
 use kernel::sys::seccomp::{Flags, Instruction, set_filter};
 use kernel::{Fd, purpose};
 
-pub use default::default_profile;
+pub use default::{default_profile, native_profile};
 pub use plan::decided;
 pub use profile::{Profile, known_words, words};
 

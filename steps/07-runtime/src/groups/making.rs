@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kernel::hierarchies::{Hierarchies, Hierarchy, has};
-use kernel::sys::cgroup;
+use cgroups::hierarchies::{Hierarchies, Hierarchy, has};
+use kernel::sys::{cgroup, group_owner};
 use kernel::{Errno, Failure, purpose};
 
 use super::{Kept, Wanted, members};
@@ -17,9 +17,14 @@ pub(crate) struct Making {
     made: Vec<PathBuf>,
     found: Vec<PathBuf>,
     aside: Option<Aside>,
+    owner: Option<String>,
 }
 
 impl Making {
+    pub(crate) fn new(owner: Option<&str>) -> Making {
+        Making { made: Vec::new(), found: Vec::new(), aside: None, owner: owner.map(str::to_owned) }
+    }
+
     pub(crate) fn make(mut self, path: &Wanted, needed: &[&str]) -> Result<Kept> {
         let hierarchies = Hierarchies::read()?;
         purpose("a group that stays until it is removed");
@@ -28,7 +33,10 @@ impl Making {
             false => self.in_v1(&hierarchies, path, needed)?,
         };
         self.made.clear();
-        let group = Kept { found: std::mem::take(&mut self.found), ..group };
+        let mut group = Kept { found: std::mem::take(&mut self.found), ..group };
+        if let Some(owner) = &self.owner {
+            group.sign(owner);
+        }
         // We have left our group for good, if we had to: it passes controllers on now.
         std::mem::forget(self.aside.take());
         Ok(group)
@@ -100,11 +108,17 @@ impl Making {
         match cgroup::make(&directory) {
             Err(failure) if failure.errno() == Some(Errno::EEXIST) => {
                 must_be_free(&directory)?;
-                self.found.push(directory.clone());
+                // One that a container of ours has left when it stopped is no administrator's: it goes with its last owner.
+                let was_a_containers = cgroup::is_ours(&directory) && group_owner::noted(&directory).is_some();
+                if !was_a_containers {
+                    self.found.push(directory.clone());
+                }
             }
             made => {
                 made?;
                 self.made.push(directory.clone());
+                // At once: a group without a note is a stranger's, should we be killed before all are made.
+                self.owner.as_ref().map(|owner| group_owner::note(&directory, owner));
             }
         }
         Ok(directory)
@@ -133,7 +147,7 @@ fn must_be_free(group: &Path) -> Result<()> {
 }
 
 /// The groups of our default that lie above a group; those of an absolute path are the caller's.
-fn own_parents(path: &Wanted, tops: &[&PathBuf]) -> Vec<PathBuf> {
+pub(super) fn own_parents(path: &Wanted, tops: &[&PathBuf]) -> Vec<PathBuf> {
     if path.absolute {
         return Vec::new();
     }

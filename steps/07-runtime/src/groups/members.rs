@@ -3,7 +3,7 @@
 //! so that none is missed.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kernel::sys::signal::SIGKILL;
@@ -57,20 +57,23 @@ impl Kept {
     }
 
     /// Kills everybody in it, the frozen too, and does not wait for their end ([`Kept::wait_until_empty`]). Nobody in it
-    /// is no error.
+    /// is no error, nor is a group that goes at this moment, as systemd's do when they are empty.
     pub fn kill_all(&self) -> Result<()> {
         purpose("nobody in the group lives on");
-        match &self.unified {
+        let killed = match &self.unified {
             // Whoever is forked at this moment is killed as well.
-            Some(unified) if unified.join("cgroup.kill").exists() => Ok(cgroup::write(unified, "cgroup.kill", "1")?),
+            Some(unified) if unified.join("cgroup.kill").exists() => {
+                cgroup::write(unified, "cgroup.kill", "1").map_err(anyhow::Error::from)
+            }
             Some(unified) if !unified.is_dir() => Ok(()),
             _ => self.signal_held(SIGKILL),
-        }
+        };
+        unless_gone(killed)
     }
 
     /// Sends a signal to everybody in it.
     pub fn signal_all(&self, number: i32) -> Result<()> {
-        if number == SIGKILL { self.kill_all() } else { self.signal_held(number) }
+        if number == SIGKILL { self.kill_all() } else { unless_gone(self.signal_held(number)) }
     }
 
     /// Held still, nobody forks away from the list that we go through, and no pid is given to another.
@@ -92,12 +95,32 @@ impl Kept {
         Ok(sent?)
     }
 
-    /// Waits until nobody is left in it, for ever if need be.
+    /// Waits until nobody is left in it, 10 seconds at most.
+    ///
+    /// # Errors
+    /// ETIMEDOUT: a process does not end; it waits in the kernel for a disk, say.
     pub fn wait_until_empty(&self) -> Result<()> {
+        self.is_empty_within(PATIENCE)?.then_some(()).ok_or_else(|| {
+            let left: Vec<i32> = self.processes();
+            let text = format!("processes of the group do not end: {left:?}");
+            Failure::new(text).hint("the kernel waits for a disk, or a network drive: ps -o stat,wchan").into()
+        })
+    }
+
+    /// Whether nobody is left in it, or it is gone, before the time is up.
+    pub fn is_empty_within(&self, patience: Duration) -> Result<bool> {
         match &self.unified {
-            Some(unified) if unified.is_dir() => Ok(cgroup::wait_until_empty(unified)?),
-            _ => self.legacy.first().map_or(Ok(()), |group| wait_for_each(group)),
+            Some(unified) if unified.is_dir() => Ok(cgroup::is_empty_within(unified, patience)?),
+            _ => self.legacy.first().map_or(Ok(true), |group| each_ends_within(group, patience)),
         }
+    }
+}
+
+/// A group that has gone has no processes in it.
+fn unless_gone(done: Result<()>) -> Result<()> {
+    match done {
+        Err(error) if error.downcast_ref::<Failure>().is_some_and(cgroup::is_gone) => Ok(()),
+        done => done,
     }
 }
 
@@ -163,14 +186,17 @@ fn set_frozen_v1(group: &Path, freeze: bool) -> Result<()> {
     Err(Failure::call(format_args!("write({group:?}/freezer.state, {wanted})"), Errno::ETIMEDOUT).into())
 }
 
-/// v1 does not say when a group is empty, but each process says when it ends.
-fn wait_for_each(group: &Path) -> Result<()> {
+/// v1 does not say when a group is empty, but each process says when it ends, if it has a number here.
+fn each_ends_within(group: &Path, patience: Duration) -> Result<bool> {
+    let end = Instant::now() + patience;
     loop {
-        let there = processes(group);
-        if there.is_empty() {
-            return Ok(());
+        let (there, left) = (numbers(group), end.saturating_duration_since(Instant::now()));
+        match there.iter().find(|pid| **pid > 0) {
+            _ if there.is_empty() => return Ok(true),
+            _ if left.is_zero() => return Ok(false),
+            Some(pid) => drop(kernel::sys::signal::ends_within(*pid, left)?),
+            None => std::thread::sleep(Duration::from_millis(10)),
         }
-        there.into_iter().try_for_each(kernel::sys::signal::wait_for_end_of)?;
     }
 }
 

@@ -5,23 +5,26 @@
 //! frozen and watched.
 //!
 //! - `making`: the directories, found or made in each tree, and taken back after a failure.
+//! - `identity`: whose group it is, and whether it is still the one that was made.
 //! - [`members`]: its processes: listed, frozen, signalled, killed and waited for.
 //! - [`resources`]: the limits of a configuration as v1's and v2's files take them.
 //! - [`device_rules`]: which devices may be used.
 //! - `statistics`: what it has used, for `events`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kernel::hierarchies::{Hierarchies, Hierarchy, has};
-use kernel::sys::cgroup;
+use cgroups::hierarchies::{Hierarchies, has};
+use kernel::sys::{cgroup, group_owner};
 use kernel::{Errno, Failure, Fd, purpose};
 use serde::{Deserialize, Serialize};
 
 use cgroups::{PARENT, Used, delegated, stats};
 
 pub mod device_rules;
+mod identity;
 mod making;
 pub mod members;
 pub mod resources;
@@ -41,6 +44,12 @@ pub struct Kept {
     /// Those of its directories that were there before it was made, an administrator's with limits, say. They stay.
     #[serde(default)]
     pub found: Vec<PathBuf>,
+    /// Which directories they are: the inode of each.
+    #[serde(default)]
+    pub inodes: BTreeMap<PathBuf, u64>,
+    /// Whose it is: the token that is noted on it, too.
+    #[serde(default)]
+    pub owner: Option<String>,
 }
 
 impl Kept {
@@ -55,6 +64,14 @@ impl Kept {
     /// A path that leads out of its tree; a group with processes in it, or a frozen one; a missing controller; a tree
     /// that is not ours to write.
     pub fn make(path: &str, needed: &[&str]) -> Result<Kept> {
+        Kept::make_for(path, needed, None)
+    }
+
+    /// As [`Kept::make`], with its owner's token noted on it from the start ([`Kept::sign`]).
+    ///
+    /// # Errors
+    /// As [`Kept::make`]'s.
+    pub fn make_for(path: &str, needed: &[&str], owner: Option<&str>) -> Result<Kept> {
         let path = Wanted::parse(path)?;
         // The last group takes /cellblock with it. If that happens at this very moment, we begin again.
         let is_gone = |error: &anyhow::Error| {
@@ -62,7 +79,7 @@ impl Kept {
         };
         let mut tries = 1..20;
         loop {
-            match Making::default().make(&path, needed) {
+            match Making::new(owner).make(&path, needed) {
                 Err(error) if is_gone(&error) && tries.next().is_some() => {}
                 made => return made.with_context(|| format!("cannot make the group {}", path.text)),
             }
@@ -75,21 +92,28 @@ impl Kept {
     /// # Errors
     /// A path that leads out of its tree; there is no /proc.
     pub fn find(path: &str) -> Result<Option<Kept>> {
+        Ok(Some(Kept::at(path)?).filter(Kept::exists))
+    }
+
+    /// The directories of a group by the same path as in [`Kept::make`], those that are there; and the groups above it that are
+    /// ours to remove, if they are empty.
+    ///
+    /// # Errors
+    /// A path that leads out of its tree; there is no /proc.
+    pub fn at(path: &str) -> Result<Kept> {
         let path = Wanted::parse(path)?;
         let hierarchies = Hierarchies::read()?;
-        let below = |top: &Path| top.join(path.parent().trim_start_matches('/')).join(&path.name);
-        let there = |tree: &Hierarchy| Some(below(Path::new(&tree.point))).filter(|directory| directory.is_dir());
-        let unified = hierarchies.unified.as_ref().and_then(|tree| {
-            let delegated = !path.absolute && delegated::is_delegated(tree);
-            if delegated {
-                Some(below(&delegated::base(&hierarchies, tree))).filter(|group| group.is_dir())
-            } else {
-                there(tree)
-            }
+        let below = |top: &PathBuf| top.join(path.parent().trim_start_matches('/')).join(&path.name);
+        let unified = hierarchies.unified.as_ref().map(|tree| match !path.absolute && delegated::is_delegated(tree) {
+            true => delegated::base(&hierarchies, tree),
+            false => PathBuf::from(&tree.point),
         });
-        let legacy: Vec<PathBuf> = hierarchies.legacy.iter().filter_map(there).collect();
-        let found = unified.is_some() || !legacy.is_empty();
-        Ok(found.then(|| Kept { legacy, unified, ..Kept::default() }))
+        let legacy: Vec<PathBuf> = hierarchies.legacy.iter().map(|tree| PathBuf::from(&tree.point)).collect();
+        let tops: Vec<&PathBuf> = unified.iter().chain(&legacy).collect();
+        let parents = making::own_parents(&path, &tops);
+        let unified = unified.as_ref().map(below).filter(|group| group.is_dir());
+        let legacy = legacy.iter().map(below).filter(|group| group.is_dir()).collect();
+        Ok(Kept { legacy, unified, parents, ..Kept::default() })
     }
 
     /// Whether the controllers are in the tree of v2.
@@ -221,13 +245,13 @@ impl Kept {
         purpose("the group goes");
         // One that cannot be removed keeps none of the others, and is tried a second time: nobody else would.
         let remove = |directory: &Path| match self.found.iter().any(|found| found == directory) {
-            true => members::empty_group(directory),
+            true => members::empty_group(directory).inspect(|()| group_owner::clear(directory)),
             false => members::remove_group(directory),
         };
         let failed: Vec<&Path> = self.all().filter(|directory| remove(directory).is_err()).collect();
         let again = failed.into_iter().map(remove).collect::<Vec<Result<()>>>();
         for parent in &self.parents {
-            let _ = fs::remove_dir(parent); // unless another group is in it
+            cgroup::remove_if_ours(parent);
         }
         again.into_iter().collect()
     }

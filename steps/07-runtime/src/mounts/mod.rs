@@ -187,7 +187,7 @@ pub fn prepare(root: Fd, mut trees: Trees, nodes: Option<Fd>, furniture: &Furnit
     purpose("the null device, to cover files with: the host's, for nobody in here has made that one (CVE-2025-31133)");
     let null = mount::open_tree(&mount::open_path(Path::new("/dev/null"), "host's null")?, Depth::One, "null")?;
     // A device can be written to all the same; but nobody may take its permissions away from the whole machine.
-    mount::mount_setattr(&null, Depth::One, Attributes::RDONLY.and(Attributes::NOEXEC).and(Attributes::NOSUID))?;
+    mount::mount_setattr(&null, Depth::One, Attributes::RDONLY.union(Attributes::NOEXEC).union(Attributes::NOSUID))?;
     let nodes = match nodes {
         Some(nodes) => Nodes::Own(nodes),
         None if furniture.bind_devices => Nodes::Host(host_nodes(furniture)?),
@@ -239,10 +239,10 @@ impl Mount {
                 let tree = self.adapt(mount::open_tree(&host, Depth::Recursive, "sys")?)?;
                 // The last word, for the options may say rw; and to the last mount: cgroups and securityfs could be written
                 // otherwise (as in CVE-2023-25809).
-                mount::mount_setattr(&tree, Depth::Recursive, Attributes::RDONLY.and(QUIET))?;
+                mount::mount_setattr(&tree, Depth::Recursive, Attributes::RDONLY.union(QUIET))?;
                 Ok(tree)
             }
-            made => self.adapt(made?),
+            made => self.adapt(made.hint_on(Errno::EPERM, NEEDS_NAMESPACE)?),
         }
     }
 
@@ -264,7 +264,8 @@ impl Mount {
     /// What it forbids, and who is told of what is mounted in it. A new file system in memory stays open until what belongs
     /// into it is there.
     fn adapt(&self, made: Fd) -> Result<Fd> {
-        let at_once = |asked: Attributes| if self.is_new_tmpfs() { asked.without(Attributes::RDONLY) } else { asked };
+        let at_once =
+            |asked: Attributes| if self.is_new_tmpfs() { asked.difference(Attributes::RDONLY) } else { asked };
         let (set_below, set) = (at_once(self.set_below), at_once(self.set));
         if !(set_below.is_empty() && self.clear_below.is_empty()) {
             mount::mount_change(&made, Depth::Recursive, set_below, self.clear_below)?;
@@ -292,8 +293,8 @@ impl Mount {
 
     /// A file system in memory that is to be read-only in the end, by `ro` or by `rro`.
     fn is_closed_at_last(&self) -> bool {
-        let below = self.set_below.has(Attributes::RDONLY) && !self.clear.has(Attributes::RDONLY);
-        self.is_new_tmpfs() && (below || self.set.has(Attributes::RDONLY))
+        let below = self.set_below.contains(Attributes::RDONLY) && !self.clear.contains(Attributes::RDONLY);
+        self.is_new_tmpfs() && (below || self.set.contains(Attributes::RDONLY))
     }
 
     fn close(&self, made: &Fd) -> Result<(), Failure> {
@@ -318,8 +319,12 @@ impl Furniture {
     }
 }
 
+/// What a new file system in a user namespace needs beside it.
+const NEEDS_NAMESPACE: &str = "in a user namespace proc needs a new pid namespace too, mqueue a new ipc namespace, sysfs a new \
+    network namespace: linux.namespaces";
+
 /// What no mount of the host's in a container needs.
-const QUIET: Attributes = Attributes::NOSUID.and(Attributes::NODEV).and(Attributes::NOEXEC);
+const QUIET: Attributes = Attributes::NOSUID.union(Attributes::NODEV).union(Attributes::NOEXEC);
 
 fn host_nodes(furniture: &Furniture) -> Result<Vec<Fd>> {
     purpose("devices are not ours to make here: the host's, to be bound");

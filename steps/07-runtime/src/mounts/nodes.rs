@@ -35,7 +35,7 @@ pub fn make(furniture: &Furniture, outside: impl Fn((u32, u32)) -> (u32, u32)) -
     let nodes = file_system(
         c"tmpfs",
         &[(c"mode", c"755"), (c"size", c"4k")],
-        Attributes::NOSUID.and(Attributes::NOEXEC),
+        Attributes::NOSUID.union(Attributes::NOEXEC),
         "nodes",
     )?;
     let cover = Device { owner: (0, 0), ..Device::harmless().swap_remove(0) };

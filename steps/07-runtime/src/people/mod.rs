@@ -25,6 +25,8 @@ mod mounts;
 mod process;
 mod resources;
 
+pub(crate) use mounts::file_names;
+
 /// The options of all lessons, and the command.
 #[derive(clap::Args, Debug)]
 pub struct PeopleOptions {
@@ -147,7 +149,8 @@ impl Wishes<'_> {
         let hostname = self.options.namespaces.hostname()?;
         let network = self.network.prepare()?;
         let files = network.files(&hostname).into_iter().map(|(path, text)| (mounts::file_name(path), text)).collect();
-        Ok((Bundle { spec, files, owner }, network))
+        let ids = self.privileges.reservation;
+        Ok((Bundle { spec, files, owner, ids }, network))
     }
 }
 

@@ -28,6 +28,11 @@ const GROUPS: (&str, &str, &str) = ("/sys/fs/cgroup", "cgroup", "nosuid nodev no
 /// would fill its file system.
 const FILES: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
 
+/// The names that they have in the bundle.
+pub(crate) fn file_names() -> impl Iterator<Item = &'static str> {
+    FILES.into_iter().map(file_name)
+}
+
 /// A file's name in the bundle.
 pub(super) fn file_name(path: &'static str) -> &'static str {
     path.rsplit('/').next().unwrap_or(path)

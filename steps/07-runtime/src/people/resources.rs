@@ -39,7 +39,7 @@ fn cpu(limits: &Limits) -> Cpu {
 
 /// The shares that become this weight again.
 fn shares(weight: u64) -> u64 {
-    let is_v1 = kernel::hierarchies::Hierarchies::read().is_ok_and(|trees| !cgroups::is_v2(&trees));
+    let is_v1 = cgroups::hierarchies::Hierarchies::read().is_ok_and(|trees| !cgroups::is_v2(&trees));
     if is_v1 { cgroups::v1::shares(weight) } else { crate::groups::resources::v2::shares_of_weight(weight) }
 }
 

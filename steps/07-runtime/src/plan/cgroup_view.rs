@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::groups::Kept;
 use crate::mounts::{Furniture, Mount, What};
 use anyhow::Result;
-use kernel::hierarchies::Hierarchies;
+use cgroups::hierarchies::Hierarchies;
 use kernel::sys::mount::Depth;
 use pivot_root::Place;
 

@@ -23,7 +23,7 @@ mod sysctl;
 mod task;
 
 pub use sysctl::Setting as Sysctl;
-pub use task::{MEMORY_FLAGS, MEMORY_MODES, Task};
+pub use task::{Affinity, MEMORY_FLAGS, MEMORY_MODES, Task};
 
 /// An annotation for what the configuration has no word for: the root filesystem is shown with the container's owners, as
 /// `idmap` does it for a mount. For `true` only.
@@ -55,8 +55,6 @@ pub struct Plan {
     pub net_devices: Vec<(String, String)>,
     /// Clocks of a new time namespace, as /proc/PID/timens_offsets takes them.
     pub clocks: Vec<String>,
-    /// What kind of machine it sees.
-    pub personality: Option<u64>,
     /// What runs in it.
     pub task: Task,
     /// Whether the command is the child of a small init.
@@ -92,7 +90,6 @@ impl Plan {
             domainname: spec.domainname.clone(),
             sysctl: linux.sysctl.iter().map(|(name, value)| Sysctl::new(name, value)).collect(),
             clocks: linux.time_offsets.iter().map(|(clock, offset)| clock_line(clock, offset)).collect(),
-            personality: linux.personality.as_ref().map(personality),
             task: Task::new("config.json: process", process, linux)?,
             net_devices: linux.net_devices.iter().map(|(name, device)| net_device(name, device)).collect(),
             small_init: has_small_init(spec),
@@ -217,14 +214,6 @@ fn net_device(name: &str, asked: &spec::NetDevice) -> (String, String) {
 
 fn clock_line(clock: &str, offset: &spec::TimeOffset) -> String {
     format!("{clock} {} {}", offset.secs.unwrap_or(0), offset.nanosecs.unwrap_or(0))
-}
-
-fn personality(asked: &spec::Personality) -> u64 {
-    const LINUX32: u64 = 8;
-    match asked.domain {
-        spec::PersonalityDomain::Linux => 0,
-        spec::PersonalityDomain::Linux32 => LINUX32,
-    }
 }
 
 fn furniture(spec: &Spec, linux: &Linux, bundle: &Path, bind_devices: bool) -> Result<Furniture> {

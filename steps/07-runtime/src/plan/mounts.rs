@@ -35,7 +35,7 @@ const ATTRIBUTES: [(&str, Attributes, Attributes); 19] = [
     ("nosymfollow", Attributes::NOSYMFOLLOW, NONE),
     ("symfollow", NONE, Attributes::NOSYMFOLLOW),
 ];
-const NONE: Attributes = Attributes::NOTHING;
+const NONE: Attributes = Attributes::empty();
 
 /// Words that concern a whole file system: its driver gets them as options.
 const OF_THE_FILE_SYSTEM: [&str; 7] = ["sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand"];
@@ -129,13 +129,14 @@ fn owners(asked: &spec::Mount) -> Option<Owners> {
 fn with_option(mut mount: Mount, word: &str, options: &mut Vec<(CString, Option<CString>)>) -> Result<Mount> {
     let attribute = |word: &str| ATTRIBUTES.iter().find(|(known, ..)| *known == word);
     if let Some((_, set, clear)) = attribute(word) {
-        mount.set = mount.set.without(*clear).and(*set);
-        mount.clear = mount.clear.without(*set).and(*clear);
+        mount.set = with_attribute(mount.set.difference(*clear), *set);
+        mount.clear = mount.clear.difference(*set).union(*clear);
     } else if let Some(change) = propagation(word) {
         mount.propagation = Some(change);
-    } else if let Some((_, set, clear)) = word.strip_prefix('r').and_then(attribute) {
-        mount.set_below = mount.set_below.without(*clear).and(*set);
-        mount.clear_below = mount.clear_below.without(*set).and(*clear);
+    } else if let Some((name, set, clear)) = word.strip_prefix('r').and_then(attribute) {
+        mount = with_option(mount, name, options)?; // the mount itself is one of them, and each word takes the place of those before
+        mount.set_below = with_attribute(mount.set_below.difference(*clear), *set);
+        mount.clear_below = mount.clear_below.difference(*set).union(*clear);
     } else if word == "tmpcopyup" {
         mount.copy_up = true;
     } else if !["bind", "rbind", "remount", "idmap", "ridmap"].contains(&word) && !WITHOUT_EFFECT.contains(&word) {
@@ -146,6 +147,11 @@ fn with_option(mut mount: Mount, word: &str, options: &mut Vec<(CString, Option<
         options.push((CString::new(key)?, value));
     }
     Ok(mount)
+}
+
+/// When the time of an access is noted is a number, and not a bit for each word: the last word takes the place of the one before.
+fn with_attribute(before: Attributes, set: Attributes) -> Attributes {
+    if set.intersects(Attributes::TIMES) { before.difference(Attributes::TIMES).union(set) } else { before.union(set) }
 }
 
 #[cfg(test)]
@@ -169,6 +175,14 @@ mod tests {
         assert_eq!(planned.set_below, Attributes::RDONLY);
         let What::New { options, .. } = planned.what else { panic!("it is a new file system") };
         assert_eq!(options, [(c"size".to_owned(), Some(c"1m".to_owned()))]);
+    }
+
+    #[test]
+    fn the_last_word_about_access_times_counts() {
+        let words = ["strictatime", "noatime", "nodiratime", "rnoatime", "rstrictatime"];
+        let planned = plan(&mount(Some("tmpfs"), &words), Path::new("/")).unwrap();
+        assert_eq!(planned.set, Attributes::NOATIME.union(Attributes::NODIRATIME));
+        assert_eq!(planned.set_below, Attributes::STRICTATIME);
     }
 
     #[test]

@@ -35,9 +35,9 @@ pub struct Task {
     io_priority: Option<(i32, i32)>,
     /// The AppArmor profile that confines it.
     pub apparmor: Option<String>,
-    /// On which processors it runs; for `exec` only.
-    pub processors: Option<Vec<usize>>,
     memory_policy: Option<MemoryPolicy>,
+    /// What kind of machine it sees.
+    personality: Option<u64>,
 }
 
 /// From which memory nodes memory comes: the kernel's number, with the flags, and the nodes.
@@ -75,8 +75,8 @@ impl Task {
             scheduling: process.scheduler.as_ref().map(scheduling),
             io_priority: process.io_priority.as_ref().map(io_priority),
             apparmor: process.apparmor_profile.clone(),
-            processors: affinity(place, process)?,
             memory_policy: linux.memory_policy.as_ref().map(memory_policy).transpose()?,
+            personality: linux.personality.as_ref().map(personality),
         })
     }
 
@@ -101,11 +101,11 @@ impl Task {
         if let Some((class, level)) = self.io_priority {
             schedule::set_io_priority(class, level).context("process.ioPriority")?;
         }
-        if let Some(processors) = &self.processors {
-            schedule::set_processors(processors).context("process.execCPUAffinity")?;
-        }
         if let Some((mode, nodes)) = &self.memory_policy {
             schedule::set_memory_policy(*mode, nodes).context("linux.memoryPolicy")?;
+        }
+        if let Some(persona) = self.personality {
+            schedule::set_personality(persona).context("linux.personality")?;
         }
         Ok(())
     }
@@ -203,12 +203,38 @@ fn io_priority(asked: &spec::IoPriority) -> (i32, i32) {
     (class, asked.priority.unwrap_or(0) as i32)
 }
 
-fn affinity(place: &str, process: &Process) -> Result<Option<Vec<usize>>> {
-    let Some(asked) = &process.exec_cpu_affinity else { return Ok(None) };
-    let Some(text) = asked.last.as_ref().or(asked.initial.as_ref()) else { return Ok(None) };
-    let processors = numbers(text);
-    let refuse = || Failure::new(format!("{place}.execCPUAffinity: {text:?} is no list of CPUs")).hint("such as 0-3,7");
-    processors.map(Some).ok_or_else(|| refuse().into())
+fn personality(asked: &spec::Personality) -> u64 {
+    const LINUX32: u64 = 8;
+    match asked.domain {
+        spec::PersonalityDomain::Linux => 0,
+        spec::PersonalityDomain::Linux32 => LINUX32,
+    }
+}
+
+/// On which CPUs a process that `exec` adds may run.
+#[derive(Debug, Default)]
+pub struct Affinity {
+    /// Before it enters the container's group; none: as the caller.
+    pub initial: Option<Vec<usize>>,
+    /// From then on; none: on all that the group may use.
+    pub last: Option<Vec<usize>>,
+}
+
+impl Affinity {
+    /// # Errors
+    /// A list that is not one.
+    pub fn new(process: &Process) -> Result<Affinity, Failure> {
+        let Some(asked) = &process.exec_cpu_affinity else { return Ok(Affinity::default()) };
+        let list = |text: &Option<String>| {
+            let text = text.as_deref().filter(|text| !text.is_empty());
+            let refuse = |text| {
+                let text = format!("process.execCPUAffinity: {text:?} is not a list of CPUs");
+                Failure::new(text).hint("such as 0-3,7")
+            };
+            text.map(|text| numbers(text).ok_or_else(|| refuse(text))).transpose()
+        };
+        Ok(Affinity { initial: list(&asked.initial)?, last: list(&asked.last)? })
+    }
 }
 
 /// The names are config-linux.md's (Memory policy), the numbers the kernel's (linux/mempolicy.h).

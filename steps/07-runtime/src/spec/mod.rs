@@ -92,4 +92,10 @@ impl Spec {
         let own = self.oci_version.split('.').nth(1).and_then(|number| number.parse::<u64>().ok());
         own.is_some_and(|own| own >= minor)
     }
+
+    /// Whether the container gets a pid namespace of its own: then all its processes end with its first.
+    pub fn has_pid_namespace(&self) -> bool {
+        let own = |namespace: &Namespace| namespace.kind == NamespaceKind::Pid && namespace.path.is_none();
+        self.linux.iter().flat_map(|linux| &linux.namespaces).any(own)
+    }
 }

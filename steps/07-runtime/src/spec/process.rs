@@ -219,6 +219,20 @@ object! {
 }
 
 impl Process {
+    /// With what it does not say as the container's own process has it: so `exec --process` of other runtimes.
+    pub fn completed_by(self, container: Process) -> Process {
+        Process {
+            capabilities: self.capabilities.or(container.capabilities),
+            rlimits: if self.rlimits.is_empty() { container.rlimits } else { self.rlimits },
+            oom_score_adj: self.oom_score_adj.or(container.oom_score_adj),
+            scheduler: self.scheduler.or(container.scheduler),
+            io_priority: self.io_priority.or(container.io_priority),
+            exec_cpu_affinity: self.exec_cpu_affinity.or(container.exec_cpu_affinity),
+            apparmor_profile: self.apparmor_profile.or(container.apparmor_profile),
+            ..self
+        }
+    }
+
     /// Whether it, or a process that it starts, can ever have CAP_SYS_PTRACE.
     pub fn may_trace(&self) -> bool {
         let bounding = self.capabilities.iter().flat_map(|sets| &sets.bounding);

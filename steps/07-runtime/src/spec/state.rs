@@ -62,6 +62,8 @@ pub enum Status {
     Stopped,
     /// Its processes are frozen: not the specification's word, but what every caller expects after `pause`.
     Paused,
+    /// It cannot be seen from here whether its process lives: not the specification's word either.
+    Unknown,
 }
 
 impl Status {
@@ -73,6 +75,7 @@ impl Status {
             Status::Running => "running",
             Status::Stopped => "stopped",
             Status::Paused => "paused",
+            Status::Unknown => "unknown",
         }
     }
 }

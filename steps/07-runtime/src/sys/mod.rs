@@ -3,9 +3,10 @@
 //! | file | used for |
 //! |---|---|
 //! | [`arena`] | the memory of a program that lives for a moment |
-//! | [`descriptor`] | descriptors that the caller has opened |
+//! | [`descriptor`] | descriptors that another program has opened, by number |
 //! | [`namespace`] | namespaces and processes that are there already: joined, signalled, waited for |
 //! | [`schedule`] | scheduler, priorities, processors, memory policy, personality |
+//! | [`signal`] | the runtime's own signals |
 //! | [`terminal`] | pseudo-terminals |
 #![allow(unsafe_code)]
 
@@ -13,4 +14,5 @@ pub mod arena;
 pub mod descriptor;
 pub mod namespace;
 pub mod schedule;
+pub mod signal;
 pub mod terminal;

@@ -54,6 +54,16 @@ pub fn set_processors(processors: &[usize]) -> Result<(), Failure> {
     call(format_args!("sched_setaffinity({processors:?})"), result)
 }
 
+/// Lets this thread run on all processors that its group may use, whichever its maker was bound to (man 2 sched_setaffinity).
+/// It is tried, and no more: without it the thread runs on fewer.
+pub fn reset_processors() {
+    const BYTES: usize = 8192 / 8; // no kernel is built for more; it takes what it has of them
+    let all = [0xff_u8; BYTES];
+    // SAFETY: the mask has that many bytes, and outlives the call.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, BYTES, all.as_ptr()) };
+    let _ = call(format_args!("sched_setaffinity(ALL)"), Errno::result(result).map(drop));
+}
+
 /// From which memory nodes this process's memory comes (man 2 set_mempolicy): MPOL_DEFAULT 0, PREFERRED 1, BIND 2, ...,
 /// with MPOL_F_STATIC_NODES and the like among the mode's bits.
 pub fn set_memory_policy(mode: u32, nodes: &[usize]) -> Result<(), Failure> {

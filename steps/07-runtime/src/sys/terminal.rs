@@ -1,7 +1,10 @@
 //! terminals. A pseudo-terminal has two ends: who holds the master sees what the program on the other writes.
 
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
+use nix::fcntl::{FcntlArg, OFlag, OpenHow, ResolveFlag};
+use nix::sys::stat::{SFlag, fstat, major, minor};
 
 use kernel::Failure;
 use kernel::explain::call;
@@ -14,6 +17,13 @@ pub struct Size {
     pub height: u16,
     /// Columns.
     pub width: u16,
+}
+
+impl Size {
+    /// A terminal without rows or without columns is one whose size has not been set.
+    pub fn is_unknown(self) -> bool {
+        self.height == 0 || self.width == 0
+    }
 }
 
 /// A new pseudo-terminal of the devpts that is mounted below `root` (man 7 pty): master and slave.
@@ -46,13 +56,55 @@ pub fn resize(terminal: &Fd, size: Size) -> Result<(), Failure> {
     call(format_args!("ioctl({terminal}, TIOCSWINSZ, {}x{})", size.width, size.height), Errno::result(result).map(drop))
 }
 
-/// The size of the terminal that a standard descriptor is (man 2 TIOCGWINSZ); `None` if it is none.
-pub fn size_of_standard(fd: i32) -> Option<Size> {
-    // SAFETY: all zero is a valid winsize.
-    let mut winsize: libc::winsize = unsafe { std::mem::zeroed() };
-    // SAFETY: TIOCGWINSZ writes a winsize.
-    let result = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &raw mut winsize) };
-    (result == 0).then_some(Size { height: winsize.ws_row, width: winsize.ws_col })
+/// The size of the caller's terminal (man 2 TIOCGWINSZ): of standard input, output or error, whichever is one.
+pub fn size_of_standard() -> Option<Size> {
+    (0..3).find_map(|fd| {
+        // SAFETY: all zero is a valid winsize.
+        let mut winsize: libc::winsize = unsafe { std::mem::zeroed() };
+        // SAFETY: TIOCGWINSZ writes a winsize.
+        let result = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &raw mut winsize) };
+        (result == 0).then_some(Size { height: winsize.ws_row, width: winsize.ws_col })
+    })
+}
+
+/// A read or write of this file never waits (man 2 fcntl, O_NONBLOCK).
+pub fn never_wait(file: &Fd) -> Result<(), Failure> {
+    let result = nix::fcntl::fcntl(file, FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK));
+    call(format_args!("fcntl({file}, SETFL, NONBLOCK)"), result.map(drop))
+}
+
+/// Standard input, for reads that do not wait.
+pub fn standard_input() -> Result<Fd, Failure> {
+    without_waiting(std::io::stdin().as_fd(), OFlag::O_RDONLY, "standard input")
+}
+
+/// Standard output, for writes that do not wait.
+pub fn standard_output() -> Result<Fd, Failure> {
+    without_waiting(std::io::stdout().as_fd(), OFlag::O_WRONLY, "standard output")
+}
+
+/// Other processes use the same open file, and O_NONBLOCK belongs to that: a terminal or pipe is opened again. What cannot be
+/// opened again (a socket, or another user's terminal) is used as it is, and may wait.
+fn without_waiting(fd: BorrowedFd, access: OFlag, label: &'static str) -> Result<Fd, Failure> {
+    if is_terminal_or_pipe(fd) {
+        let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        if let Ok(opened) = nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty()) {
+            return Ok(Fd::new(opened, label));
+        }
+    }
+    let copy = fd.try_clone_to_owned().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)));
+    call(format_args!("fcntl({}, DUPFD_CLOEXEC)", fd.as_raw_fd()), copy.map(|fd| Fd::new(fd, label)))
+}
+
+/// The master of a terminal is not opened again: that would make another terminal.
+fn is_terminal_or_pipe(fd: BorrowedFd) -> bool {
+    let Ok(found) = fstat(fd) else { return false };
+    match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFIFO => true,
+        SFlag::S_IFCHR => (major(found.st_rdev), minor(found.st_rdev)) != (5, 2) && nix::unistd::isatty(fd) == Ok(true),
+        _ => false,
+    }
 }
 
 /// A session of its own, without a terminal (man 2 setsid).
@@ -76,34 +128,57 @@ pub fn become_standard(terminal: &Fd) -> Result<(), Failure> {
     call(format_args!("dup2({terminal}, 0..2)"), result)
 }
 
-/// How a terminal treats what is typed (man 3 termios): saved, so that it can be restored.
+/// A line feed stays one (man 3 termios, ONLCR): the caller's terminal moves to the first column, and a pipe or file gets the
+/// command's own bytes.
+pub fn keep_line_feeds(terminal: &Fd) -> Result<(), Failure> {
+    let result = attributes(terminal.raw()).and_then(|mut attributes| {
+        attributes.c_oflag &= !libc::ONLCR;
+        set_attributes(terminal.raw(), &attributes)
+    });
+    call(format_args!("tcsetattr({terminal}, -ONLCR)"), result)
+}
+
+/// The character that ends the input of a command which reads lines (man 3 termios, VEOF); `None` where keys are read one by
+/// one. The master tells this about the other end.
+pub fn end_of_file(master: &Fd) -> Option<u8> {
+    let attributes = attributes(master.raw()).ok()?;
+    (attributes.c_lflag & libc::ICANON != 0).then_some(attributes.c_cc[libc::VEOF])
+}
+
+fn attributes(fd: i32) -> Result<libc::termios, Errno> {
+    // SAFETY: all zero is a valid termios.
+    let mut attributes: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: tcgetattr writes a termios.
+    Errno::result(unsafe { libc::tcgetattr(fd, &raw mut attributes) }).map(|_| attributes)
+}
+
+fn set_attributes(fd: i32, attributes: &libc::termios) -> Result<(), Errno> {
+    // SAFETY: tcsetattr reads a termios, which outlives the call.
+    Errno::result(unsafe { libc::tcsetattr(fd, libc::TCSANOW, std::ptr::from_ref(attributes)) }).map(drop)
+}
+
+/// How standard input treats what is typed (man 3 termios): saved, so that it can be restored.
 #[derive(Debug)]
 pub struct Mode {
-    fd: i32,
     before: libc::termios,
 }
 
 impl Mode {
-    /// Passes everything on as it is typed: the other terminal, in the container, sees to the rest (man 3 cfmakeraw).
-    pub fn raw(fd: i32) -> Option<Mode> {
-        // SAFETY: all zero is a valid termios.
-        let mut before: libc::termios = unsafe { std::mem::zeroed() };
-        // SAFETY: tcgetattr writes a termios.
-        if unsafe { libc::tcgetattr(fd, &raw mut before) } != 0 {
-            return None;
-        }
+    /// Passes everything on as it is typed: the other terminal, in the container, sees to the rest (man 3 cfmakeraw). Only
+    /// what is shown is still made ready here (OPOST): a line feed moves to the first column.
+    pub fn raw() -> Option<Mode> {
+        let before = attributes(libc::STDIN_FILENO).ok()?;
         let mut raw = before;
         // SAFETY: cfmakeraw changes the structure only.
         unsafe { libc::cfmakeraw(&raw mut raw) };
-        // SAFETY: tcsetattr reads a termios, which outlives the call.
-        unsafe { libc::tcsetattr(fd, libc::TCSANOW, &raw const raw) };
-        Some(Mode { fd, before })
+        raw.c_oflag = before.c_oflag | libc::OPOST;
+        set_attributes(libc::STDIN_FILENO, &raw).ok()?;
+        Some(Mode { before })
     }
 }
 
 impl Drop for Mode {
     fn drop(&mut self) {
-        // SAFETY: tcsetattr reads a termios, which outlives the call.
-        unsafe { libc::tcsetattr(self.fd, libc::TCSANOW, &raw const self.before) };
+        let _ = set_attributes(libc::STDIN_FILENO, &self.before);
     }
 }

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kernel::hierarchies::{Hierarchies, Hierarchy};
+use cgroups::hierarchies::{Hierarchies, Hierarchy};
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure, purpose};
 use serde::{Deserialize, Serialize};
@@ -240,7 +240,7 @@ fn enter(tree: &Hierarchy, group: &Path, pid: i32) -> Result<()> {
 /// The controllers that a limit needs and the group has not, from the top down.
 fn pass_on(tree: &Hierarchy, group: &Path, needed: &[&str]) -> Result<()> {
     let there = cgroup::read(group, "cgroup.controllers");
-    let missing: Vec<&str> = needed.iter().copied().filter(|name| !kernel::hierarchies::has(&there, name)).collect();
+    let missing: Vec<&str> = needed.iter().copied().filter(|name| !cgroups::hierarchies::has(&there, name)).collect();
     let above = group.parent().and_then(|above| above.strip_prefix(&tree.point).ok());
     let (Some(above), false) = (above, missing.is_empty()) else { return Ok(()) };
     v2::make_parent(Path::new(&tree.point), &above.to_string_lossy(), Path::new(""), &missing).map(drop)

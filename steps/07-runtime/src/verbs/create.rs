@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use super::Context;
+use crate::handed_on::HandedOn;
 use crate::launch::{self, Request};
+use crate::spec;
 
 /// Make a container that waits for start
 #[derive(clap::Args, Debug)]
@@ -26,6 +28,10 @@ pub(super) struct OfBundle {
     /// The directory with config.json [default: the working directory]
     #[arg(long, short, value_name = "DIR")]
     bundle: Option<PathBuf>,
+
+    /// The configuration [default: config.json in the bundle]
+    #[arg(long, short = 'f', value_name = "FILE")]
+    config: Option<PathBuf>,
 
     /// Keep the caller's session keyring
     #[arg(long)]
@@ -57,10 +63,13 @@ pub(super) struct Options {
 }
 
 impl OfBundle {
-    /// The request that this makes, with the other options.
+    /// The request that this makes, with the other options. What the caller left open is closed.
     pub fn request<'a>(&'a self, options: &'a Options, context: &Context) -> Result<Request<'a>> {
         let bundle = super::bundle(self.bundle.as_deref())?;
-        Ok(Request { bundle, no_new_keyring: self.no_new_keyring, ..options.request(&self.id, context)? })
+        let config = spec::contents(&self.config.clone().unwrap_or_else(|| bundle.join("config.json")))?;
+        let handed_on = HandedOn::take(options.preserve_fds)?; // not before: both could be reached by one that is closed
+        let no_new_keyring = self.no_new_keyring;
+        Ok(Request { bundle, config, no_new_keyring, handed_on, ..options.request(&self.id, context)? })
     }
 }
 
@@ -87,9 +96,7 @@ impl Options {
 
 impl Create {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        let handed_on = super::close_inherited(self.options.preserve_fds)?;
-        let request = self.bundle.request(&self.options, context)?;
-        let request = Request { waits: true, detached: true, handed_on, ..request };
+        let request = Request { waits: true, detached: true, ..self.bundle.request(&self.options, context)? };
         let launched = launch::launch(&context.store, request)?;
         launched.child.leave();
         Ok(ExitCode::SUCCESS)

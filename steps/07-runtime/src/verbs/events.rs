@@ -29,8 +29,8 @@ pub struct Events {
 impl Events {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let container = context.store.open(&self.id)?;
-        if container.status() == Status::Stopped {
-            return Err(Failure::new(format!("container {:?}: container not running", self.id)).into());
+        if matches!(container.status(), Status::Stopped | Status::Unknown) {
+            drop(container.process()?); // says why
         }
         super::print(&format!("{}\n", event(&container)?))?;
         if self.stats {
@@ -47,6 +47,6 @@ impl Events {
 
 fn event(container: &Container) -> Result<Value> {
     let no_group = || Failure::new(format!("container {:?}: it has no group", container.record.id));
-    let group = container.record.group.as_ref().ok_or_else(no_group)?;
+    let group = container.group()?.ok_or_else(no_group)?;
     Ok(json!({"type": "stats", "id": container.record.id, "data": group.statistics()}))
 }

@@ -11,15 +11,16 @@ use crate::sibling;
 use crate::sys::namespace;
 use anyhow::{Context as _, Result};
 use kernel::sys::clone::CloneFlags;
-use kernel::sys::{clone, mount, privilege, socket};
+use kernel::sys::{clone, mount, privilege};
 use kernel::{Failure, Fd, purpose};
 use privileges::User;
 
 use super::Context;
-use crate::plan::{self, Task};
+use crate::plan::{self, Affinity, Task};
 use crate::spec::{self, Linux, Process, Spec, Status};
 use crate::store::Container;
-use crate::terminal::Outlet;
+use crate::sys::schedule;
+use crate::terminal::{Outlet, Seat};
 use crate::{caller, foreground, init, label, launch, listener};
 
 /// Run one command more in a container
@@ -41,7 +42,7 @@ pub struct Exec {
     #[arg(long, short)]
     tty: bool,
 
-    /// Whom it runs as, by number [default: the container's]
+    /// Whom it runs as, by number [default: the container's]; without a group, those of the container's /etc/passwd and /etc/group
     #[arg(long, short, value_name = "UID[:GID]")]
     user: Option<String>,
 
@@ -100,6 +101,7 @@ pub struct Exec {
 /// All that the child needs.
 struct Visit<'a> {
     task: &'a Task,
+    affinity: &'a Affinity,
     /// What it enters the container's group by.
     doors: Vec<Fd>,
     /// The container's first process: its namespaces are joined.
@@ -119,15 +121,17 @@ struct Visit<'a> {
 
 impl Exec {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        let handed_on = super::close_inherited(self.preserve_fds)?;
+        let given = self.process.as_deref().map(spec::read).transpose()?; // it may be one of those that are closed now
+        let handed_on = HandedOn::take(self.preserve_fds)?;
         let container = context.store.open(&self.id)?;
         self.refuse_if_not_running(&container)?;
         let spec = container.spec()?;
-        let process = self.process(&spec)?;
+        let process = self.process(given, &spec, &container)?;
         spec::check_process(&process, "process.", &launch::known())?;
         let task = Task::new("process", &process, spec.linux.as_ref().unwrap_or(&Linux::default()))?;
+        let affinity = Affinity::new(&process)?;
         crate::terminal::check(task.terminal.is_some(), self.console_socket.as_deref(), self.detach)?;
-        self.visit(&container, &spec, &task, &handed_on)
+        self.visit(&container, &spec, &task, &affinity, &handed_on)
     }
 
     fn refuse_if_not_running(&self, container: &Container) -> Result<()> {
@@ -137,16 +141,17 @@ impl Exec {
             Status::Paused if self.ignore_paused => Ok(()),
             Status::Paused => refuse("cannot exec in a paused container (use --ignore-paused to override)"),
             Status::Creating => refuse("it is still being made"),
+            Status::Unknown => container.process().map(drop), // says why
             Status::Stopped => refuse("cannot exec in a stopped container: container not running"),
         }
     }
 
-    /// From the file, or the container's own with another command.
-    fn process(&self, spec: &Spec) -> Result<Process> {
-        if let Some(file) = &self.process {
-            return Ok(spec::read(file)?);
-        }
+    /// The one that was given, or the container's own with another command.
+    fn process(&self, given: Option<Process>, spec: &Spec, container: &Container) -> Result<Process> {
         let mut process = spec.process.clone().context("config.json: process: missing")?;
+        if let Some(given) = given {
+            return Ok(given.completed_by(process));
+        }
         if self.command.is_empty() {
             return Err(Failure::new("no command was given")
                 .hint("cellblock exec ID COMMAND, or --process FILE")
@@ -161,7 +166,8 @@ impl Exec {
         process.apparmor_profile = self.apparmor.clone().or(process.apparmor_profile);
         let mut user = process.user.clone().unwrap_or_default();
         if let Some(text) = &self.user {
-            (user.uid, user.gid) = user_and_group(text)?;
+            let found = find_user(text, container)?;
+            (user.uid, user.gid, user.additional_gids) = (found.uid, found.gid, found.groups);
         }
         user.additional_gids.extend(&self.additional_gids);
         process.user = Some(user);
@@ -184,22 +190,30 @@ impl Exec {
     }
 
     /// The parent's list of calls.
-    fn visit(&self, container: &Container, spec: &Spec, task: &Task, handed_on: &HandedOn) -> Result<ExitCode> {
+    fn visit(
+        &self,
+        container: &Container,
+        spec: &Spec,
+        task: &Task,
+        affinity: &Affinity,
+        handed_on: &HandedOn,
+    ) -> Result<ExitCode> {
         let init = container.process()?;
-        let group = container.record.group.as_ref().map(|group| self.group(group, container)).transpose()?;
+        let group = container.group()?.map(|group| self.group(group, container)).transpose()?;
         let group = group.as_ref();
         let pidfd_socket = self.pidfd_socket.as_deref().map(caller::connect_pidfd_socket).transpose()?;
         let outlet = self.console_socket.as_deref().map(Outlet::connect).transpose()?;
-        let (ours, outlet) = crate::terminal::seat(task, outlet)?;
+        let (seat, outlet) = crate::terminal::seat(task, outlet)?;
         let asked = spec.linux.iter().flat_map(|linux| &linux.namespaces);
         let namespaces = asked.fold(CloneFlags::empty(), |all, namespace| all | plan::flag(namespace.kind));
         let (number, number_entry) = clone::pipe("number", "number")?;
-        shut(task)?;
+        shut(task, affinity)?;
         let listener = listener::Relay::connect(task)?;
         let doors = group.map(Kept::doors).transpose()?.unwrap_or_default();
         let traced = spec.process.as_ref().is_some_and(Process::may_trace);
         let visit = Visit {
             task,
+            affinity,
             doors,
             init: init.descriptor(),
             namespaces,
@@ -229,7 +243,7 @@ impl Exec {
         child.read_report()?;
         caller::write_pid_file(self.pid_file.as_deref(), child.pid())?;
         pidfd_socket.map_or(Ok(()), |socket| caller::send_pidfd(&socket, &child))?;
-        let terminal = ours.map(|hatch| socket::receive_fd(&hatch, "terminal's master")).transpose()?;
+        let terminal = seat.map(Seat::take).transpose()?;
         if self.detach {
             child.leave();
             return Ok(ExitCode::SUCCESS);
@@ -241,22 +255,37 @@ impl Exec {
     }
 }
 
+/// A user alone has the groups that the container's own files say (man 5 passwd, man 5 group), and group 0 without an entry;
+/// a user with a group has that alone.
+fn find_user(text: &str, container: &Container) -> Result<User> {
+    let (uid, gid) = user_and_group(text)?;
+    if let Some(gid) = gid {
+        return Ok(User { uid, gid, ..User::default() });
+    }
+    let root = format!("/proc/{}/root", container.process()?.pid());
+    User::numbered_below(uid, std::path::Path::new(&root)).context("--user")
+}
+
 /// `1000` or `1000:100`, and nothing else: "-u 1" once ran as another user (CVE-2026-30892).
-fn user_and_group(text: &str) -> Result<(u32, u32), Failure> {
+fn user_and_group(text: &str) -> Result<(u32, Option<u32>), Failure> {
     let number = |part: &str| {
         let plain = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
         part.parse().ok().filter(|id| plain && *id != u32::MAX)
     };
-    let (user, group) = text.split_once(':').unwrap_or((text, "0"));
-    number(user).zip(number(group)).ok_or_else(|| {
+    let ids = match text.split_once(':') {
+        Some((user, group)) => number(user).zip(number(group).map(Some)),
+        None => number(text).map(|user| (user, None)),
+    };
+    ids.ok_or_else(|| {
         Failure::new(format!("--user {text:?}: that is no number of a user")).hint("such as 1000 or 1000:100")
     })
 }
 
 // ANCHOR: shut
 /// What is written by the host's /proc is written before the child joins anything.
-fn shut(task: &Task) -> Result<()> {
+fn shut(task: &Task, affinity: &Affinity) -> Result<()> {
     init::write_oom_score(task)?;
+    set_affinity(affinity.initial.as_deref())?;
     purpose("nothing in there may look into the child before it is the command (CVE-2016-9962)");
     Ok(privilege::not_dumpable()?)
 }
@@ -268,6 +297,8 @@ fn shut(task: &Task) -> Result<()> {
 fn enter(visit: &Visit) -> Result<Infallible> {
     let task = visit.task;
     Kept::join_by(&visit.doors)?;
+    schedule::reset_processors();
+    set_affinity(visit.affinity.last.as_deref())?;
     label::confine_before_joining(task.apparmor.as_deref())?;
     purpose("into the container's namespaces, all at once");
     namespace::join(visit.init, visit.namespaces).context("cannot join the container's namespaces")?;
@@ -298,11 +329,19 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     if visit.detached {
         namespace::outlive_parent()?;
     }
-    let early = if visit.traced { early } else { handcuffs.filter_by_right()? };
-    listener::Relay::hand_over(visit.listener.as_ref(), handcuffs.lock()?.or(early))?;
+    visit.handed_on.leave_open()?;
+    let listener = match visit.traced {
+        true => early,
+        false => handcuffs.filter_by_right()?,
+    };
+    listener::Relay::hand_over(visit.listener.as_ref(), handcuffs.lock()?.or(listener))?;
     chroot::exec(&command)
 }
 // ANCHOR_END: enter
+
+fn set_affinity(processors: Option<&[usize]>) -> Result<()> {
+    processors.map_or(Ok(()), schedule::set_processors).context("process.execCPUAffinity")
+}
 
 fn open_terminal(visit: &Visit) -> Result<Option<Fd>> {
     let (Some(size), Some(outlet)) = (visit.task.terminal, &visit.outlet) else { return Ok(None) };
@@ -330,8 +369,8 @@ mod tests {
 
     #[test]
     fn users_are_numbers() {
-        assert_eq!(user_and_group("1"), Ok((1, 0)));
-        assert_eq!(user_and_group("1:2"), Ok((1, 2)));
+        assert_eq!(user_and_group("1"), Ok((1, None)));
+        assert_eq!(user_and_group("1:2"), Ok((1, Some(2))));
         for wrong in ["", ":", "1:", ":1", " 1", "-1", "+1", "0x1", "4294967295", "4294967296", "1:2:3", "root"] {
             assert!(user_and_group(wrong).is_err(), "{wrong:?}");
         }

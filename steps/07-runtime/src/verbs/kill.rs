@@ -3,10 +3,14 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use kernel::sys::signal::SIGKILL;
 use kernel::{Errno, Failure};
 
 use super::Context;
-use crate::spec::Status;
+use crate::groups::Kept;
+use crate::removal;
+use crate::spec::{NamespaceKind, Status};
+use crate::store::Container;
 
 /// Send a signal to a container's first process
 #[derive(clap::Args, Debug)]
@@ -28,10 +32,12 @@ impl Kill {
         let number = number(&self.signal)?;
         let container = context.store.open(&self.id)?;
         if self.all {
-            match &container.record.group {
-                Some(group) => group.signal_all(number)?,
-                None => container.process()?.signal(number)?,
-            }
+            return self.signal_all(&container, number);
+        }
+        if number == SIGKILL
+            && let Some(group) = shared_group(&container)?
+        {
+            group.kill_all()?;
             return Ok(ExitCode::SUCCESS);
         }
         let not_running = || Failure::new(format!("container {:?}: container not running", self.id));
@@ -43,12 +49,35 @@ impl Kill {
             sent => sent?,
         }
         // Who is frozen on v1 does not even die before he is thawed.
-        let frozen = container.record.group.as_ref().filter(|group| group.is_frozen());
-        if let (Some(group), true) = (frozen, number == kernel::sys::signal::SIGKILL) {
+        let frozen = container.group()?.filter(|group| group.is_frozen());
+        if let (Some(group), true) = (frozen, number == SIGKILL) {
             group.freeze(false)?;
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    fn signal_all(&self, container: &Container, number: i32) -> Result<ExitCode> {
+        let Some(group) = container.group()? else {
+            container.process()?.signal(number)?;
+            return Ok(ExitCode::SUCCESS);
+        };
+        if container.status() == Status::Stopped {
+            removal::refuse_strangers(&container.record, container.spec().ok().as_ref())?;
+        }
+        group.signal_all(number)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The group of a container with processes in it that the death of its first one does not end: only in a pid namespace of its
+/// own is that one PID 1, with which the kernel kills all others (man 7 pid_namespaces).
+fn shared_group(container: &Container) -> Result<Option<&Kept>> {
+    let Some(group) = container.group()?.filter(|group| !group.processes().is_empty()) else {
+        return Ok(None);
+    };
+    let spec = container.spec()?;
+    let own = spec.linux.as_ref().and_then(|linux| linux.namespace(NamespaceKind::Pid));
+    Ok(Some(group).filter(|_| own.is_none_or(|namespace| namespace.path.is_some())))
 }
 
 /// `SIGTERM`, `TERM`, `term` or `15`; real-time signals as `kill -l` prints them, RTMIN+3 or RTMAX-1 (man 7 signal). 0 is no

@@ -8,7 +8,6 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use kernel::{Failure, sys};
 
-use crate::handed_on::HandedOn;
 use crate::log::Log;
 use crate::store::Store;
 
@@ -179,8 +178,11 @@ impl Options {
     }
 }
 
+/// An ordinary user's is below $XDG_RUNTIME_DIR. One that is not absolute counts as unset, as the XDG base directory
+/// specification has it: below the working directory, `cellblock` would be any directory of that name.
 fn default_root() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|_| sys::privilege::user() != 0);
+    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let own = own.filter(|own| own.is_absolute() && sys::privilege::user() != 0);
     own.unwrap_or_else(|| PathBuf::from("/run")).join("cellblock")
 }
 
@@ -198,15 +200,6 @@ fn print(text: &str) -> Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
-}
-
-/// Closes what the caller has left open, all but the standard three and those that it asks to be handed on: sockets of a service
-/// manager's, and `preserved` others.
-fn close_inherited(preserved: u32) -> Result<HandedOn> {
-    let handed_on = HandedOn::find(preserved)?;
-    sys::process::close_from(handed_on.end())?;
-    sys::process::refuse_directories()?;
-    Ok(handed_on)
 }
 
 /// A bundle's absolute path: the configuration's own paths begin there, wherever we go.

@@ -35,17 +35,17 @@ impl Resume {
 }
 
 fn freeze(context: &Context, id: &str, frozen: bool) -> Result<ExitCode> {
-    let container = context.store.open(id)?;
-    let _lock = container.lock()?;
+    let container = context.store.open(id)?.lock()?;
     let refuse = |why: &str| Failure::new(format!("container {id:?}: {why}"));
     match (container.status(), frozen) {
         (Status::Running | Status::Created, true) | (Status::Paused, false) => {}
         (Status::Paused, true) => return Err(refuse("container is already paused").into()),
+        (Status::Unknown, _) => drop(container.process()?), // says why
         (Status::Stopped, _) => return Err(refuse("container not running").into()),
         (_, false) => return Err(refuse("container not paused").into()),
         (Status::Creating, true) => return Err(refuse("container is being made").into()),
     }
     let no_group = || refuse("it has no group that could be frozen").hint("an ordinary user's group must be delegated");
-    container.record.group.as_ref().ok_or_else(no_group)?.freeze(frozen)?;
+    container.group()?.ok_or_else(no_group)?.freeze(frozen)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -6,8 +6,9 @@ use anyhow::Result;
 use kernel::sys::privilege;
 
 use super::Context;
-use crate::removal;
+use crate::removal::{self, Strangers};
 use crate::spec::Status;
+use crate::store::is_missing;
 
 /// Remove all containers that have stopped, and what killed commands have left
 #[derive(clap::Args, Debug)]
@@ -33,7 +34,8 @@ impl Prune {
     }
 }
 
-/// Whether it was there to be removed. One that somebody is busy with is left alone.
+/// Whether it was there to be removed. One that another command is busy with is left alone, and so is one that cannot be seen
+/// from here.
 fn remove(context: &Context, id: &str) -> Result<bool> {
     let container = match context.store.open(id) {
         Err(error) => return remove_unknown(context, id, error),
@@ -42,19 +44,23 @@ fn remove(context: &Context, id: &str) -> Result<bool> {
     if container.status() != Status::Stopped {
         return Ok(false);
     }
-    let _lock = container.lock()?;
-    // Somebody may have removed it while we waited, and another taken its name.
-    match context.store.open(id) {
-        Ok(container) if container.status() == Status::Stopped => {
-            removal::remove(&container, Some(&container.spec()?)).map(|()| true)
+    match container.lock() {
+        Err(error) if is_missing(&error, id) => Ok(false),
+        Ok(container) if container.status() != Status::Stopped => Ok(false),
+        locked => {
+            let container = locked?;
+            removal::remove(&container, Some(&container.spec()?), Strangers::Refuse).map(|()| true)
         }
-        _ => Ok(false),
     }
 }
 
 /// What has no record that can be read: a launch that was killed early goes. Where a container may run, nothing is removed.
 fn remove_unknown(context: &Context, id: &str, why: anyhow::Error) -> Result<bool> {
-    let Some(damaged) = context.store.damaged(id)? else { return context.store.remove_nameless(id) };
+    let damaged = match context.store.damaged(id) {
+        Err(error) if is_missing(&error, id) => return Ok(false),
+        damaged => damaged?,
+    };
+    let Some(damaged) = damaged else { return context.store.remove_new(id) };
     let in_use = removal::group_of_damaged(id, &damaged)?.is_some_and(|group| !group.processes().is_empty());
     if in_use || !damaged.has_no_record() {
         return Err(why);

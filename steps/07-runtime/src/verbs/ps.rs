@@ -25,7 +25,7 @@ pub struct Ps {
 impl Ps {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let container = context.store.open(&self.id)?;
-        let processes: Vec<i32> = match &container.record.group {
+        let processes: Vec<i32> = match container.group()? {
             Some(group) => group.processes(),
             None => container.record.pid.into_iter().collect(),
         };

@@ -9,9 +9,13 @@ use cgroups::Limits;
 
 use super::Context;
 use super::create::{OfBundle, Options};
+use crate::foreground;
+use crate::handed_on::HandedOn;
 use crate::launch::{self, Launched, Request};
 use crate::people::PeopleOptions;
-use crate::{foreground, removal};
+use crate::removal::{self, Strangers};
+use crate::spec::Spec;
+use crate::store::{Container, is_missing};
 
 /// Make a container, run its command, and remove it when that has ended
 #[derive(clap::Args, Debug)]
@@ -55,24 +59,22 @@ struct WhileItRuns {
 
 impl Run {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        let handed_on = super::close_inherited(self.options.preserve_fds)?;
-        let request = self.bundle.request(&self.options, context)?;
-        let request = Request { detached: self.while_it_runs.detach, handed_on, ..request };
+        let request = Request { detached: self.while_it_runs.detach, ..self.bundle.request(&self.options, context)? };
         self.while_it_runs.launch(context, request, None)
     }
 }
 
 impl RunRootfs {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        let handed_on = super::close_inherited(self.options.preserve_fds)?;
+        let handed_on = HandedOn::take(self.options.preserve_fds)?;
         let mut wishes = self.people.check()?;
         let detached = self.while_it_runs.detach;
         wishes.seat_somebody(self.options.console_socket.is_some(), detached);
         let (id, limits, no_new_keyring) = (wishes.name.clone(), wishes.limits.clone(), !wishes.privileges.new_keyring);
         let (bundle, network) = wishes.prepare()?;
         let (own, network) = (Some(bundle), Some(network));
-        let request = self.options.request(&id, context)?;
-        let request = Request { own, network, no_new_keyring, detached, handed_on, ..request };
+        let request =
+            Request { own, network, no_new_keyring, detached, handed_on, ..self.options.request(&id, context)? };
         let code = self.while_it_runs.launch(context, request, Some(&limits))?;
         if detached {
             super::print(&format!("{id}\n"))?;
@@ -83,9 +85,14 @@ impl RunRootfs {
 
 impl WhileItRuns {
     fn launch(&self, context: &Context, request: Request, limits: Option<&Limits>) -> Result<ExitCode> {
-        let Launched { container, child, terminal, spec, network, notify, .. } =
-            launch::launch(&context.store, request)?;
-        removal::unless_poststart(&container, &spec)?;
+        let Launched { container, child, terminal, spec, network, notify } = launch::launch(&context.store, request)?;
+        let container = container.unlock(); // a hook may call this runtime
+        if let Err(error) = removal::poststart(&container, &spec) {
+            if let Ok(locked) = container.lock() {
+                removal::after_failed_poststart(&locked, &spec);
+            }
+            return Err(error);
+        }
         if let Some(notify) = notify.filter(|_| terminal.is_none()) {
             let (process, signals) = child.watch();
             notify.pass_on(child.pid(), &[process.descriptor().as_fd(), signals.as_fd()])?;
@@ -100,14 +107,22 @@ impl WhileItRuns {
             Ok(_) => child.has_ended(),
             Err(_) => drop(child), // kills it
         }
-        if let (Some(limits), Some(group)) = (limits, &container.record.group) {
+        if let (Some(limits), Ok(Some(group))) = (limits, container.group()) {
             Kept::used(group).tell_end(limits);
         }
         if !self.keep {
-            let _lock = container.lock();
-            removal::remove(&container, Some(&spec))?;
+            remove(container, &spec)?;
         }
         drop(network); // until now its ports were ours
         Ok(ExitCode::from(exit?.code()))
+    }
+}
+
+/// Another command may have removed it while we did not look, and its name may be a successor's.
+fn remove(container: Container, spec: &Spec) -> Result<()> {
+    let id = container.record.id.clone();
+    match container.lock() {
+        Err(error) if is_missing(&error, &id) => Ok(()),
+        locked => removal::remove(&locked?, Some(spec), Strangers::Leave),
     }
 }

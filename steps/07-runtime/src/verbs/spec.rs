@@ -51,7 +51,7 @@ impl WriteSpec {
         if self.rootless {
             template = spec::rootless(template, privilege::user(), privilege::group());
         }
-        self.place.write(&Bundle { spec: template, files: Vec::new(), owner: None })
+        self.place.write(&Bundle { spec: template, files: Vec::new(), owner: None, ids: None })
     }
 }
 

@@ -20,23 +20,24 @@ pub struct Start {
 impl Start {
     // ANCHOR: start
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        let container = context.store.open(&self.id)?;
-        let lock = container.lock()?;
+        let container = context.store.open(&self.id)?.lock()?;
         let refuse = |why: &str| Failure::new(format!("container {:?}: {why}", self.id));
         match container.status() {
             Status::Created | Status::Creating => {}
             Status::Stopped => return Err(refuse("cannot start a container that has stopped").into()),
+            Status::Unknown => drop(container.process()?), // says why
             _ => return Err(refuse("cannot start an already running container").into()),
         }
         let notify = notify::listen(container.place())?;
         let process = container.process()?;
-        let answer = waiting::say_start(&container.directory()?, container.place())
+        let answer = waiting::say_start(container.directory())
             .map_err(|_| refuse("cannot start a container that has stopped"))?;
         namespaces::read_signed(&answer)?;
         container.refuse_if_killed(&process)?;
         container.has_started();
-        removal::unless_poststart(&container, &container.spec()?)?;
-        drop(lock); // others may have to stop it, if it is never ready
+        let spec = container.spec()?;
+        removal::poststart(&container, &spec).inspect_err(|_| removal::after_failed_poststart(&container, &spec))?;
+        let container = container.unlock(); // others may have to stop it, if it is never ready
         if let Some(notify) = notify {
             notify.pass_on(container.record.pid.unwrap_or_default(), &[container.process()?.descriptor().as_fd()])?;
         }

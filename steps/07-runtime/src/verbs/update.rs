@@ -8,7 +8,7 @@ use kernel::Failure;
 
 use super::Context;
 use crate::resources;
-use crate::spec::{self, Cpu, Memory, Pids, Resources};
+use crate::spec::{self, Cpu, Memory, Pids, Resources, Status};
 
 /// Change a container's limits
 #[derive(clap::Args, Debug)]
@@ -17,16 +17,16 @@ pub struct Update {
     #[arg(long, short, value_name = "FILE")]
     resources: Option<PathBuf>,
 
-    /// At most so many bytes of memory; -1 is no limit
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    /// At most so many bytes of memory, such as 64m; -1 is no limit
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = size)]
     memory: Option<i64>,
 
     /// So many bytes are left to it when memory is short
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = size)]
     memory_reservation: Option<i64>,
 
     /// At most so many bytes of memory and swap together
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = size)]
     memory_swap: Option<i64>,
 
     /// So many microseconds of CPU time in each period
@@ -40,6 +40,22 @@ pub struct Update {
     /// The share against others that want the CPU too
     #[arg(long, value_name = "SHARES")]
     cpu_share: Option<u64>,
+
+    /// So many unused microseconds of its quota can be saved for later
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_burst: Option<u64>,
+
+    /// 1: it runs only when no other process wants the CPU; 0: it does not wait
+    #[arg(long, value_name = "0|1")]
+    cpu_idle: Option<i64>,
+
+    /// So many microseconds in each real-time period for its real-time processes (cgroup v1)
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
+    cpu_rt_runtime: Option<i64>,
+
+    /// How long a real-time period is (cgroup v1)
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_rt_period: Option<u64>,
 
     /// Which CPUs
     #[arg(long, value_name = "LIST")]
@@ -63,13 +79,15 @@ pub struct Update {
 
 impl Update {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
-        let container = context.store.open(&self.id)?;
-        let _lock = container.lock()?;
-        let asked = self.resources()?;
+        let asked = self.resources()?; // standard input may take its time: no other command waits for it
         spec::check_resources(&asked, "")?;
+        let container = context.store.open(&self.id)?.lock()?;
+        if matches!(container.status(), Status::Stopped | Status::Unknown) {
+            drop(container.process()?); // says why
+        }
         let no_group = || Failure::new(format!("container {:?}: it has no group", self.id));
-        let record = &container.record;
-        resources::update(record.group.as_ref().ok_or_else(no_group)?, record.scope.as_ref(), &asked)?;
+        let group = container.group()?.ok_or_else(no_group)?;
+        resources::update(group, container.record.scope.as_ref(), &asked)?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -96,9 +114,12 @@ impl Update {
             quota: self.cpu_quota,
             period: self.cpu_period,
             shares: self.cpu_share,
+            burst: self.cpu_burst,
+            idle: self.cpu_idle,
+            realtime_runtime: self.cpu_rt_runtime,
+            realtime_period: self.cpu_rt_period,
             cpus: self.cpuset_cpus.clone(),
             mems: self.cpuset_mems.clone(),
-            ..Cpu::default()
         };
         Resources {
             memory,
@@ -108,4 +129,10 @@ impl Update {
             ..Resources::default()
         }
     }
+}
+
+/// A number of bytes, with k, m, g or t behind it or nothing; -1 is no limit.
+fn size(text: &str) -> Result<i64, String> {
+    let bytes = if text == "-1" { Some(-1) } else { cgroups::size(text).and_then(|bytes| i64::try_from(bytes).ok()) };
+    bytes.ok_or_else(|| "it is not a size: such as 64m, or -1 for no limit".to_owned())
 }

@@ -18,7 +18,7 @@ pub const CHECKS: [Check; 7] = [
     Check {
         name: "cwd-is-descriptor",
         known_as: "CVE-2024-21626",
-        tries: "begin in a directory that somebody left open",
+        tries: "begin in a directory that the caller left open",
         run: cwd_is_descriptor,
     },
     Check {

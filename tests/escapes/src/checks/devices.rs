@@ -31,7 +31,7 @@ pub const CHECKS: [Check; 4] = [
     Check {
         name: "devices-are-usable",
         known_as: "runtime-spec default devices",
-        tries: "use the devices that everybody has",
+        tries: "use the devices that each container has",
         run: devices_are_usable,
     },
 ];

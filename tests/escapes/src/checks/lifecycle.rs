@@ -203,7 +203,7 @@ fn paused_is_killed(case: &Case) -> Verdict {
     killed.call("pause", &[]);
     killed.call("kill", &["KILL"]);
     let died = killed.becomes("stopped");
-    killed.call("resume", &[]); // so that a runtime that does not thaw leaves nobody behind
+    killed.call("resume", &[]); // so that a runtime that does not thaw leaves no process behind
     worst([
         safe_if(state == "paused", "paused", format!("paused, its state is {state}")),
         safe_if(deleted, "deleted", "delete --force of what is paused fails"),

@@ -106,7 +106,7 @@ fn odd_callers(case: &Case) -> Verdict {
     worst(odd.map(|odd| runs(case, odd)))
 }
 
-/// How large a small disk is, in pages of so many bytes: memory is given out by the page.
+/// How large a small disk is, in pages of that many bytes: memory is given out by the page.
 const PAGES: usize = 4;
 const PAGE: usize = 4096;
 
@@ -115,7 +115,7 @@ fn fill(folder: &Path) {
     fill_but(folder, 0);
 }
 
-/// The same, with so many pages left.
+/// How large a small disk is, with that many pages left.
 fn fill_but(folder: &Path, pages: usize) {
     fs::create_dir_all(folder).expect("the sandbox is ours");
     let size = format!("size={}", PAGES * PAGE);

@@ -172,7 +172,7 @@ fn no_new_privs(case: &Case) -> Verdict {
     inmate(case, "setuid")
 }
 
-/// With a user namespace the root filesystem must belong to the one who is root inside.
+/// With a user namespace the root filesystem must belong to the user that is root inside.
 pub fn mapped(case: &Case) -> Bundle {
     let mut bundle = case.bundle();
     let chown = std::process::Command::new("chown").args(["-hR", "100000:100000"]).arg(bundle.rootfs("/")).status();

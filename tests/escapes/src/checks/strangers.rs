@@ -104,7 +104,7 @@ impl Drop for Meeting {
 fn keyring_made_first(case: &Case) -> Verdict {
     let meeting = Meeting::new(case);
     let inmate = meeting.path("inmate");
-    // Does a key that is put into the keyring of that name come to the stranger who made it?
+    // Does a key that is put into the keyring of that name come to the stranger that made it?
     let comes = |name: &str, fill: &dyn Fn()| {
         let file = case.folder.join(case.name("trap"));
         let mut trap = case.start(stranger(&[&inmate, "keyring-trap", name, "2"]), &file);

@@ -20,7 +20,7 @@ pub const CHECKS: [Check; 4] = [
     Check {
         name: "terminal-is-missing",
         known_as: "youki ErrInvalidSpec",
-        tries: "create with a terminal and nobody to take it, and without one for somebody who waits",
+        tries: "create with a terminal that no process takes, and without one for a process that waits",
         run: terminal_is_missing,
     },
     Check {
@@ -43,7 +43,7 @@ fn on_a_terminal(case: &Case, bundle: &mut Bundle, filter: &str) -> Output {
         false => format!("{runtime} run --detach --bundle '{folder}' {id}; {wait}"),
     };
     let mut shell = Command::new("sh");
-    // A pipe that nobody writes to: at its end, script would end as well.
+    // A pipe without a writer: at its end, script would end as well.
     shell.args(["-c", &format!("mkfifo nobody 2>/dev/null; script -qec \"$0\" /dev/null <>nobody | {filter}"), &run]);
     shell.current_dir(&case.folder);
     let output = case.output(shell);

@@ -277,7 +277,7 @@ fn calls(whose: Whose, trace: &str) -> Vec<Call> {
     found
 }
 
-/// In which line a trace turns to the inmate's: at the last program. Its end, if there is none.
+/// In which line a trace turns to the inmate's: at the last program. The trace's end, if it never does.
 fn inmate(trace: &str) -> usize {
     let last = trace.lines().enumerate().filter(|(_, line)| line.starts_with("execve(")).last();
     last.map_or(usize::MAX, |(at, _)| at)

@@ -24,12 +24,12 @@ pub struct Options {
     /// So many run and gone, one after another.
     #[arg(long, default_value_t = 10_000)]
     gone: usize,
-    /// The last start of those alive may cost so many times the first.
+    /// The last start of those alive may cost this many times the first.
     #[arg(long, default_value_t = 1.3)]
     at_most: f64,
 }
 
-/// With so many containers; the last number is `at_most`.
+/// With this many containers; the last number is `at_most`.
 type Stage = fn(&Case, usize, f64) -> Result<()>;
 
 /// All three; nothing may be left of any.

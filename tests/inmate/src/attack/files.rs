@@ -1,6 +1,6 @@
 //! Through files: by path, by a descriptor that came along, by a second chroot, by inode number.
 
-use kernel::sys::attack;
+use inmate::sys;
 use nix::mount::{MntFlags, MsFlags};
 
 use super::Verdict::{self, Escaped, Held, Look, NotApplicable};
@@ -26,7 +26,7 @@ pub fn environment() -> Verdict {
 
 /// Looks for an open descriptor above the three standard ones.
 pub fn descriptors() -> Verdict {
-    match (3..1024).any(attack::is_open) {
+    match (3..1024).any(sys::is_open) {
         true => Escaped("a file of the host is open".to_owned()),
         false => Held("nothing is open above 2".to_owned()),
     }
@@ -76,7 +76,7 @@ pub fn mount_leak() -> Verdict {
 pub fn file_handle() -> Verdict {
     const ROOT_INODES: [u32; 3] = [2, 128, 64]; // ext4, xfs
     let here = std::fs::File::open("/").expect("a root can be read");
-    let Ok(own) = attack::Handle::of(&here) else { return NotApplicable("no file handles here".to_owned()) };
+    let Ok(own) = sys::Handle::of(&here) else { return NotApplicable("no file handles here".to_owned()) };
     let guesses: Vec<_> = ROOT_INODES.iter().filter_map(|&inode| own.guess(inode)).collect();
     if guesses.is_empty() {
         return NotApplicable("handles cannot be guessed here".to_owned());

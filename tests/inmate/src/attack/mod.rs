@@ -42,7 +42,7 @@ const ATTACKS: [Attack; 24] = [
     Attack { name: "memory", tries: "take the host's memory", run: resources::memory },
     Attack { name: "mknod", tries: "open the host's disk through a node of its own", run: resources::mknod },
     Attack { name: "remount", tries: "make read-only settings writable again", run: settings::remount },
-    Attack { name: "mount", tries: "mount a /proc that nobody has masked", run: settings::mount },
+    Attack { name: "mount", tries: "mount a /proc without masked paths", run: settings::mount },
     Attack { name: "release-agent", tries: "have the kernel run a program on the host", run: settings::release_agent },
     Attack { name: "file-handle", tries: "open the host's root by its inode number", run: files::file_handle },
     Attack { name: "tiocsti", tries: "type into the host's terminal", run: privileges::tiocsti },
@@ -58,7 +58,7 @@ pub enum Verdict {
     Held(String),
     /// It makes no sense here.
     NotApplicable(String),
-    /// Only somebody outside can tell: what to look for, and how it is undone.
+    /// Only a process outside can tell: what to look for, and how it is undone.
     Look(String, fn()),
 }
 

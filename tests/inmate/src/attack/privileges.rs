@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use kernel::sys::attack;
+use inmate::sys;
 use nix::errno::Errno;
 use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
 
@@ -19,9 +19,11 @@ pub fn tiocsti() -> Verdict {
     if !std::io::stdin().is_terminal() {
         return NotApplicable("standard input is no terminal".to_owned());
     }
-    match without_echo(|| attack::type_into(std::io::stdin())) {
+    match without_echo(|| sys::type_into(std::io::stdin())) {
         Ok(()) => Escaped("typed into the terminal outside".to_owned()),
-        Err(Errno::EIO) => NotApplicable("this kernel allows it to nobody (sysctl dev.tty.legacy_tiocsti)".to_owned()),
+        Err(Errno::EIO) => {
+            NotApplicable("this kernel allows it to no process (sysctl dev.tty.legacy_tiocsti)".to_owned())
+        }
         Err(errno) => Held(format!("ioctl TIOCSTI => {errno:?}")),
     }
 }
@@ -39,14 +41,14 @@ fn without_echo<T>(work: impl FnOnce() -> T) -> T {
 
 /// Looks for a key that was put into the session keyring outside.
 pub fn keyring() -> Verdict {
-    match attack::find_session_key(sentinel::KEY) {
+    match sys::find_session_key(sentinel::KEY) {
         Ok(()) => Escaped("found the sentinel's key".to_owned()),
         Err(Errno::ENOSYS) => NotApplicable("this kernel has no keys".to_owned()),
         Err(errno) => Held(format!("keyctl SEARCH => {errno:?}")),
     }
 }
 
-/// The word with which the inmate, started as a setuid program, tells who it has become.
+/// The word with which the inmate, started as a setuid program, tells which user it has become.
 pub const SETUID_PROBE: &str = "who-am-i";
 
 /// Says by its exit status whether it runs as root.

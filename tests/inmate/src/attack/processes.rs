@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use kernel::sys::attack;
+use inmate::sys;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, getpid, getppid};
@@ -18,7 +18,7 @@ pub fn host_processes() -> Verdict {
     let own = getpid().as_raw();
     match (2..own).chain(own + 1..own + 16).any(answers) {
         true => Escaped("a process answers that is not of this cell".to_owned()),
-        false => Held("nobody else answers".to_owned()),
+        false => Held("no other process answers".to_owned()),
     }
 }
 
@@ -72,7 +72,7 @@ fn is_namespace(way: &Path) -> bool {
     KINDS.iter().any(|kind| target.display().to_string().starts_with(kind))
 }
 
-/// Whether a descriptor is of a namespace that is none of ours.
+/// Whether a descriptor is of a namespace that is not ours.
 fn is_foreign(way: &Path) -> bool {
     let found = std::fs::metadata(way).map(|found| found.ino()).unwrap_or_default();
     let own = std::fs::read_dir("/proc/self/ns").into_iter().flatten().flatten();
@@ -102,7 +102,7 @@ pub fn hostname() -> Verdict {
 
 /// Looks for a segment of shared memory that was made outside.
 pub fn shared_memory() -> Verdict {
-    match attack::find_shared_memory(sentinel::SHARED_MEMORY) {
+    match sys::find_shared_memory(sentinel::SHARED_MEMORY) {
         Ok(_) => Escaped("found the sentinel's memory".to_owned()),
         Err(errno) => Held(format!("shmget => {errno:?}")),
     }

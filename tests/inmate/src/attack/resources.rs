@@ -1,4 +1,4 @@
-//! Through what everybody needs: processes, memory, the disk. Each has a fuse.
+//! Through what each process needs: processes, memory, the disk. Each has a fuse.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -40,7 +40,7 @@ pub fn memory() -> Verdict {
     let taken = in_child(|| {
         let mut hoard = vec![0_u8; FUSE];
         hoard.iter_mut().step_by(4096).for_each(|page| *page = 1);
-        std::hint::black_box(&hoard); // taken, though nobody uses it
+        std::hint::black_box(&hoard); // taken, though it is not used
         0
     });
     match taken {

@@ -11,7 +11,7 @@ const SETTING: &str = "sys/kernel/core_pattern"; // the program that the kernel 
 const OWN_PROC: &str = "/tmp/inmate-proc";
 const NONE: Option<&str> = None;
 
-/// Opens a setting in the /proc that is there; where there is none, mounts one.
+/// Opens a setting in the /proc that is there; where it is missing, mounts one.
 pub fn proc_sys() -> Verdict {
     in_proc(|proc| writable(&proc.join(SETTING)))
 }
@@ -58,7 +58,7 @@ pub fn release_agent() -> Verdict {
     tried.into_iter().find(is_v1).unwrap_or_else(|| NotApplicable("this machine has no cgroup v1".to_owned()))
 }
 
-/// Tries something in the /proc that is there, or in one of our own where there is none.
+/// Tries something in the /proc that is there, or in one of our own where it is missing.
 fn in_proc(attempt: impl FnOnce(&Path) -> Verdict) -> Verdict {
     let there = Path::new("/proc");
     if there.join("self").exists() { attempt(there) } else { mounted("proc", NONE, attempt) }

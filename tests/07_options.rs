@@ -1,0 +1,232 @@
+//! Step 7: the options of the verbs, as ordinary callers type them.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use classroom::lab::binary;
+use classroom::{Desk, Lab, Output, World, lab};
+use serde_json::{Value, json};
+
+/// A script of bash's, with the runtime as `cellblock`, the bundle as `$bundle`, and the lab's folder as `$folder`.
+fn bash(lab: &Lab, desk: &Desk, script: &str) -> Output {
+    let mut shell = Command::new("bash");
+    let head = "cellblock() { timeout --signal=KILL 30 \"$0\" --root \"$root\" \"$@\"; }\n";
+    shell.args(["-c", &format!("{head}{script}")]).arg(binary("cellblock")).stdin(Stdio::null());
+    shell.env("root", &desk.root).env("bundle", &desk.bundle).env("folder", &lab.folder);
+    lab.output(script.to_owned(), shell)
+}
+
+/// `<(...)` is /dev/fd/63, and a directory or file may be named by an open descriptor, too.
+#[test]
+fn files_by_descriptor() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "descriptors");
+        desk.set_command("echo ran");
+        let process = r#"{"cwd": "/", "args": ["echo", "ran"], "env": ["PATH=/bin"]}"#;
+        fs::write(lab.folder.join("process.json"), process).unwrap();
+        for script in [
+            "cellblock run --bundle \"$bundle\" --config <(sleep .2; cat \"$bundle\"/config.json) one",
+            "cellblock run --bundle \"$bundle\" -f /dev/stdin one < \"$bundle\"/config.json",
+            "cellblock run --bundle /dev/fd/7 one 7< \"$bundle\"",
+            "cellblock create --bundle /dev/fd/7 one 7< \"$bundle\" >\"$folder\"/told && cellblock delete one && echo ran",
+        ] {
+            let output = bash(lab, &desk, script);
+            assert!(output.code == 0 && output.text.ends_with("ran\n"), "{output}");
+        }
+        desk.start("sleep 1000");
+        for script in [
+            format!("cellblock exec --process <(sleep .2; echo '{process}') one"),
+            "cellblock exec --process /dev/fd/5 one 5< \"$folder\"/process.json".to_owned(),
+            "cellblock exec -p /proc/self/fd/5 one 5< \"$folder\"/process.json".to_owned(),
+            "cellblock update -r <(sleep .2; echo '{\"pids\": {\"limit\": 50}}') one && echo ran".to_owned(),
+        ] {
+            let output = bash(lab, &desk, &script);
+            assert!(output.code == 0 && output.text.ends_with("ran\n"), "{output}");
+        }
+        let output = bash(lab, &desk, "cellblock exec --process <(:) one");
+        assert!(output.code == 125 && output.text.contains("EOF"), "{output}");
+        desk.succeed(&["delete", "--force", "one"]);
+        for file in ["process.json", "told"] {
+            fs::remove_file(lab.folder.join(file)).unwrap();
+        }
+    });
+}
+
+/// Without a pid namespace of its own nothing ends with the first process: KILL is for all of the group, as runc has it.
+#[test]
+fn kill_where_the_pid_namespace_is_shared() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "kill-shared");
+        desk.configure(|config| {
+            config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "pid");
+        });
+        let processes =
+            || -> Vec<i32> { serde_json::from_str(&desk.succeed(&["ps", "--format", "json", "one"])).unwrap() };
+        let all_end = |pids: &[i32]| {
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            while pids.iter().any(|pid| is_alive(*pid)) {
+                assert!(std::time::Instant::now() < end, "some of {pids:?} live on");
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        };
+        for verb in [&["kill", "one", "KILL"][..], &["delete", "--force", "one"]] {
+            desk.start("sleep 1000 & setsid sleep 1000 & wait");
+            while processes().len() < 3 {}
+            let pids = processes();
+            desk.succeed(&["kill", "one", "0"]);
+            assert_eq!(processes(), pids, "0 is no signal");
+            desk.succeed(verb);
+            all_end(&pids);
+            desk.succeed(&["delete", "--force", "one"]);
+        }
+        // Also when the first process has ended, and left others behind.
+        desk.start("sleep 1000 & exec sleep 0.1");
+        desk.wait_for("stopped");
+        let pids = processes();
+        assert_eq!(pids.len(), 1);
+        desk.succeed(&["kill", "one", "KILL"]);
+        all_end(&pids);
+        desk.fail(&["kill", "one", "KILL"], "not running");
+        desk.succeed(&["delete", "one"]);
+    });
+}
+
+fn is_alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+/// How a visitor is scheduled: as the container's own process, unless its file says otherwise.
+#[test]
+fn exec_is_scheduled_as_the_container() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "exec-schedule");
+        desk.configure(|config| {
+            config["linux"]["personality"] = json!({"domain": "LINUX32"});
+            config["process"]["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 3});
+            config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_IDLE"});
+            config["process"]["oomScoreAdj"] = json!(77);
+        });
+        desk.start("sleep 1000");
+        let script = "cat /proc/self/personality /proc/self/oom_score_adj; set -- $(cat /proc/self/stat); echo ${19} ${41}; \
+            ionice -p $$";
+        let expected = "00000008\n77\n3 3\nidle";
+        let file = desk.bundle.join("process.json");
+        let said = desk.succeed(&["exec", "one", "sh", "-c", script]);
+        assert!(said.starts_with(expected), "{said}");
+        fs::write(&file, json!({"cwd": "/", "env": ["PATH=/bin:/usr/bin"], "args": ["sh", "-c", script]}).to_string())
+            .unwrap();
+        let said = desk.succeed(&["exec", "--process", file.to_str().unwrap(), "one"]);
+        assert!(said.starts_with(expected), "{said}");
+        let other = json!({"cwd": "/", "env": ["PATH=/bin:/usr/bin"], "args": ["sh", "-c", script], "oomScoreAdj": 88,
+            "scheduler": {"policy": "SCHED_OTHER", "nice": 4}});
+        fs::write(&file, other.to_string()).unwrap();
+        let said = desk.succeed(&["exec", "--process", file.to_str().unwrap(), "one"]);
+        assert!(said.starts_with("00000008\n88\n4 0\nidle"), "{said}");
+        desk.succeed(&["delete", "--force", "one"]);
+    });
+}
+
+const ALLOWED: &str = "grep Cpus_allowed_list /proc/self/status";
+
+/// Whatever CPU the caller is bound to: the container runs on all that its group may use.
+#[test]
+fn the_callers_cpus_are_not_inherited() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "affinity");
+        let allowed = |text: &str| text.lines().find_map(|line| line.split_once("list:\t")).unwrap().1.to_owned();
+        let all = allowed(&fs::read_to_string("/proc/self/status").unwrap().replace("allowed_list", "list"));
+        if all == "0" {
+            return; // there is no other to be kept from
+        }
+        let bound = |rest: &str| {
+            let output = bash(lab, &desk, &format!("taskset -p -c 0 $$ >/dev/null; {rest}"));
+            assert_eq!(output.code, 0, "{output}");
+            output.text.lines().last().unwrap_or_default().rsplit('\t').next().unwrap().to_owned()
+        };
+        desk.set_command(ALLOWED);
+        let run = "cellblock run --bundle \"$bundle\" one";
+        assert_eq!(bound(run), all);
+        desk.configure(|config| {
+            config["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
+        });
+        assert_eq!(bound(run), all, "that is for exec");
+        desk.start("sleep 1000");
+        let exec = format!("cellblock exec one {ALLOWED}");
+        assert_eq!(bound(&exec), "0");
+        let with = |affinity: Value| {
+            let process = json!({"cwd": "/", "env": ["PATH=/bin:/usr/bin"], "args": ALLOWED.split(' ').collect::<Vec<_>>(), "execCPUAffinity": affinity});
+            fs::write(lab.folder.join("process.json"), process.to_string()).unwrap();
+            bound("cellblock exec --process \"$folder\"/process.json one")
+        };
+        assert_eq!(with(json!({"initial": "0"})), all, "the last word is the group's");
+        assert_eq!(with(json!({"initial": "0", "final": "1"})), "1");
+        assert_eq!(with(json!({"initial": "", "final": ""})), all);
+        desk.succeed(&["delete", "--force", "one"]);
+        desk.configure(|config| drop(config["process"].as_object_mut().unwrap().remove("execCPUAffinity")));
+        desk.start("sleep 1000");
+        assert_eq!(bound(&exec), all);
+        desk.succeed(&["delete", "--force", "one"]);
+        fs::remove_file(lab.folder.join("process.json")).unwrap();
+    });
+}
+
+/// As Docker's: the container's own files say which groups a user has. A group that is named stands alone.
+#[test]
+fn exec_as_another_user() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "exec-user");
+        let files: [(&str, &str); 2] = [
+            ("passwd", "root:x:0:0::/root:/bin/sh\nana:x:1000:50::/:/bin/sh\n7:x:0:0::/:/bin/sh\n"),
+            ("group", "root:x:0:\nstaff:x:50:\naudio:x:63:bob,ana\nlp:x:7:bob\n"),
+        ];
+        desk.configure(|config| {
+            config["process"]["user"] = json!({"uid": 0, "gid": 0, "additionalGids": [5]});
+            for (name, text) in files {
+                fs::write(desk.bundle.join(name), text).unwrap();
+                let mount = json!({"destination": format!("/etc/{name}"), "type": "bind",
+                    "source": desk.bundle.join(name), "options": ["bind"]});
+                config["mounts"].as_array_mut().unwrap().push(mount);
+            }
+        });
+        desk.start("sleep 1000");
+        let id = |user: &[&str]| {
+            let script = "echo $(id -u) $(id -g) $(grep Groups /proc/self/status)";
+            desk.succeed(&[&["exec"], user, &["one", "sh", "-c", script]].concat()).trim().to_owned()
+        };
+        assert_eq!(id(&[]), "0 0 Groups: 5");
+        assert_eq!(id(&["--user", "1000"]), "1000 50 Groups: 63");
+        assert_eq!(id(&["--user", "1000", "-g", "9"]), "1000 50 Groups: 9 63");
+        assert_eq!(id(&["--user", "1000:7"]), "1000 7 Groups:");
+        assert_eq!(id(&["--user", "1001"]), "1001 0 Groups:");
+        assert_eq!(id(&["--user", "7"]), "7 0 Groups:", "a number is a number");
+        desk.succeed(&["delete", "--force", "one"]);
+    });
+}
+
+/// Sizes as people write them, and every limit of the CPU that a configuration has.
+#[test]
+fn update_by_options() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "update");
+        desk.start("sleep 1000");
+        let limit = || {
+            let event: Value = serde_json::from_str(&desk.succeed(&["events", "--stats", "one"])).unwrap();
+            event["data"]["memory"]["usage"]["limit"].clone()
+        };
+        for (text, bytes) in [("50M", 50 << 20), ("51200k", 50 << 20), ("67108864", 64 << 20)] {
+            desk.succeed(&["update", "--memory", text, "one"]);
+            assert_eq!(limit(), json!(bytes), "{text}");
+        }
+        desk.fail(&["update", "--memory", "50X", "one"], "not a size");
+        desk.succeed(&["update", "--memory", "-1", "one"]);
+        // Words that the kernel, or the check before it, answers: so each has arrived.
+        desk.fail(&["update", "--cpu-idle", "2", "one"], "neither 0 nor 1");
+        desk.fail(&["update", "--cpu-quota", "5000", "--cpu-burst", "5001", "one"], "more than the quota");
+        for option in ["--cpu-rt-runtime", "--cpu-rt-period"] {
+            desk.run(&["update", option, "1000", "one"]); // most kernels have no budget for real time
+            desk.fail(&["update", option, "x", "one"], option);
+        }
+        desk.succeed(&["delete", "--force", "one"]);
+    });
+}
