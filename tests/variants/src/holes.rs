@@ -347,7 +347,7 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "exec-is-not-locked",
         package: "cellblock",
-        edits: &[instead(EXEC, "enter", "handcuffs.lock()?.or(early)", "early")],
+        edits: &[instead(EXEC, "enter", "handcuffs.lock()?.or(listener)", "early")],
         seen_by: &[Check("exec-has-more-rights"), Check("seccomp-lets-through")],
     },
     Hole {
