@@ -89,7 +89,7 @@ fn make_group(path: &str) -> Kept {
 }
 
 /// Directories of other runtimes and of a user, some with files that are called like ours.
-fn fill_with_others(root: &Path) {
+fn fill_with_others(root: &Path, world: World) {
     let write = |file: &str, text: &str| {
         let file = root.join(file);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -109,7 +109,11 @@ fn fill_with_others(root: &Path) {
     write("theirs/state.json", "{}");
     write("state.json", "{}");
     write("config.json", "{}");
-    chown(root.join("theirs"), Some(12345), Some(12345)).unwrap();
+    if world == World::Root {
+        chown(root.join("theirs"), Some(12345), Some(12345)).unwrap();
+    } else {
+        fs::remove_dir_all(root.join("theirs")).unwrap(); // another user's cannot be made here
+    }
     fs::create_dir(root.join("empty")).unwrap();
     symlink("Documents", root.join("link")).unwrap();
 }
@@ -117,36 +121,49 @@ fn fill_with_others(root: &Path) {
 /// Another runtime's root, a user's home: what is not ours is ignored by every verb, and never removed.
 #[test]
 fn entries_that_are_not_ours() {
-    lab!(World::Root, |lab| {
-        let desk = Desk::new(lab, "entries");
-        fs::create_dir(&desk.root).unwrap();
-        fs::set_permissions(&desk.root, fs::Permissions::from_mode(0o755)).unwrap();
-        fill_with_others(&desk.root);
-        let before = tree(&desk.root);
-        let names: Vec<String> =
-            fs::read_dir(&desk.root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        for id in &names {
-            for verb in [&["state"][..], &["kill"], &["delete"], &["start"], &["ps"], &["pause"], &["update"]] {
-                desk.fail(&[verb, &[id.as_str()]].concat(), "does not exist");
-            }
-            desk.succeed(&["delete", "--force", id]);
-            desk.fail(&["create", "--bundle", "target/bundle", id], "already exists");
-            assert_eq!(tree(&desk.root), before, "{id}");
+    lab!(World::Root, others_stay);
+}
+
+#[test]
+fn entries_that_are_not_ours_as_a_user() {
+    lab!(World::Rootless, others_stay);
+}
+
+fn others_stay(lab: &Lab) {
+    let desk = Desk::new(lab, "entries");
+    fs::create_dir(&desk.root).unwrap();
+    fs::set_permissions(&desk.root, fs::Permissions::from_mode(0o755)).unwrap();
+    fill_with_others(&desk.root, lab.world);
+    let before = tree(&desk.root);
+    let names: Vec<String> =
+        fs::read_dir(&desk.root).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    for id in &names {
+        for verb in [&["state"][..], &["kill"], &["delete"], &["start"], &["ps"], &["pause"], &["update"]] {
+            desk.fail(&[verb, &[id.as_str()]].concat(), "does not exist");
         }
-        assert_eq!(desk.succeed(&["list", "--quiet"]), "");
-        assert_eq!(desk.succeed(&["prune"]), "");
+        desk.succeed(&["delete", "--force", id]);
+        desk.fail(&["create", "--bundle", "target/bundle", id], "already exists");
+        assert_eq!(tree(&desk.root), before, "{id}");
+    }
+    assert_eq!(desk.succeed(&["list", "--quiet"]), "");
+    assert_eq!(desk.succeed(&["prune"]), "");
+    assert_eq!(tree(&desk.root), before);
+    if lab.world == World::Root {
+        ours_is_found(&desk);
         assert_eq!(tree(&desk.root), before);
-        // Among them, ours are found.
-        desk.start("sleep 1000");
-        assert_eq!(desk.succeed(&["list", "--quiet"]), "one\n");
-        desk.kill();
-        fs::write(desk.root.join("one/notes.txt"), "of an administrator").unwrap();
-        desk.fail(&["delete", "--force", "one"], "\"notes.txt\" in it is not ours");
-        fs::remove_file(desk.root.join("one/notes.txt")).unwrap();
-        desk.succeed(&["prune"]);
-        assert_eq!(tree(&desk.root), before);
-        fs::remove_dir_all(&desk.root).unwrap();
-    });
+    }
+    fs::remove_dir_all(&desk.root).unwrap();
+}
+
+/// Among the entries of others, a container of ours is found and removed, but not with a file that is not ours in it.
+fn ours_is_found(desk: &Desk) {
+    desk.start("sleep 1000");
+    assert_eq!(desk.succeed(&["list", "--quiet"]), "one\n");
+    desk.kill();
+    fs::write(desk.root.join("one/notes.txt"), "of an administrator").unwrap();
+    desk.fail(&["delete", "--force", "one"], "\"notes.txt\" in it is not ours");
+    fs::remove_file(desk.root.join("one/notes.txt")).unwrap();
+    desk.succeed(&["prune"]);
 }
 
 /// What lies in a directory that others own or may write to decides nothing: not what is killed, and no hook is run.
@@ -298,7 +315,8 @@ fn strangers_in_its_group() {
             config["linux"]["readonlyPaths"] = json!([]);
         });
         desk.start("sleep 1000 & exec sleep 1000");
-        desk.kill();
+        desk.succeed(&["kill", "one", "TERM"]); // KILL would be for both
+        desk.wait_for("stopped");
         let left: Vec<i32> = serde_json::from_str(desk.succeed(&["ps", "--format", "json", "one"]).trim()).unwrap();
         assert_eq!(left.len(), 1, "{left:?}");
         desk.succeed(&["delete", "one"]);
@@ -371,6 +389,24 @@ fn things_of_others_stay() {
         assert_eq!(say(lab, &lab.folder.join("none"), &["prune"]).text, "");
         assert_eq!(seen_of_others(lab, parent), before);
         stranger.lives("cellblock prune");
+        // From other namespaces, in which the same names may mean other things, or the processes are not seen.
+        for namespaces in [&["--net"][..], &["--pid", "--fork"], &["--pid", "--fork", "--mount-proc"], &["--cgroup"]] {
+            for step in ["network", "cgroups", "privileges", "cellblock"] {
+                let mut prune = Command::new("unshare");
+                prune.args(namespaces).arg(binary(step));
+                match step {
+                    "cellblock" => prune.arg("--root").arg(lab.folder.join("none")),
+                    "network" => &mut prune,
+                    _ => prune.args(in_parent),
+                };
+                let said = lab.output(format!("# unshare {namespaces:?} {step} prune"), {
+                    prune.arg("prune");
+                    prune
+                });
+                assert_eq!(seen_of_others(lab, parent), before, "{said}");
+                stranger.lives(&said.to_string());
+            }
+        }
         drop(stranger);
         let script = "ip link del br-theirs; ip link del cb01234567; ip link del cellblock0; nft delete table inet theirs; nft delete table inet cellblock9";
         assert!(Command::new("sh").args(["-c", script]).status().unwrap().success());

@@ -171,8 +171,12 @@ mod tests {
     #[test]
     fn the_last_word_counts() {
         let planned = plan(&mount(Some("tmpfs"), &["ro", "nosuid", "rw", "size=1m", "rro"]), Path::new("/")).unwrap();
-        assert_eq!((planned.set, planned.clear), (Attributes::NOSUID, Attributes::RDONLY));
-        assert_eq!(planned.set_below, Attributes::RDONLY);
+        let read_only = Attributes::RDONLY;
+        assert_eq!((planned.set, planned.clear), (Attributes::NOSUID.union(read_only), Attributes::empty()), "by rro");
+        assert_eq!(planned.set_below, read_only);
+        let planned = plan(&mount(Some("tmpfs"), &["rro", "rw"]), Path::new("/")).unwrap();
+        assert_eq!((planned.set, planned.clear, planned.set_below), (Attributes::empty(), read_only, read_only));
+        let planned = plan(&mount(Some("tmpfs"), &["ro", "size=1m", "rro"]), Path::new("/")).unwrap();
         let What::New { options, .. } = planned.what else { panic!("it is a new file system") };
         assert_eq!(options, [(c"size".to_owned(), Some(c"1m".to_owned()))]);
     }
@@ -181,7 +185,7 @@ mod tests {
     fn the_last_word_about_access_times_counts() {
         let words = ["strictatime", "noatime", "nodiratime", "rnoatime", "rstrictatime"];
         let planned = plan(&mount(Some("tmpfs"), &words), Path::new("/")).unwrap();
-        assert_eq!(planned.set, Attributes::NOATIME.union(Attributes::NODIRATIME));
+        assert_eq!(planned.set, Attributes::STRICTATIME.union(Attributes::NODIRATIME), "it is one of those below, too");
         assert_eq!(planned.set_below, Attributes::STRICTATIME);
     }
 

@@ -37,6 +37,9 @@ impl Kill {
         if number == SIGKILL
             && let Some(group) = shared_group(&container)?
         {
+            if container.status() == Status::Stopped {
+                removal::refuse_strangers(&container.record, container.spec().ok().as_ref())?;
+            }
             group.kill_all()?;
             return Ok(ExitCode::SUCCESS);
         }
