@@ -50,3 +50,18 @@ fn unsafe_code_stands_in_sys_only() {
     assert!(elsewhere.is_empty(), "{elsewhere:#?}");
     assert!(!may_be_unsafe("steps/07-runtime/src/system.rs:1") && may_be_unsafe("steps/07-runtime/src/sys/mod.rs:9"));
 }
+
+/// Comments and printed words speak of processes, not of persons, and say a thing in the usual word (CONTRIBUTING.md).
+#[test]
+fn words_of_the_lessons_are_plain() {
+    const SAID_OTHERWISE: [&str; 8] =
+        ["whoever", "so many ", "so much ", " shall ", "that is none", "deaf", "/// Both.", "/// The same, but"];
+    let is_bad = |line: &str| {
+        let comment_or_text = line.contains("//") || line.contains('"');
+        comment_or_text && SAID_OTHERWISE.iter().any(|word| line.to_lowercase().contains(&word.to_lowercase()))
+    };
+    assert!(is_bad("    // Whoever comes first") && !is_bad("    let shall = 1;"));
+    let found: Vec<_> =
+        lines().into_iter().filter(|(place, line)| place.starts_with("steps/") && is_bad(line)).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}

@@ -105,7 +105,7 @@ pub fn interpreter(path: &Path) -> Option<String> {
 
 const PT_INTERP: usize = 3;
 
-/// So much of a program is looked at, in bytes: what says how it is started lies at its beginning.
+/// How much of a program is looked at, in bytes: what says how it is started lies at its beginning.
 const HEADERS: u64 = 64 << 10;
 
 /// The kernel reads no more of a script's first line, and of a path (man 2 execve, PATH_MAX).

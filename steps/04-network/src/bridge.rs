@@ -41,7 +41,7 @@ pub struct Plugged {
     pub mac: Mac,
     lease: Lease,
     veth: String,
-    /// Somebody else gives it back (step 7).
+    /// Another process gives it back (step 7).
     pub stays: bool,
     _reserved: Vec<OwnedFd>,
 }
@@ -164,7 +164,7 @@ enum Change {
 
 // ANCHOR: update_rules
 /// Writes the rules anew if what is plugged in asks for others than those that stand (the bridge's own note remembers
-/// which these are), or if somebody has thrown them away. With nobody plugged in any more, takes the bridge down.
+/// which these are), or if they were flushed. With no cell plugged in any more, takes the bridge down.
 fn update_rules(netlink: &Netlink, links: &[Link], name: &str, change: Change) -> Result<()> {
     let bridge = links.iter().find(|link| link.name == name);
     let Some((bridge, subnets)) = bridge.and_then(|bridge| Some((bridge, subnets_of(bridge)?))) else { return Ok(()) };

@@ -41,7 +41,7 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is switched on.
     pub is_up: bool,
-    /// A note of up to 255 bytes, which the kernel keeps for whoever writes one: our memory.
+    /// A note of up to 255 bytes, which the kernel keeps for the process that writes it: our memory.
     pub note: String,
 }
 
@@ -135,7 +135,7 @@ pub fn write_note(netlink: &Netlink, name: &str, note: &str) -> Result<(), Failu
     netlink.ask(format_args!("RTM_SETLINK name={name} alias={shown:?}"), order).map(drop)
 }
 
-/// Takes the note off a cable and switches it off: whoever gets the address next must not share it with a cell that is still
+/// Takes the note off a cable and switches it off: the next cell with the address must not share it with one that is still
 /// on its way out. The kernel may be removing it just now: then that is done as well.
 ///
 /// # Shell: `ip link set NAME alias '' down`
@@ -215,7 +215,7 @@ pub fn add_address(netlink: &Netlink, link: &Link, address: IpAddr, prefix: u8) 
 }
 // ANCHOR_END: add_address
 
-/// The addresses of a link that somebody has given it, for use beyond the link itself: with their prefixes.
+/// The addresses that a link was given, for use beyond the link itself: with their prefixes.
 ///
 /// # Shell: `ip address show dev NAME scope global permanent`
 pub fn addresses(netlink: &Netlink, link: &Link) -> Result<Vec<(IpAddr, u8)>, Failure> {

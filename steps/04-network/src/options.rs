@@ -82,7 +82,7 @@ impl NetworkOptions {
     /// Refuses what cannot work, before anything is made.
     ///
     /// # Errors
-    /// A name, subnet, address or port that is none; an option that the chosen network has no use for.
+    /// An invalid name, subnet, address or port; an option that the chosen network has no use for.
     pub fn check(&self) -> Result<Plan> {
         let default = if nix::unistd::geteuid().is_root() { Mode::Bridge } else { Mode::None };
         let mode = self.net.unwrap_or(default);

@@ -13,7 +13,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind,
 pub struct Port {
     /// tcp, or else udp.
     pub tcp: bool,
-    /// The host's address at which it answers; all of them if there is none.
+    /// The host's address at which it answers; all of them if it names none.
     pub address: Option<IpAddr>,
     /// The port on the host; the first, of a range.
     pub host: u16,
@@ -66,7 +66,7 @@ impl Port {
     /// go to the cell, and a server on the host would wait for them in vain.
     ///
     /// # Errors
-    /// The port is in use, or the address is none of this host's.
+    /// The port is in use, or the address is not one of this host's.
     pub fn reserve(&self) -> Result<Vec<OwnedFd>, Failure> {
         let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let addresses = self.address.as_ref().map_or(&all[..], std::slice::from_ref);

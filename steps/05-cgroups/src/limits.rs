@@ -25,7 +25,7 @@ pub struct LimitOptions {
     #[arg(long, value_name = "SIZE")]
     memory: Option<String>,
 
-    /// So much memory is left to it while others can give some: bytes, or with k, m, g
+    /// Memory that is taken from other groups first: bytes, or with k, m, g
     #[arg(long, value_name = "SIZE")]
     memory_low: Option<String>,
 

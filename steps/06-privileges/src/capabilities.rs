@@ -78,7 +78,7 @@ impl Set {
     /// The one of that name; `CAP_KILL`, `KILL` and `kill` are the same.
     ///
     /// # Errors
-    /// There is none of that name.
+    /// A capability of that name does not exist.
     pub fn named(name: &str) -> Result<Set, Failure> {
         let upper = name.to_ascii_uppercase();
         let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
@@ -103,7 +103,7 @@ impl Set {
         privilege::bounding_set().map(Set)
     }
 
-    /// Both.
+    /// The capabilities of either set.
     pub fn and(self, other: Set) -> Set {
         Set(self.0 | other.0)
     }
@@ -158,10 +158,10 @@ impl Capabilities {
     }
     // ANCHOR_END: for_user
 
-    /// Takes what nobody in the cell shall ever have out of the bounding set. It needs CAP_SETPCAP, so it comes while all are
+    /// Takes out of the bounding set what no process in the cell may ever have. It needs CAP_SETPCAP, so it comes while all are
     /// still held.
     pub fn bound(&self) -> Result<()> {
-        purpose("what no program in here can ever have, whoever starts it");
+        purpose("what no program in here can ever have, however it is started");
         privilege::keep_in_bounding_set(self.bounding.0).context("cannot take capabilities out of the bounding set")
     }
 

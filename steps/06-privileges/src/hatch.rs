@@ -46,7 +46,7 @@ impl Hatch {
         sources.volumes.chunks(trees::BATCH).try_for_each(|volumes| trees::send_batch(&self.outside, volumes))
     }
 
-    /// Takes them: the root, and so many volumes.
+    /// Takes them: the root, and that many volumes.
     pub fn take_in(&self, volumes: usize) -> Result<Sources> {
         purpose("what the parent has handed in");
         let root = socket::receive_fd(&self.inside, "root")?;
@@ -74,7 +74,7 @@ impl Hatch {
 // ANCHOR: show_as_theirs
 /// Shows the files of each source with the cell's owners: what is root's on disk is root's in the cell.
 ///
-/// A source that belongs to somebody in the cell already is left as it is.
+/// A source that belongs to a user of the cell already is left as it is.
 ///
 /// # Errors
 /// EINVAL: the file system takes no part in it (overlayfs before Linux 5.19, tmpfs before 6.3).

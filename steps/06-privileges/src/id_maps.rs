@@ -12,7 +12,7 @@ use crate::capabilities::Set;
 use crate::reservation::Reservation;
 use crate::subordinate::SetAside;
 
-/// So many ids from `inside` on are, outside, those from `outside` on.
+/// `count` ids from `inside` on are, outside, those from `outside` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
     /// The first id in the cell.
@@ -132,7 +132,7 @@ impl IdMaps {
         Ok(IdMaps::of(ranges.clone(), ranges))
     }
 
-    /// These tables, written by whoever can: an ordinary user gives a single id himself, and more by the helpers.
+    /// These tables, written by the process that can: an ordinary user gives a single id himself, and more by the helpers.
     pub fn of(users: Vec<Range>, groups: Vec<Range>) -> IdMaps {
         let single = |ranges: &[Range]| ranges.len() == 1 && ranges[0].count == 1;
         let writer = match privilege::user() {
@@ -154,12 +154,12 @@ impl IdMaps {
         find(&self.users, owner.0).zip(find(&self.groups, owner.1))
     }
 
-    /// Whether files of this user of the host's must be shown with other owners, to be somebody's in the cell, and can be.
+    /// Whether files of this user of the host's must be shown with other owners, to belong to a user of the cell, and can be.
     pub fn must_show_others(&self, user: u32) -> bool {
         self.is_ours_to_choose() && !self.changes_nothing() && !self.has_outside(user)
     }
 
-    /// Whether an id on the host is somebody's in the cell.
+    /// Whether an id on the host belongs to a user of the cell.
     pub fn has_outside(&self, user: u32) -> bool {
         self.users.iter().any(|range| (range.outside..=range.outside + (range.count - 1)).contains(&user))
     }
@@ -183,7 +183,7 @@ impl IdMaps {
     }
 
     // ANCHOR: write
-    /// Writes the tables of a child's user namespace. Only somebody outside can, and only once.
+    /// Writes the tables of a child's user namespace. Only a process outside can, and only once.
     ///
     /// # Errors
     /// EPERM for ids that are not ours to give; EINVAL for ranges that overlap.

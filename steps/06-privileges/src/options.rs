@@ -84,7 +84,7 @@ impl PrivilegeOptions {
     /// Refuses what cannot work, before anything is made.
     ///
     /// # Errors
-    /// A map, user, capability, limit or mask that is none; a capability that is not to be had; a profile that cannot
+    /// An invalid map, user, capability, limit or mask; a capability that is not to be had; a profile that cannot
     /// be read or compiled.
     pub fn check(&self) -> Result<Privileges> {
         let (kept, named) = self.capabilities()?;

@@ -35,7 +35,7 @@ impl Rlimit {
     /// The one of that name; `RLIMIT_NOFILE` and `nofile` are the same.
     ///
     /// # Errors
-    /// There is none of that name, or the soft limit is above the hard one.
+    /// A limit of that name does not exist, or the soft limit is above the hard one.
     pub fn new(name: &str, soft: u64, hard: u64) -> Result<Rlimit, Failure> {
         let lower = name.to_ascii_lowercase();
         let short = lower.strip_prefix("rlimit_").unwrap_or(&lower);

@@ -30,7 +30,7 @@ impl Asked {
     /// Reads `USER[:GROUP]`, each a name or a number.
     ///
     /// # Errors
-    /// Something is empty, or a number is none that a user can have.
+    /// Something is empty, or a user cannot have that number.
     pub fn parse(text: &str) -> Result<Asked, Failure> {
         let refuse =
             |why: &str| Failure::new(format!("--user {text:?}: {why}")).hint("such as 1000, 1000:1000 or www-data");

@@ -17,7 +17,7 @@ pub struct Bundle {
     pub spec: Spec,
     /// The files, by name.
     pub files: Vec<(&'static str, String)>,
-    /// Who shall have them on the host; none: whoever writes them.
+    /// Their owner on the host; none: the user that writes them.
     pub owner: Option<(u32, u32)>,
     /// Its ids on the host, if they were reserved for it.
     pub ids: Option<Reservation>,

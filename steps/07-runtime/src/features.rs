@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::spec::{HOOKS, NEWEST, NamespaceKind, OLDEST, is_done};
 
-/// What the crates below know and can do; all lists are sorted as they shall be printed.
+/// What the crates below know and can do; all lists are sorted as they are printed.
 pub struct Tables<'a> {
     /// Options of mounts that are the kernel's, not a file system's.
     pub mount_options: Vec<&'a str>,

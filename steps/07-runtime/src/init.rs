@@ -51,7 +51,7 @@ pub struct Cell<'a> {
     pub outlet: Option<Outlet>,
     /// Descriptors of the caller that go on to the command.
     pub handed_on: &'a HandedOn,
-    /// It lives on when whoever made it ends.
+    /// It lives on when its maker ends.
     pub detached: bool,
     /// Where it waits for `start`; none: it does not wait.
     pub start: Option<Waiting>,

@@ -52,7 +52,7 @@ pub struct Request<'a> {
     pub no_new_keyring: bool,
     /// It waits for `start`; else its command runs at once.
     pub waits: bool,
-    /// Whoever called goes on without it.
+    /// The caller goes on without it.
     pub detached: bool,
     /// Its group is systemd's to make.
     pub systemd: bool,
@@ -86,7 +86,7 @@ pub struct Launched {
     pub spec: Spec,
     /// Its network: as long as we hold it, nobody else takes the ports that are published.
     pub network: Option<Network>,
-    /// Somebody waits for it to be ready.
+    /// A process waits for it to be ready.
     pub notify: Option<Notify>,
 }
 
@@ -248,7 +248,7 @@ fn set_clocks(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Namespaces that are there already: opened here, for whoever is in one of them may not reach the others any more.
+/// Namespaces that are there already: opened here, because a process in one of them may not reach the others any more.
 fn open_namespaces(plan: &Plan) -> Result<Vec<(Fd, CloneFlags)>> {
     let open = |(kind, path): &(CloneFlags, PathBuf)| {
         let opened = namespace::open(path).with_context(|| format!("linux.namespaces: {}", path.display()));

@@ -1,7 +1,7 @@
 //! Step 7, the prison: an OCI runtime, made of the lessons' crates.
 //!
 //! An engine (podman, containerd, Docker) makes a *bundle*: a root filesystem, and beside it `config.json`, which says what
-//! the container shall be (the OCI runtime specification). It then calls a *runtime*, with a verb: create, start, kill,
+//! the container is to be (the OCI runtime specification). It then calls a *runtime*, with a verb: create, start, kill,
 //! delete. Nobody stays behind between these calls: what must be known is on disk ([`store`]), what must live is the
 //! container's own first process.
 //!

@@ -16,7 +16,7 @@ use crate::clock;
 /// Where warnings go, too: set once, at the start.
 static CURRENT: OnceLock<Log> = OnceLock::new();
 
-/// Tells what does not keep us from going on, but somebody should know: in the log if there is one, else on standard error.
+/// Tells what does not keep us from going on, but should be known: in the log if there is one, else on standard error.
 pub fn warn(message: &str) {
     match CURRENT.get() {
         Some(log @ Log { file: Some(file), .. }) => log.append(file, "warning", message),

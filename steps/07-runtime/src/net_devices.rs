@@ -35,7 +35,7 @@ pub struct Moved<'a> {
 /// Finds a device of the host's, before anything is made.
 ///
 /// # Errors
-/// There is none of that name; it is the loopback, which cannot move.
+/// A device of that name does not exist; it is the loopback, which cannot move.
 pub fn find(name: &str, inside: &str) -> Result<Device> {
     purpose("a device that will move, and its addresses: it would lose them on the way");
     let netlink = Netlink::route()?;

@@ -1,6 +1,6 @@
 //! Readiness: a service tells its manager that it is up, by a datagram to the socket in $NOTIFY_SOCKET (man 3 sd_notify).
 //!
-//! The manager's own socket is not shown to the container: whoever can write to it can say anything about the unit. It gets
+//! The manager's own socket is not shown to the container: a process that can write to it can say anything about the unit. It gets
 //! one of ours, and of all that comes there only "ready" goes on, with the number of the container's first process.
 
 use std::fs::{self, Permissions};
@@ -22,7 +22,7 @@ pub(crate) const DIRECTORY: &str = "notify";
 const INSIDE: &str = "/run/notify";
 pub(crate) const SOCKET: &str = "socket";
 
-/// Somebody waits for the container to be ready.
+/// A process waits for the container to be ready.
 #[derive(Debug)]
 pub struct Notify {
     socket: Fd,
@@ -39,7 +39,7 @@ pub fn show(plan: &mut Plan, place: &Path) -> Result<()> {
         return Ok(());
     }
     let directory = place.join(DIRECTORY);
-    // Whatever the caller's umask is: the container's processes go in, whoever they are. On the host they are in the way of
+    // Whatever the caller's umask is: the container's processes go in, of whichever user. On the host they are in the way of
     // no other user, for nobody else gets past the directory above.
     fs::create_dir(&directory)
         .and_then(|()| fs::set_permissions(&directory, Permissions::from_mode(0o755)))

@@ -2,7 +2,7 @@
 //!
 //! A process of ours is in the container for a moment, before it becomes the command, and /proc/PID/exe leads to the file
 //! that it runs: the runtime, on the host. Who opens it for writing as soon as nobody runs it owns the host at the next
-//! start (CVE-2019-5736). So whoever goes in runs a copy in memory that the kernel lets nobody change.
+//! start (CVE-2019-5736). So a process that goes in runs a copy in memory that cannot be changed.
 
 pub use namespaces::go_on_sealed;
 

@@ -15,7 +15,7 @@ pub fn path(spec: &Spec, id: &str) -> String {
     asked.unwrap_or_else(|| id.to_owned())
 }
 
-/// The scope that systemd shall make, where it makes the groups.
+/// The scope that systemd is to make, where it makes the groups.
 ///
 /// # Errors
 /// It does not run here; a path that names no scope; an annotation that is no property.

@@ -178,7 +178,7 @@ impl Store {
     /// A container by its id.
     ///
     /// # Errors
-    /// There is none; its record is damaged; others may write to where it lies.
+    /// It does not exist; its record is damaged; others may write to where it lies.
     pub fn open(&self, id: &str) -> Result<Container> {
         match self.find(id)? {
             Found::Ours(place) => Container::read(place, id),
@@ -270,7 +270,7 @@ fn find_in(root: &Place, id: &str) -> Result<Found> {
     Ok(Found::Ours(place))
 }
 
-/// The record; none if there is none.
+/// The record, if it has one.
 ///
 /// # Errors
 /// It cannot be read, or was written by a newer version, or others may write to it.

@@ -1,5 +1,5 @@
-//! A terminal for the container: made in its own devpts, so that it has a name in there, and handed out to whoever will sit
-//! at it.
+//! A terminal for the container: made in its own devpts, so that it has a name in there. Its master goes to the caller's
+//! console socket, or, in the foreground, to this program, which relays (`relay.rs`).
 
 use std::path::Path;
 
@@ -47,7 +47,7 @@ impl Outlet {
 /// # Errors
 /// There is no devpts in /dev/pts.
 pub fn open(root: &Fd, outlet: &Outlet, size: Size, console: Option<&Fd>) -> Result<Fd> {
-    purpose("a terminal of the container's own; its other end goes to whoever sits at it");
+    purpose("a terminal of the container's own; its master goes out");
     let (master, slave) = terminal::open_pair(root)
         .map_err(|failure| failure.hint("the configuration must mount a devpts on /dev/pts"))
         .context("cannot make a terminal")?;

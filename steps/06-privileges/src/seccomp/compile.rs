@@ -65,7 +65,7 @@ pub fn compile(plan: &Plan, machine: &'static [Abi]) -> Result<Vec<Instruction>,
                 false => ranges.push(abi.blocks[0].0, Target::Return(Answer::KILL_THREAD)), // x32
             }
         }
-        // Whoever traces a process can have it skip a call: then its number is -1, and that is no call of x32.
+        // A tracer can have a process skip a call: then its number is -1, and that is no call of x32.
         ranges.push(u32::MAX, Target::Return(plan.unknown));
         let search = compiler.program.search(&ranges.0);
         let section = compiler.program.load(NUMBER, search);

@@ -1,4 +1,4 @@
-//! The profile for whoever gives none: what Docker's default allows, and what it lets through for capabilities.
+//! The profile where none is given: what Docker's default allows, and what it lets through for capabilities.
 
 use super::profile::{Action, Architecture, Condition, Profile, Rule};
 
@@ -50,7 +50,7 @@ pub fn default_profile(holds: impl Fn(&str) -> bool) -> Profile {
 }
 
 /// The default profile for programs of the machine's own kind alone: a call by one of the other doors, 32-bit programs' among
-/// them, kills. No rule can look at what `socketcall` is asked for; whoever has no 32-bit programs does without that door.
+/// them, kills. No rule can look at what `socketcall` is asked for; a cell without 32-bit programs does without that door.
 pub fn native_profile(holds: impl Fn(&str) -> bool) -> Profile {
     let architectures = if cfg!(target_arch = "x86") { vec![Architecture::X86] } else { Vec::new() };
     Profile { architectures, ..default_profile(holds) }

@@ -8,7 +8,7 @@
 //! - [`plan`]: the same, checked, and in the kernel's numbers.
 //! - [`calls`]: what the calls are called.
 //! - [`compile`]: from rules to a program; [`program`]: how one is written.
-//! - [`default`]: the profile for whoever gives none.
+//! - [`default`]: the profile where none is given.
 //!
 //! What order matters: the filter comes last. Every call that the launcher makes after it must be one that it lets
 //! through; with a good profile that is `execve` and little else. And no_new_privs comes before it, or the kernel
@@ -64,7 +64,7 @@ impl Filter {
     }
     // ANCHOR_END: apply
 
-    /// The socket of whoever answers for calls, if the profile leaves some open.
+    /// The socket of the process that answers for calls, if the profile leaves some open.
     pub fn listener(&self) -> Option<&Path> {
         self.listener.as_deref()
     }

@@ -29,7 +29,7 @@ impl Answer {
         Answer(0x0005_0000 | number)
     }
 
-    /// Whether the call is made, or somebody decides who may make it.
+    /// Whether the call is made, or another process decides about it.
     pub fn is_permissive(self) -> bool {
         self == Answer::ALLOW || self == Answer::LOG || self.0 & 0xffff_0000 == Answer::TRACE
     }
@@ -78,7 +78,7 @@ impl Plan<'_> {
     }
 }
 
-/// The same profile for whoever does not know Docker's words: rules that do not count here are gone, errors are numbers, and
+/// The same profile for a reader that does not know Docker's words: rules that do not count here are gone, errors are numbers, and
 /// families of architectures are lists. It is what step 7 writes into a configuration.
 pub fn decided(mut profile: Profile, holds: impl Fn(&str) -> bool) -> Result<Profile> {
     let mut rules = Vec::new();
@@ -169,7 +169,7 @@ fn error_of_name(name: &str) -> Result<u32> {
     found.map(|number| number as u32).with_context(|| Failure::new(format!("unknown error {name:?}")))
 }
 
-/// Whoever answers for a call must be able to hear of it: somebody must listen, and the call that hands the listener
+/// The process that answers for a call must be able to hear of it: it must listen, and the call that hands the listener
 /// over, `write` or one like it, must not wait for the listener. (runc has the same two rules.)
 fn check_listener(profile: &Profile) -> Result<()> {
     let asks = |rule: &Rule| rule.action == Action::Notify;

@@ -147,7 +147,7 @@ pub struct Profile {
     /// The Unix socket that gets the listener's descriptor, for `SCMP_ACT_NOTIFY`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener_path: Option<PathBuf>,
-    /// Words for whoever listens there.
+    /// Words for the process that listens there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener_metadata: Option<String>,
     /// Docker's and podman's: architectures, given as families.

@@ -32,7 +32,7 @@ fuzz_target!(|text: &[u8]| {
     plan(&spec);
 });
 
-/// A plan has what was asked for, or one line says why there is none.
+/// A plan has what was asked for, or one line says why it was not made.
 fn plan(spec: &Spec) {
     match Plan::new(spec, Path::new("/")) {
         Ok(mut plan) => {

@@ -211,7 +211,7 @@ impl Lists {
     }
 }
 
-/// v2's program. Somebody may want to read *and* to write, and one rule may speak of reading alone. So the program keeps
+/// v2's program. A process may want to read *and* to write, and one rule may speak of reading alone. So the program keeps
 /// what is wanted and not yet allowed, and goes from the last rule to the first: a rule that allows takes its part away,
 /// and the answer is yes when nothing is left; a rule that denies any of it is a no.
 fn program(rules: &[Rule]) -> Vec<Instruction> {
@@ -256,12 +256,12 @@ fn shift_right(register: u8, count: i32) -> Instruction {
     instruction(0x74, register, 0, count)
 }
 
-/// skip so many instructions if any of the bits is set (BPF_JMP | BPF_JSET)
+/// skip a number of instructions if any of the bits is set (BPF_JMP | BPF_JSET)
 fn skip_if_any(register: u8, bits: i32, count: i16) -> Instruction {
     instruction(0x45, register, count, bits)
 }
 
-/// skip so many instructions (BPF_JMP | BPF_JA)
+/// skip a number of instructions (BPF_JMP | BPF_JA)
 fn skip(count: i16) -> Instruction {
     instruction(0x05, 0, count, 0)
 }

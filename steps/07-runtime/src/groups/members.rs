@@ -1,5 +1,5 @@
 //! The processes of a group: listed, frozen, signalled, killed and waited for, by another process than the one that made the
-//! group. In v2's tree the kernel does most of this itself. Where there is none, v1's freezer stops all processes meanwhile,
+//! group. In v2's tree the kernel does most of this itself. Where v2 is missing, v1's freezer stops all processes meanwhile,
 //! so that none is missed.
 
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ impl Kept {
     }
 
     /// Where a process of the container's can be put beside `pid`. On v2 a group that hands controllers on holds no processes
-    /// itself: if somebody in there has done that, it is the group inside it that `pid` has moved to.
+    /// itself: if a process in there has done that, it is the group inside it that `pid` has moved to.
     pub fn group_of(&self, pid: i32) -> Kept {
         let here = self.clone();
         let Some(unified) = self.unified.as_deref().filter(|_| self.is_v2()) else { return here };
@@ -40,7 +40,7 @@ impl Kept {
     /// Stops everybody in it until it is thawed, and waits until they have stopped; or lets them go on.
     ///
     /// # Errors
-    /// No way to freeze on this machine; ETIMEDOUT when somebody is not to be stopped: then all go on.
+    /// No way to freeze on this machine; ETIMEDOUT when a process cannot be stopped: then all go on.
     pub fn freeze(&self, freeze: bool) -> Result<()> {
         purpose(if freeze { "everybody in the group stops" } else { "everybody in the group goes on" });
         match self.freezer() {
@@ -61,7 +61,7 @@ impl Kept {
     pub fn kill_all(&self) -> Result<()> {
         purpose("nobody in the group lives on");
         let killed = match &self.unified {
-            // Whoever is forked at this moment is killed as well.
+            // A process that is forked at this moment is killed as well.
             Some(unified) if unified.join("cgroup.kill").exists() => {
                 cgroup::write(unified, "cgroup.kill", "1").map_err(anyhow::Error::from)
             }

@@ -188,7 +188,7 @@ impl Kept {
         doors.iter().try_for_each(|door| kernel::sys::clone::write_all(door, b"0"))
     }
 
-    /// A group inside this one, which somebody in the container has made: `exec --cgroup`.
+    /// A group inside this one, which a process in the container has made: `exec --cgroup`.
     ///
     /// # Errors
     /// A path that leads out of it; a group that is not there.

@@ -112,7 +112,7 @@ impl Kept {
         self.apply(&settings)
     }
 
-    /// On v2 a limit below what is in use would have somebody killed at once; v1 refuses it itself (EBUSY).
+    /// On v2 a limit below what is in use would have a process killed at once; v1 refuses it itself (EBUSY).
     pub(crate) fn check_usage(&self, memory: &Memory) -> Result<(), Failure> {
         if memory.check_before_update != Some(true) {
             return Ok(());

@@ -191,7 +191,7 @@ impl Kept {
         })
     }
 
-    /// How long somebody, or everybody, waited (Documentation/accounting/psi.rst): `some avg10=0.00 ... total=0`
+    /// How long some processes, or all of them, waited (Documentation/accounting/psi.rst): `some avg10=0.00 ... total=0`
     fn pressure(&self, file: &str) -> Value {
         let text = self.text(file);
         let lines = text.lines().filter_map(|line| {

@@ -151,7 +151,7 @@ impl Device {
 /// S_IFCHR, as in man 7 inode.
 pub const CHARACTER_DEVICE: u32 = 0o020_000;
 
-/// A root that is furnished by somebody else's plan; nothing of it has a place yet.
+/// A root that is furnished by another plan; nothing of it has a place yet.
 #[derive(Debug)]
 pub struct Custom<'a> {
     root: Fd,

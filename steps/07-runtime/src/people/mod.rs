@@ -107,7 +107,7 @@ impl Wishes<'_> {
     /// Takes no network where a bridge would be the default, and cannot be had.
     ///
     /// # Errors
-    /// A bridge was asked for in so many words; `why` says what keeps it away.
+    /// A bridge was asked for by name; `why` says what keeps it away.
     pub fn without_bridge(&mut self, why: &str) -> Result<()> {
         if self.options.network.asks_for_bridge() {
             return Err(Failure::new(format!("--net bridge: {why}")).hint("--net none, or --net host").into());
@@ -119,7 +119,7 @@ impl Wishes<'_> {
         Ok(())
     }
 
-    /// Somebody else takes its terminal, so it has one; or nobody will sit at one, so it has none unless it was asked for.
+    /// Another process takes its terminal, so it has one; or no process would use one, so it has none unless it was asked for.
     pub fn seat_somebody(&mut self, is_somebody_else: bool, detached: bool) {
         self.terminal = is_somebody_else || self.options.tty || (self.terminal && !detached);
     }

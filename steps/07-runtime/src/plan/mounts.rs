@@ -76,7 +76,7 @@ pub fn propagation(word: &str) -> Option<(Propagation, Depth)> {
 /// Plans a mount.
 ///
 /// # Errors
-/// A place that is none; a bind mount without a source, or whose source is not there; a /proc that is none.
+/// An invalid place; a bind mount without a source, or whose source is not there; another file system for /proc.
 pub fn plan(asked: &spec::Mount, bundle: &Path) -> Result<Mount> {
     let place = Place::configured(Path::new(&asked.destination))?;
     let kind = asked.kind.as_deref().unwrap_or("bind");

@@ -48,7 +48,7 @@ impl Task {
     /// begin with; else it can have no more than we.
     ///
     /// # Errors
-    /// A capability, limit or filter that is none.
+    /// An invalid capability, limit or filter.
     pub fn new(place: &str, process: &Process, linux: &Linux) -> Result<Task> {
         let has_users = linux.namespace(NamespaceKind::User).is_some();
         let to_be_had = if has_users { Set::known() } else { Set::to_be_had()? };
@@ -130,7 +130,7 @@ impl Task {
         self.no_new_privileges && self.listener().is_none()
     }
 
-    /// Where whoever answers for its calls listens, if the filter leaves some open.
+    /// Where the process that answers for its calls listens, if the filter leaves some open.
     pub fn listener(&self) -> Option<&std::path::Path> {
         self.filter.as_ref().and_then(Filter::listener)
     }

@@ -93,11 +93,11 @@ object! {
     #[derive(Default)]
     Memory {
         optional {
-            /// At most so much.
+            /// The most, in bytes.
             limit: Option<i64>,
-            /// So much is left to it when memory is short.
+            /// What is left to it when memory is short, in bytes.
             reservation: Option<i64>,
-            /// At most so much memory and swap together.
+            /// The most of memory and swap together, in bytes.
             swap: Option<i64>,
             /// The kernel's own memory; no kernel limits it any more.
             kernel: Option<i64>,
@@ -149,7 +149,7 @@ object! {
     #[derive(Default)]
     Pids {
         optional {
-            /// At most so many; -1 is no limit.
+            /// The most; -1 is no limit.
             limit: Option<i64>,
         }
     }
@@ -233,7 +233,7 @@ object! {
         required {
             /// The size, such as 2MB.
             page_size: String,
-            /// At most so many bytes.
+            /// The most, in bytes.
             limit: u64,
         }
     }
@@ -271,9 +271,9 @@ object! {
     #[derive(Default)]
     Rdma {
         optional {
-            /// At most so many handles.
+            /// The most handles.
             hca_handles: Option<u32>,
-            /// At most so many objects.
+            /// The most objects.
             hca_objects: Option<u32>,
         }
     }

@@ -1,4 +1,4 @@
-//! Whether a container's first process lives. Its number is none of its own: in another pid namespace, or after the machine was
+//! Whether a container's first process lives. Its number is not its own for ever: in another pid namespace, or after the machine was
 //! started anew, it is another's; and what is not seen need not be gone.
 
 use anyhow::Result;
@@ -79,7 +79,7 @@ pub fn look(pid: i32, begun: u64, then: Option<&Vantage>) -> Sight {
     }
 }
 
-/// There is none, or a thread that is not the first of its process (EINVAL; ENOENT since Linux 6.9).
+/// No process is there, or a thread that is not the first of its process (EINVAL; ENOENT since Linux 6.9).
 fn has_no_process(errno: Option<Errno>) -> bool {
     matches!(errno, Some(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT))
 }

@@ -64,7 +64,7 @@ impl Place {
         Path::new("..").join(self.path.file_name().unwrap_or_default())
     }
 
-    /// Another descriptor of the same directory: a lock on it is none on this one.
+    /// Another descriptor of the same directory: a lock on it is not one on this.
     pub fn again(&self) -> Result<File> {
         Ok(openat(&self.fd, ".", DIRECTORY, Mode::empty())?.into())
     }

@@ -8,7 +8,7 @@
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// So much is asked of the kernel at a time, in bytes.
+/// How much is asked of the kernel at a time, in bytes.
 const CHUNK: usize = 1 << 20;
 
 /// As malloc's (man 3 malloc): some code takes bytes and puts larger things into them.
@@ -20,7 +20,7 @@ pub struct Arena {
     /// The first byte that is free, and the first that is not ours.
     next: AtomicUsize,
     end: AtomicUsize,
-    /// Held by whoever changes them. The runtime has one thread; tests have many.
+    /// Held by the thread that changes them. The runtime has one thread; tests have many.
     busy: AtomicBool,
 }
 

@@ -122,7 +122,7 @@ pub fn control(terminal: &Fd) -> Result<(), Failure> {
 /// Makes a descriptor standard input, output and error (man 2 dup2).
 pub fn become_standard(terminal: &Fd) -> Result<(), Failure> {
     let result = (0..3).try_for_each(|number| {
-        // SAFETY: dup2 onto a standard descriptor: whoever uses these expects that they may be replaced.
+        // SAFETY: dup2 onto a standard descriptor: users of these expect that they may be replaced.
         Errno::result(unsafe { libc::dup2(terminal.raw(), number) }).map(drop)
     });
     call(format_args!("dup2({terminal}, 0..2)"), result)

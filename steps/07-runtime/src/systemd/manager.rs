@@ -57,7 +57,7 @@ impl Manager {
     /// Goes to systemd: to that of this user, or to the machine's.
     ///
     /// # Errors
-    /// There is none, or it does not let us in.
+    /// No bus is there, or it does not let us in.
     pub fn connect(of_user: bool) -> Result<Manager> {
         purpose("to systemd: by the bus, or where there is none by its own door");
         let (buses, private) = if of_user { of_this_user() } else { of_the_machine() };
@@ -126,7 +126,7 @@ impl Manager {
     /// Changes a unit, until it goes.
     pub fn set(&mut self, unit: &str, properties: &[Property]) -> Asked<()> {
         let body = Body::default().text(unit).with(&Value::Bool(true)).properties(properties);
-        purpose("systemd shall know the limits, too: else it would undo them one day");
+        purpose("systemd must know the limits, too: else it would undo them one day");
         Ok(self.ask("SetUnitProperties", &body)?.map(drop))
     }
 

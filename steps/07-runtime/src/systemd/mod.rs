@@ -1,6 +1,6 @@
 //! Groups that systemd makes. Where systemd runs, the tree is its own: each group is that of a *unit*,
-//! and whoever wants one asks for it, by D-Bus (`bus.rs`, `manager.rs`). What a container gets is a *scope*: a unit whose
-//! processes somebody else has started. systemd makes the group, moves the container's first process into it, and removes
+//! and a program that wants one asks for it, by D-Bus (`bus.rs`, `manager.rs`). What a container gets is a *scope*: a unit whose
+//! processes another program has started. systemd makes the group, moves the container's first process into it, and removes
 //! it when it is empty. `Delegate=true` says that what is inside is ours: the limits' files, and the groups below.
 //!
 //! What order matters: the process must be there before its scope is, so it is not born into its group, as elsewhere, but
@@ -93,7 +93,7 @@ impl Scope {
             ("PIDs".to_owned(), Value::Numbers(vec![pid as u32])),
             // Nobody stops it before the engine at a shutdown: that does it in its own order.
             yes("DefaultDependencies", false),
-            // It goes as soon as it is empty, also if somebody in it was killed for want of memory.
+            // It goes as soon as it is empty, also if a process in it was killed for want of memory.
             text("CollectMode", "inactive-or-failed"),
         ];
         // A controller that is taken on later would not count what was used before.

@@ -53,7 +53,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
 
-    /// Hand so many descriptors on, from 3 on
+    /// Pass N more descriptors, starting at 3
     #[arg(long, value_name = "N", default_value = "0")]
     pub preserve_fds: u32,
 

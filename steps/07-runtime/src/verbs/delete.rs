@@ -16,7 +16,7 @@ use crate::{log, removal};
 /// Remove a container that has stopped
 #[derive(clap::Args, Debug)]
 pub struct Delete {
-    /// Kill it, if it has not; and do not fail if there is none
+    /// Kill it, if it has not; and do not fail if it does not exist
     #[arg(long, short)]
     force: bool,
 

@@ -18,7 +18,7 @@ pub struct Events {
     #[arg(long)]
     stats: bool,
 
-    /// Again after so many seconds
+    /// Print again after this many seconds
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u16).range(1..=60))]
     interval: u16,
 

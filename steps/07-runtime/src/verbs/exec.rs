@@ -78,11 +78,11 @@ pub struct Exec {
     #[arg(long, value_name = "PROFILE")]
     apparmor: Option<String>,
 
-    /// A group inside the container's, which somebody in there has made
+    /// A group inside the container's, which a process in there has made
     #[arg(long, value_name = "PATH")]
     cgroup: Option<String>,
 
-    /// Hand so many descriptors on, from 3 on
+    /// Pass N more descriptors, starting at 3
     #[arg(long, value_name = "N", default_value = "0")]
     preserve_fds: u32,
 

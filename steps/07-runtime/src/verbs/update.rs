@@ -17,19 +17,19 @@ pub struct Update {
     #[arg(long, short, value_name = "FILE")]
     resources: Option<PathBuf>,
 
-    /// At most so many bytes of memory, such as 64m; -1 is no limit
+    /// Memory limit in bytes, such as 64m; -1 is no limit
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = size)]
     memory: Option<i64>,
 
-    /// So many bytes are left to it when memory is short
+    /// Memory that is left to it when memory is short, in bytes
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = size)]
     memory_reservation: Option<i64>,
 
-    /// At most so many bytes of memory and swap together
+    /// Limit of memory and swap together, in bytes
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = size)]
     memory_swap: Option<i64>,
 
-    /// So many microseconds of CPU time in each period
+    /// CPU time in each period, in microseconds
     #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
     cpu_quota: Option<i64>,
 
@@ -41,7 +41,7 @@ pub struct Update {
     #[arg(long, value_name = "SHARES")]
     cpu_share: Option<u64>,
 
-    /// So many unused microseconds of its quota can be saved for later
+    /// How much unused quota can be saved for later, in microseconds
     #[arg(long, value_name = "MICROSECONDS")]
     cpu_burst: Option<u64>,
 
@@ -49,7 +49,7 @@ pub struct Update {
     #[arg(long, value_name = "0|1")]
     cpu_idle: Option<i64>,
 
-    /// So many microseconds in each real-time period for its real-time processes (cgroup v1)
+    /// Time of its real-time processes in each real-time period, in microseconds (cgroup v1)
     #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
     cpu_rt_runtime: Option<i64>,
 
@@ -69,7 +69,7 @@ pub struct Update {
     #[arg(long, value_name = "WEIGHT")]
     blkio_weight: Option<u16>,
 
-    /// At most so many processes; -1 is no limit
+    /// Limit of processes; -1 is no limit
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
     pids_limit: Option<i64>,
 

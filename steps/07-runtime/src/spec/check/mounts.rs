@@ -1,4 +1,4 @@
-//! Rules for mounts. Which options the kernel knows is not asked here: what is none of them belongs to the file system.
+//! Rules for mounts. Which options the kernel knows is not asked here: any other word belongs to the file system.
 
 use kernel::Failure;
 
