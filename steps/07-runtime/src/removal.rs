@@ -197,15 +197,15 @@ pub fn group_of_damaged(id: &str, damaged: &Damaged) -> Result<Option<Kept>> {
 fn remove_group(record: &Record) -> Result<()> {
     match (&record.group, &record.group_path) {
         (Some(group), _) => {
+            // Where another's group has its path, a scope of its name is another's, too.
+            let is_anothers = group.refuse_if_anothers().is_err();
             let group = group.still_ours();
-            let is_there = group.exists();
             let _ = group.kill_all().and_then(|()| group.wait_until_empty()); // if either fails, the removal will tell
-            // Where the group has gone, the scope has; one of its name is another's.
-            let scope = record.scope.as_ref().filter(|_| is_there).map_or(Ok(()), Scope::stop);
+            let scope = record.scope.as_ref().filter(|_| !is_anothers).map_or(Ok(()), Scope::stop);
             scope.and(group.remove())
         }
         (None, Some(path)) if !record.group_was_there => remove_half_made(path, &record.token),
-        (None, _) => Ok(()),
+        (None, _) => record.scope.as_ref().map_or(Ok(()), Scope::stop_unless_in_use),
     }
 }
 

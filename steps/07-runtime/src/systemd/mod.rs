@@ -6,7 +6,9 @@
 //! What order matters: the process must be there before its scope is, so it is not born into its group, as elsewhere, but
 //! moved into it while it waits at the gate. Which group that is, the kernel says (/proc/PID/cgroup), and we ask nobody else.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cgroups::hierarchies::{Hierarchies, Hierarchy};
@@ -201,6 +203,27 @@ impl Scope {
         attached.with_context(|| format!("cannot move a process into the scope {}", self.unit))
     }
 
+    /// Ends a unit whose group was not noted, for the launch was killed before. Its own process has ended: so processes that stay
+    /// in the group are another's, which has taken the name since, and the unit is left alone.
+    ///
+    /// # Errors
+    /// There is no /proc; systemd does not answer, or does not manage.
+    pub fn stop_unless_in_use(&self) -> Result<()> {
+        const UNTIL_ITS_OWN_HAS_ENDED: Duration = Duration::from_secs(2);
+        const PAUSE: Duration = Duration::from_millis(10); // v1 wakes no process when a group has become empty
+        let trees = Hierarchies::read()?;
+        let is_in_use =
+            || trees.unified.iter().chain(&trees.legacy).any(|tree| is_populated(Path::new(&tree.point), &self.unit));
+        let end = Instant::now() + UNTIL_ITS_OWN_HAS_ENDED;
+        while is_in_use() {
+            if Instant::now() >= end {
+                return Ok(());
+            }
+            std::thread::sleep(PAUSE);
+        }
+        self.stop()
+    }
+
     /// Ends the unit, with everybody in it, and waits until it has ended. That it is gone already is no error: it mostly is,
     /// for nobody is in it.
     ///
@@ -220,6 +243,21 @@ impl Scope {
         let stopped: Result<()> = stop();
         stopped.with_context(|| format!("cannot stop the scope {}", self.unit))
     }
+}
+
+/// Whether processes are in the unit's group, anywhere below a directory of a tree.
+fn is_populated(directory: &Path, unit: &str) -> bool {
+    let Ok(entries) = fs::read_dir(directory) else { return false };
+    let below = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    below.into_iter().any(|entry| match entry.file_name() == unit {
+        true => has_processes(&entry.path()),
+        false => is_populated(&entry.path(), unit),
+    })
+}
+
+fn has_processes(group: &Path) -> bool {
+    let inner = || fs::read_dir(group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
+    !cgroup::read(group, "cgroup.procs").trim().is_empty() || inner().any(|entry| has_processes(&entry.path()))
 }
 
 /// Makes a group of v1 where systemd has none, and moves a process into it. An empty one systemd takes for its own, and
