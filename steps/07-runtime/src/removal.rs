@@ -66,7 +66,9 @@ pub fn remove(container: &Locked, spec: Option<&Spec>, strangers: Strangers) -> 
     container.record.cable.as_ref().map_or(Ok(()), network::Cable::check_here)?;
     let among_strangers = match strangers {
         Strangers::None => Ok(()),
-        Strangers::Refuse | Strangers::Leave => refuse_strangers(&container.record, spec),
+        Strangers::Refuse | Strangers::Leave => {
+            refuse_strangers(&container.record, spec).or_else(|_| refuse_strangers(&container.record, spec))
+        }
     };
     let group = match among_strangers {
         Err(why) if strangers == Strangers::Leave => {
@@ -74,7 +76,8 @@ pub fn remove(container: &Locked, spec: Option<&Spec>, strangers: Strangers) -> 
             Ok(())
         }
         Err(why) => return Err(why.into()),
-        Ok(()) => remove_group(&container.record),
+        // What cannot be removed at once is tried a second time, for no other command would.
+        Ok(()) => remove_group(&container.record).or_else(|_| remove_group(&container.record)),
     };
     let unplugged = container.record.cable.as_ref().map_or(Ok(()), network::unplug);
     if group.is_err() {

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use kernel::Failure;
 use kernel::sys::process;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::container::{self, Container, Locked};
 use super::files::{OUR_MARK, make_directory};
@@ -42,7 +43,12 @@ impl Store {
             // `prune` may take an empty name that is not locked for one that a killed launch has left.
             match root.inside(id).map_err(anyhow::Error::from).and_then(|place| Claim::mark(place, id)) {
                 Err(error) if is_gone(&error, id) && tries.next().is_some() => {}
-                claimed => return claimed.with_context(cannot),
+                Err(error) => {
+                    // Where it could not be locked or marked it is empty, and not ours any more if it is not.
+                    let _ = unlinkat(root.descriptor(), id, UnlinkatFlags::RemoveDir);
+                    return Err(error).with_context(cannot);
+                }
+                claimed => return claimed,
             }
         }
     }

@@ -48,7 +48,8 @@ impl Container {
     /// It is gone; another command works on it, and does not end.
     pub fn lock(self) -> Result<Locked> {
         let lock = lock(&self.place, &self.record.id)?;
-        match record_in(&self.place, &self.record.id)? {
+        let read = || record_in(&self.place, &self.record.id);
+        match read().or_else(|_| read())? {
             Some(record) if record.token == self.record.token => Ok(Locked::new(Container { record, ..self }, lock)),
             _ => Err(does_not_exist(&self.record.id).into()),
         }
@@ -220,13 +221,16 @@ impl DerefMut for Locked {
 /// The directory was removed meanwhile; the command that has it does not end.
 pub(super) fn lock(directory: &Place, id: &str) -> Result<Lock> {
     const PATIENCE: Duration = Duration::from_secs(10);
-    let file = directory.again().map_err(|_| does_not_exist(id))?;
-    let lock = Lock::wait_for(file, PATIENCE)?.ok_or_else(|| {
+    // Each a second time: a call that fails once, for want of memory, says nothing of the container.
+    let wait = || -> Result<Option<Lock>> {
+        Ok(Lock::wait_for(directory.again().map_err(|_| does_not_exist(id))?, PATIENCE)?)
+    };
+    let lock = wait().or_else(|_| wait())?.ok_or_else(|| {
         let text = format!("container {id:?}: another command works on it, and does not end");
         Failure::new(text)
             .hint(format!("fuser -v {} shows which; end that, then try again", directory.path().display()))
     })?;
-    if directory.has_its_name() { Ok(lock) } else { Err(does_not_exist(id).into()) }
+    if directory.has_its_name() || directory.has_its_name() { Ok(lock) } else { Err(does_not_exist(id).into()) }
 }
 
 fn is_locked(directory: &Place) -> bool {

@@ -9,6 +9,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use kernel::Failure;
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, fchmodat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 /// Writes a file as a whole: another process reads the old one or the new, never half of one. The new one is first written
 /// under a name that no other process can have chosen, and never through a symbolic link; `mode` holds whatever the umask is.
@@ -36,7 +37,11 @@ pub(super) const OUR_MARK: Mode = Mode::S_ISVTX;
 pub(super) fn make_directory(above: impl AsFd, name: &Path, mark: Mode) -> std::io::Result<()> {
     let mode = Mode::from_bits_truncate(0o700) | mark;
     mkdirat(&above, name, mode)?;
-    Ok(fchmodat(&above, name, mode, FchmodatFlags::FollowSymlink)?)
+    let set = fchmodat(&above, name, mode, FchmodatFlags::FollowSymlink);
+    if set.is_err() {
+        let _ = unlinkat(&above, name, UnlinkatFlags::RemoveDir);
+    }
+    Ok(set?)
 }
 
 /// Refuses what another user could have written: what is read there decides which programs root runs, and kills.

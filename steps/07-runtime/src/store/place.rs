@@ -156,8 +156,13 @@ impl Place {
     /// first: what a command leaves that is killed in between is a launch without a record, which `prune` finds.
     ///
     /// # Errors
-    /// What is not ours is in it; that stays, and all the rest does.
+    /// What is not ours is in it; that stays, and all the rest does. What cannot be removed at once is tried a second time, for
+    /// no other command would.
     pub fn remove(&self) -> Result<()> {
+        self.try_to_remove().or_else(|_| self.try_to_remove())
+    }
+
+    fn try_to_remove(&self) -> Result<()> {
         let names = self.names()?;
         if let Some(other) = names.iter().find(|name| !is_ours(name)) {
             let text = format!("{:?} in it is not ours", other.display().to_string());
