@@ -86,6 +86,14 @@ pub fn purpose(text: &'static str) {
     when_on(|narrator| narrator.purpose = Some(text));
 }
 
+/// Says at once why we wait: whether a call follows depends on what has arrived already, and the story must not.
+pub fn purpose_now(text: &'static str) {
+    when_on(|narrator| {
+        narrator.purpose = None;
+        narrator.line("> ", format_args!("{text}"));
+    });
+}
+
 /// Gives the rest of the narration another voice: a new process speaks for itself.
 pub fn speak_as(who: &'static str) {
     when_on(|narrator| {

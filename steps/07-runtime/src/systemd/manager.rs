@@ -6,6 +6,7 @@
 use std::env;
 
 use anyhow::{Context, Result};
+use kernel::explain::purpose_now;
 use kernel::sys::socket::Address;
 use kernel::{Failure, purpose};
 
@@ -163,7 +164,7 @@ impl Manager {
     // ANCHOR: job
     /// Waits for a job's end.
     fn wait_for(&mut self, job: &str) -> Result<()> {
-        purpose("the answer is the name of a job: wait until that is done");
+        purpose_now("the answer is the name of a job: wait until that is done");
         loop {
             if let Some((_, result)) = self.ended.iter().find(|(ended, _)| ended == job) {
                 return match result.as_str() {
