@@ -11,6 +11,7 @@ use kernel::{Errno, Failure, Fd, Remedy, purpose};
 use crate::capabilities::Set;
 use crate::reservation::Reservation;
 use crate::subordinate::SetAside;
+use crate::switches::Switch;
 
 /// `count` ids from `inside` on are, outside, those from `outside` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,17 +208,10 @@ impl IdMaps {
 
 /// Some machines allow user namespaces to root only, each by another switch.
 fn refuse_where_forbidden() -> Result<(), Failure> {
-    for (switch, forbids, allows) in [
-        ("kernel.unprivileged_userns_clone", "0", "1"),
-        ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
-        ("user.max_user_namespaces", "0", "10000"),
-    ] {
-        let path = format!("/proc/sys/{}", switch.replace('.', "/"));
-        if fs::read_to_string(path).is_ok_and(|text| text.trim() == forbids) {
-            let text =
-                format!("a cell of an ordinary user needs a user namespace, and {switch}={forbids} forbids those");
-            return Err(Failure::new(text).hint(format!("as root, or: sudo sysctl -w {switch}={allows}")));
-        }
+    let setting = |name: &str| fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).unwrap_or_default();
+    if let Some(Switch { name, forbids, allows }) = Switch::that_forbids(setting) {
+        let text = format!("a cell of an ordinary user needs a user namespace, and {name}={forbids} forbids those");
+        return Err(Failure::new(text).hint(format!("as root, or: sudo sysctl -w {name}={allows}")));
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ mod reservation;
 mod rlimits;
 pub mod seccomp;
 mod subordinate;
+mod switches;
 mod user;
 
 pub use capabilities::{Capabilities, Set};
@@ -36,6 +37,8 @@ pub use id_maps::{IdMaps, Range};
 pub use options::{PrivilegeOptions, Privileges};
 pub use reservation::{Reservation, remove_old_reservations};
 pub use rlimits::Rlimit;
+pub use subordinate::SetAside;
+pub use switches::Switch;
 pub use user::{Asked, User, home_of};
 
 impl Privileges {

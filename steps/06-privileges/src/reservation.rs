@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use kernel::identity::namespace_here;
 use kernel::sys::clone::begin_of;
 use kernel::sys::lock::Lock;
 use kernel::sys::process::random;
@@ -268,9 +269,9 @@ impl Note {
     }
 }
 
-/// The inode of this process's pid namespace; `None` without /proc.
+/// This process's pid namespace; `None` without /proc.
 fn pid_namespace() -> Option<u64> {
-    Some(fs::metadata("/proc/self/ns/pid").ok()?.ino())
+    namespace_here("pid").ok()
 }
 
 #[cfg(test)]

@@ -58,6 +58,17 @@ impl SetAside {
         find(&self.users).zip(find(&self.groups))
     }
 
+    /// Whether both files set something aside for root's cells.
+    pub fn has_ours(&self) -> bool {
+        [&self.users, &self.groups].iter().all(|entries| entries.iter().any(|entry| entry.owner == OURS))
+    }
+
+    /// The first id after all that is set aside, and not below where useradd begins.
+    pub fn first_free(&self) -> u32 {
+        let ends = self.users.iter().chain(&self.groups).map(|entry| entry.first.saturating_add(entry.count));
+        ends.max().unwrap_or(0).max(100_000)
+    }
+
     /// Where cells of root's can lie: in what is set aside under our name, or where nobody claims anything.
     ///
     /// # Errors
@@ -170,6 +181,11 @@ mod tests {
         assert_eq!(both(text).of_user(1000, Some("alice")), Some((range(100_000, 65_536), range(100_000, 65_536))));
         assert_eq!(both(text).of_user(1001, None), Some((range(200_000, 10), range(200_000, 10))));
         assert_eq!(both(text).of_user(1002, Some("bob")), None);
+        assert_eq!(both(text).of_user(1002, None), None);
+        assert_eq!(both("alice:100000:65536\n1001:165536:1000\n").first_free(), 166_536);
+        assert_eq!(both("").first_free(), 100_000);
+        assert!(both("alice:1:1\ncellblock:3000000:65536\n").has_ours() && !both("alice:1:1\n").has_ours());
+        assert!(!SetAside { users: entries("cellblock:3000000:65536"), groups: Vec::new() }.has_ours());
     }
 
     #[test]

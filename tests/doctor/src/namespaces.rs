@@ -6,6 +6,7 @@ use kernel::explain::call;
 use kernel::sys::clone::{CloneFlags, unshare_time};
 use kernel::{Errno, Failure, purpose};
 use nix::unistd::{Gid, Uid};
+use privileges::Switch;
 
 use crate::check::{Check, Lack, NAMESPACES, NETWORKS, NOBODY};
 use crate::rights::{PRIVILEGED, Rights, Way, refused};
@@ -132,14 +133,9 @@ fn setting(name: &str) -> String {
     read(&format!("/proc/sys/{}", name.replace('.', "/"))).trim().to_owned()
 }
 
-/// The switch that forbids user namespaces, and the command that turns it. Debian's, the kernel's own, and Ubuntu's.
+/// The switch that forbids user namespaces, and the command that turns it.
 fn switch(setting: impl Fn(&str) -> String) -> Option<(String, String)> {
-    let switches = [
-        ("kernel.unprivileged_userns_clone", "0", "1"),
-        ("user.max_user_namespaces", "0", "10000"),
-        ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
-    ];
-    let (name, forbids, allows) = switches.into_iter().find(|(name, forbids, _)| setting(name) == *forbids)?;
+    let Switch { name, forbids, allows } = Switch::that_forbids(setting)?;
     Some((format!("{name}={forbids} forbids it"), format!("sysctl -w {name}={allows}")))
 }
 

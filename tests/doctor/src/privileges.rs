@@ -8,10 +8,11 @@ use kernel::sys::mount::{self, Depth};
 use kernel::sys::privilege;
 use kernel::{Errno, Failure, purpose};
 use nix::unistd::{Uid, User};
+use privileges::SetAside;
 
 use crate::check::{Check, Lack, NOBODY};
 use crate::rights::{Rights, Way, in_first_user_namespace, refused};
-use crate::{find_program, network, probe, read, rootfs};
+use crate::{find_program, network, probe, rootfs};
 
 const STEP: &[&str] = &["privileges"];
 
@@ -28,23 +29,20 @@ const NOT_SET_ASIDE: &str =
 fn subordinate_ids(rights: &Rights) -> Check {
     const NAME: &str = "subordinate-ids";
     let user = Uid::effective();
-    let files = ["/etc/subuid", "/etc/subgid"].map(read);
+    let set_aside = SetAside::read();
     if user.is_root() {
-        let ours = files.iter().all(|file| ranges(file).any(|(owner, ..)| owner == "cellblock"));
-        return Check::note(NAME, if ours { SET_ASIDE_FOR_CELLS } else { NOT_SET_ASIDE });
+        return Check::note(NAME, if set_aside.has_ours() { SET_ASIDE_FOR_CELLS } else { NOT_SET_ASIDE });
     }
     let name = User::from_uid(user).ok().flatten().map(|user| user.name);
-    let set_aside =
-        files.iter().map(|file| set_aside(file, user.as_raw(), name.as_deref())).collect::<Option<Vec<_>>>();
     let helpers = ["newuidmap", "newgidmap"].iter().all(|program| find_program(program).is_some());
-    let result = match set_aside {
+    let result = match set_aside.of_user(user.as_raw(), name.as_deref()) {
         _ if !helpers => {
             let found = "the programs newuidmap and newgidmap are not installed: a cell has a single user";
             Err(Lack::new(found, rights.sudo(&network::install("uidmap"))))
         }
-        Some(ranges) => Ok(format!("{} more users and {} groups, by newuidmap", ranges[0], ranges[1])),
+        Some((users, groups)) => Ok(format!("{} more users and {} groups, by newuidmap", users.count, groups.count)),
         None => {
-            let first = first_free(&files);
+            let first = set_aside.first_free();
             let range = format!("{first}-{}", first + 65535);
             let name = name.unwrap_or_else(|| user.to_string());
             let command = format!("usermod --add-subuids {range} --add-subgids {range} {name}");
@@ -53,24 +51,6 @@ fn subordinate_ids(rights: &Rights) -> Check {
         }
     };
     Check::new(NAME, NOBODY, result)
-}
-
-/// How many ids are set aside for a user, by name or by number (man 5 subuid): `alice:100000:65536`.
-fn set_aside(file: &str, user: u32, name: Option<&str>) -> Option<u32> {
-    ranges(file).find(|(who, ..)| Some(*who) == name || who.parse() == Ok(user)).map(|(.., count)| count)
-}
-
-/// Behind all that is set aside for others, and not below where useradd begins.
-fn first_free(files: &[String]) -> u32 {
-    let ends = files.iter().flat_map(|file| ranges(file)).map(|(_, first, count)| first.saturating_add(count));
-    ends.max().unwrap_or(0).max(100_000)
-}
-
-fn ranges(file: &str) -> impl Iterator<Item = (&str, u32, u32)> {
-    file.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        Some((fields.next()?, fields.next()?.parse().ok()?, fields.next()?.trim().parse().ok()?))
-    })
 }
 
 /// Files of the host with the cell's owners: root's cells need it, of the file system that the root filesystem is on.
@@ -128,20 +108,5 @@ fn keyring() -> Result<String, Lack> {
         Ok(()) => Ok("works".to_owned()),
         Err(Errno::ENOSYS) => Err(Lack::new("this kernel keeps no keys", "privileges --no-new-keyring ...")),
         Err(errno) => Err(refused(errno)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_set_aside_is_found_by_name_or_number() {
-        let file = "alice:100000:65536\n1001:165536:1000\n";
-        assert_eq!(set_aside(file, 1000, Some("alice")), Some(65_536));
-        assert_eq!(set_aside(file, 1001, Some("bob")), Some(1000));
-        assert_eq!(set_aside(file, 1002, None), None);
-        assert_eq!(first_free(&[file.to_owned(), String::new()]), 166_536);
-        assert_eq!(first_free(&[String::new()]), 100_000);
     }
 }
