@@ -269,7 +269,8 @@ fn last_of_each(variables: &[String]) -> Vec<&String> {
     kept
 }
 
-fn name_and_value(variable: &OsStr) -> Option<(OsString, OsString)> {
+/// A variable's name and value; `None` without a name.
+pub fn name_and_value(variable: &OsStr) -> Option<(OsString, OsString)> {
     let bytes = variable.as_bytes();
     let equals = bytes.iter().position(|&byte| byte == b'=').filter(|&at| at > 0)?;
     Some((OsString::from_vec(bytes[..equals].to_vec()), OsString::from_vec(bytes[equals + 1..].to_vec())))

@@ -73,14 +73,8 @@ impl Surroundings<'_> {
         if !hook.env.is_empty() {
             command.env_clear().envs(hook.env.iter().filter_map(|variable| variable.split_once('=')));
         } else if let Some(environment) = self.environment {
-            let bytes = environment.iter().map(|variable| variable.to_bytes());
-            let pairs =
-                bytes.filter_map(|bytes| bytes.iter().position(|byte| *byte == b'=').map(|at| bytes.split_at(at)));
-            command.env_clear();
-            pairs.for_each(|pair| {
-                let (name, value) = pair;
-                command.env(OsStr::from_bytes(name), OsStr::from_bytes(&value[1..]));
-            });
+            let pair = |variable: &CString| chroot::name_and_value(OsStr::from_bytes(variable.to_bytes()));
+            command.env_clear().envs(environment.iter().filter_map(pair));
         }
         command
     }

@@ -41,6 +41,7 @@ pub mod plan;
 pub mod relay;
 pub mod removal;
 pub mod resources;
+mod second_try;
 pub mod sibling;
 pub mod spec;
 pub mod store;

@@ -8,6 +8,7 @@ use anyhow::Result;
 use kernel::sys::signal::SIGKILL;
 use kernel::{Failure, purpose};
 
+use crate::second_try::twice;
 use crate::spec::{Spec, Status};
 use crate::store::{Container, Damaged, Locked, Record};
 use crate::{hooks, log, resources};
@@ -66,9 +67,7 @@ pub fn remove(container: &Locked, spec: Option<&Spec>, strangers: Strangers) -> 
     container.record.cable.as_ref().map_or(Ok(()), network::Cable::check_here)?;
     let among_strangers = match strangers {
         Strangers::None => Ok(()),
-        Strangers::Refuse | Strangers::Leave => {
-            refuse_strangers(&container.record, spec).or_else(|_| refuse_strangers(&container.record, spec))
-        }
+        Strangers::Refuse | Strangers::Leave => refuse_strangers(&container.record, spec),
     };
     let group = match among_strangers {
         Err(why) if strangers == Strangers::Leave => {
@@ -76,8 +75,7 @@ pub fn remove(container: &Locked, spec: Option<&Spec>, strangers: Strangers) -> 
             Ok(())
         }
         Err(why) => return Err(why.into()),
-        // What cannot be removed at once is tried a second time, for no other command would.
-        Ok(()) => remove_group(&container.record).or_else(|_| remove_group(&container.record)),
+        Ok(()) => remove_group(&container.record),
     };
     let unplugged = container.record.cable.as_ref().map_or(Ok(()), network::unplug);
     if group.is_err() {
@@ -148,7 +146,7 @@ pub fn refuse_strangers(record: &Record, spec: Option<&Spec>) -> Result<(), Fail
     let Some(group) = record.group.as_ref().map(Kept::still_ours) else { return Ok(()) };
     let ends_with_its_first = spec.is_some_and(Spec::has_pid_namespace);
     let may_be_its_own = group.is_signed() && group.found.is_empty() && !ends_with_its_first;
-    if may_be_its_own || group.is_empty_within(UNTIL_A_VISITOR_HAS_LEFT).unwrap_or(false) {
+    if may_be_its_own || twice(|| group.is_empty_within(UNTIL_A_VISITOR_HAS_LEFT)).unwrap_or(false) {
         return Ok(());
     }
     let text =
@@ -203,12 +201,12 @@ fn remove_group(record: &Record) -> Result<()> {
             // Where another's group has its path, a scope of its name is another's, too.
             let is_anothers = group.refuse_if_anothers().is_err();
             let group = group.still_ours();
-            let _ = group.kill_all().and_then(|()| group.wait_until_empty()); // if either fails, the removal will tell
-            let scope = record.scope.as_ref().filter(|_| !is_anothers).map_or(Ok(()), Scope::stop);
-            scope.and(group.remove())
+            let _ = twice(|| group.kill_all()).and_then(|()| group.wait_until_empty()); // if either fails, the removal will tell
+            let scope = record.scope.as_ref().filter(|_| !is_anothers).map_or(Ok(()), |scope| twice(|| scope.stop()));
+            scope.and(twice(|| group.remove()))
         }
-        (None, Some(path)) if !record.group_was_there => remove_half_made(path, &record.token),
-        (None, _) => record.scope.as_ref().map_or(Ok(()), Scope::stop_unless_in_use),
+        (None, Some(path)) if !record.group_was_there => twice(|| remove_half_made(path, &record.token)),
+        (None, _) => record.scope.as_ref().map_or(Ok(()), |scope| twice(|| scope.stop_unless_in_use())),
     }
 }
 

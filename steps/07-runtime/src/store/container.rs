@@ -12,6 +12,7 @@ use super::first::{self, Sight};
 use super::place::{Place, Refused};
 use super::{CONFIG, Lock, Record, STATE, damaged, does_not_exist, record_in};
 use crate::groups::Kept;
+use crate::second_try::twice;
 use crate::spec::{self, Spec, State, Status};
 use crate::{gate, plan, waiting};
 
@@ -48,8 +49,7 @@ impl Container {
     /// It is gone; another command works on it, and does not end.
     pub fn lock(self) -> Result<Locked> {
         let lock = lock(&self.place, &self.record.id)?;
-        let read = || record_in(&self.place, &self.record.id);
-        match read().or_else(|_| read())? {
+        match twice(|| record_in(&self.place, &self.record.id))? {
             Some(record) if record.token == self.record.token => Ok(Locked::new(Container { record, ..self }, lock)),
             _ => Err(does_not_exist(&self.record.id).into()),
         }
@@ -221,16 +221,15 @@ impl DerefMut for Locked {
 /// The directory was removed meanwhile; the command that has it does not end.
 pub(super) fn lock(directory: &Place, id: &str) -> Result<Lock> {
     const PATIENCE: Duration = Duration::from_secs(10);
-    // Each a second time: a call that fails once, for want of memory, says nothing of the container.
     let wait = || -> Result<Option<Lock>> {
         Ok(Lock::wait_for(directory.again().map_err(|_| does_not_exist(id))?, PATIENCE)?)
     };
-    let lock = wait().or_else(|_| wait())?.ok_or_else(|| {
+    let lock = twice(wait)?.ok_or_else(|| {
         let text = format!("container {id:?}: another command works on it, and does not end");
         Failure::new(text)
             .hint(format!("fuser -v {} shows which; end that, then try again", directory.path().display()))
     })?;
-    if directory.has_its_name() || directory.has_its_name() { Ok(lock) } else { Err(does_not_exist(id).into()) }
+    if directory.has_its_name() { Ok(lock) } else { Err(does_not_exist(id).into()) }
 }
 
 fn is_locked(directory: &Place) -> bool {

@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 use kernel::{Errno, Failure, Fd, outside};
 use nix::dir::Dir;
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::files;
 use super::{CONFIG, MARK, STATE};
+use crate::second_try::twice;
 use crate::{notify, waiting};
 
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC).union(OFlag::O_NOFOLLOW);
@@ -55,9 +56,10 @@ impl Place {
 
     /// Whether its name still means this directory, and not that of a successor.
     pub fn has_its_name(&self) -> bool {
-        let own = fstat(&self.fd);
-        let named = fstatat(&self.fd, &self.name_from_within(), AtFlags::AT_SYMLINK_NOFOLLOW);
-        own.and_then(|own| named.map(|named| (own.st_dev, own.st_ino) == (named.st_dev, named.st_ino))).unwrap_or(false)
+        let identity = |found: FileStat| (found.st_dev, found.st_ino);
+        let own = twice(|| fstat(&self.fd)).map(identity);
+        let named = twice(|| fstatat(&self.fd, &self.name_from_within(), AtFlags::AT_SYMLINK_NOFOLLOW)).map(identity);
+        own.is_ok() && own == named
     }
 
     fn name_from_within(&self) -> PathBuf {
@@ -156,10 +158,9 @@ impl Place {
     /// first: what a command leaves that is killed in between is a launch without a record, which `prune` finds.
     ///
     /// # Errors
-    /// What is not ours is in it; that stays, and all the rest does. What cannot be removed at once is tried a second time, for
-    /// no other command would.
+    /// What is not ours is in it; that stays, and all the rest does.
     pub fn remove(&self) -> Result<()> {
-        self.try_to_remove().or_else(|_| self.try_to_remove())
+        twice(|| self.try_to_remove())
     }
 
     fn try_to_remove(&self) -> Result<()> {

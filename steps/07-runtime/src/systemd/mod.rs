@@ -250,14 +250,9 @@ fn is_populated(directory: &Path, unit: &str) -> bool {
     let Ok(entries) = fs::read_dir(directory) else { return false };
     let below = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     below.into_iter().any(|entry| match entry.file_name() == unit {
-        true => has_processes(&entry.path()),
+        true => !members::numbers(&entry.path()).is_empty(),
         false => is_populated(&entry.path(), unit),
     })
-}
-
-fn has_processes(group: &Path) -> bool {
-    let inner = || fs::read_dir(group).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
-    !cgroup::read(group, "cgroup.procs").trim().is_empty() || inner().any(|entry| has_processes(&entry.path()))
 }
 
 /// Makes a group of v1 where systemd has none, and moves a process into it. An empty one systemd takes for its own, and
