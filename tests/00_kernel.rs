@@ -1,26 +1,12 @@
 //! Step 0, the ground: a system call that is made, and calls that are refused.
 
-use std::process::{Command, Stdio};
-
-use classroom::lab::binary;
-use classroom::{Lab, Output, World, check, lab};
+use classroom::{World, check, lab};
 
 const KERNEL: &str = "kernel";
 
-/// A line in a shell, in which `kernel` is the binary. The book shows it as one would type it.
-fn typed(lab: &Lab, line: &str) -> Output {
-    let mut command = Command::new("sh");
-    let short = line.replace("cargo run -q -p kernel --", KERNEL).replace("cargo run -q -p kernel", KERNEL);
-    command.args(["-c", &short]);
-    let folder = binary(KERNEL).parent().expect("a folder").display().to_string();
-    let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
-    command.env("PATH", path).current_dir(&lab.folder).stdin(Stdio::null());
-    lab.output(format!("$ {line}"), command)
-}
-
 #[test]
 fn explained() {
-    lab!(World::User, |lab| check!("kernel_explained", typed(lab, "cargo run -q -p kernel -- --explain /usr")));
+    lab!(World::User, |lab| check!("kernel_explained", lab.typed("cargo run -q -p kernel -- --explain /usr")));
 }
 
 /// The kernel names its reason, and each reason has a remedy of its own.
@@ -32,7 +18,7 @@ fn refused() {
             "cargo run -q -p kernel -- /etc/passwd",
             "mkdir -m 000 closed && cargo run -q -p kernel -- closed",
         ];
-        check!("kernel_refused", lines.map(|line| typed(lab, line).to_string()).join("\n"));
+        check!("kernel_refused", lines.map(|line| lab.typed(line).to_string()).join("\n"));
         std::fs::remove_dir(lab.folder.join("closed")).expect("the last line made it");
     });
 }
@@ -40,7 +26,7 @@ fn refused() {
 /// Nothing is swallowed: /dev/full refuses every byte.
 #[test]
 fn nowhere_to_print() {
-    lab!(World::User, |lab| check!("kernel_full", typed(lab, "cargo run -q -p kernel >/dev/full")));
+    lab!(World::User, |lab| check!("kernel_full", lab.typed("cargo run -q -p kernel >/dev/full")));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use classroom::desk::{runtime, wait_until};
 use classroom::groups::directories;
 use classroom::lab::binary;
 use classroom::run::code;
@@ -15,22 +16,6 @@ use classroom::{Desk, World, lab};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-
-/// Waits until something is so; no test waits longer.
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < end, "it does not come about: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// The runtime without `timeout` before it: a signal goes to the runtime itself.
-fn runtime(root: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(binary("cellblock"));
-    command.arg("--root").arg(root).args(words).stdin(Stdio::null()).stdout(Stdio::null()).env_remove("TERM");
-    command
-}
 
 /// The record of container `one`, changed.
 fn change_record(desk: &Desk, change: impl FnOnce(&mut Value)) {

@@ -5,22 +5,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use classroom::desk::wait_until;
 use classroom::run::code;
 use classroom::{Desk, World, lab};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-
-/// Waits until something is so; no test waits longer.
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < end, "it does not come about: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// The runtime, left to itself; what it says goes to a file, for a container keeps its standard output.
 fn begin(desk: &Desk, words: &[&str]) -> Child {

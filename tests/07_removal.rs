@@ -5,31 +5,16 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cellblock::groups::Kept;
+use classroom::desk::{runtime, wait_until};
 use classroom::groups::directories;
 use classroom::lab::binary;
 use classroom::{Desk, Lab, Output, World, lab};
 use serde_json::json;
-
-/// Waits until something is so; no test waits longer.
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !is_so() {
-        assert!(Instant::now() < end, "it does not come about: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// The runtime without `timeout` before it: a signal goes to the runtime itself.
-fn runtime(root: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(binary("cellblock"));
-    command.arg("--root").arg(root).args(words).stdin(Stdio::null()).stdout(Stdio::null()).env_remove("TERM");
-    command
-}
 
 /// What it says and how it ends, in time.
 fn say(lab: &Lab, root: &Path, words: &[&str]) -> Output {

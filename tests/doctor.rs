@@ -1,12 +1,12 @@
 //! The doctor: what it finds, and what it leaves behind.
 
 use std::collections::BTreeSet;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use classroom::lab::binary;
 use classroom::trace::orphans_end_within;
-use classroom::{Lab, Output, World, check, lab};
+use classroom::{Lab, World, check, lab};
 use serde_json::Value;
 
 const DOCTOR: &str = "doctor";
@@ -30,34 +30,24 @@ fn help_is_no_failure() {
     });
 }
 
-/// A line in a shell, in which `doctor` is the binary. The book shows it as one would type it.
-fn typed(lab: &Lab, line: &str) -> Output {
-    let mut command = Command::new("sh");
-    command.args(["-c", &line.replace("cargo doctor", "doctor")]);
-    let folder = binary(DOCTOR).parent().expect("a folder").display().to_string();
-    let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
-    command.env("PATH", path).stdin(Stdio::null());
-    lab.output(format!("$ {line}"), command)
-}
-
 #[test]
 fn explained() {
     lab!(World::User, |lab| {
-        check!("doctor_explained", typed(lab, "cargo doctor --explain 2>&1 >/dev/null | head -n 3"));
+        check!("doctor_explained", lab.typed("cargo doctor --explain 2>&1 >/dev/null | head -n 3"));
     });
 }
 
 /// A report that cannot be printed is a failure: /dev/full refuses every byte.
 #[test]
 fn nowhere_to_print() {
-    lab!(World::User, |lab| check!("doctor_full", typed(lab, "cargo doctor >/dev/full")));
+    lab!(World::User, |lab| check!("doctor_full", lab.typed("cargo doctor >/dev/full")));
 }
 
 #[test]
 fn a_lack_has_its_remedy() {
     lab!(World::User, |lab| {
         let line = "CELLBLOCK_ROOTFS=/nosuch cargo doctor | grep -A 1 rootfs";
-        check!("doctor_lack", typed(lab, line));
+        check!("doctor_lack", lab.typed(line));
     });
 }
 
@@ -135,7 +125,7 @@ fn sound_for_an_ordinary_user() {
     lab!(World::User, is_sound);
 }
 
-/// Whoever starts it may have closed files, or ignore signals: without SIGCHLD the kernel would not tell how a trial
+/// A caller may have closed files, or ignore signals: without SIGCHLD the kernel would not tell how a trial
 /// ended.
 #[test]
 fn started_anyhow() {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,22 @@ pub struct Desk<'a> {
 /// The lab's folder has a number of its own among all clones on this machine, which share the tree of groups.
 fn own_number(lab: &Lab) -> u64 {
     std::os::unix::fs::MetadataExt::ino(&fs::metadata(&lab.folder).expect("it is ours"))
+}
+
+/// Waits until something is so; no test waits longer.
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        assert!(Instant::now() < end, "it does not come about: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The runtime without `timeout` before it: a signal goes to the runtime itself.
+pub fn runtime(root: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(binary("cellblock"));
+    command.arg("--root").arg(root).args(words).stdin(Stdio::null()).stdout(Stdio::null()).env_remove("TERM");
+    command
 }
 
 impl<'a> Desk<'a> {

@@ -88,6 +88,19 @@ impl Lab {
         self.launcher(name, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it was built")
     }
 
+    /// A line in a shell, in the lab's folder, in which `cargo doctor` and `cargo run -q -p NAME` start what was built. It is shown
+    /// as one would type it.
+    pub fn typed(&self, line: &str) -> Output {
+        let folder = binary("").display().to_string();
+        let mut parts = line.split("cargo run -q -p ");
+        let before = parts.next().unwrap_or_default().replace("cargo doctor", "doctor");
+        let short: String = std::iter::once(before).chain(parts.map(|run| run.replacen(" -- ", " ", 1))).collect();
+        let mut command = Command::new("sh");
+        let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
+        command.args(["-c", &short]).env("PATH", path).current_dir(&self.folder).stdin(Stdio::null());
+        self.output(format!("$ {line}"), command)
+    }
+
     /// Everything that differs between machines, replaced at this one place.
     pub fn normalise(&self, text: &str) -> String {
         let text = self.short_paths(text);
