@@ -48,8 +48,8 @@ const INSIDE: &str = "CELLBLOCK_LAB";
 pub const LOUD: &str = "NOT RUN";
 /// How a line begins that tells what was measured.
 pub const FIGURES: &str = "MEASURED";
-/// No test takes longer than this, in seconds.
-const PATIENCE: &str = "240";
+/// No test takes longer than this, in seconds, unless it asks for more.
+const PATIENCE: u32 = 240;
 
 /// The repository.
 pub fn workspace() -> &'static Path {
@@ -64,6 +64,11 @@ pub fn binary(name: &str) -> PathBuf {
 
 /// Runs `body` in a lab: starts this test once more inside of it, or, if we are inside already, does it.
 pub fn enter(world: World, test: &str, body: impl FnOnce(&Lab)) {
+    enter_for(PATIENCE, world, test, body);
+}
+
+/// The same for a test that takes long: it may take that many seconds.
+pub fn enter_for(seconds: u32, world: World, test: &str, body: impl FnOnce(&Lab)) {
     if std::env::var_os(INSIDE).is_some_and(|inside| inside == test) {
         return run_inside(world, test, body);
     }
@@ -74,7 +79,7 @@ pub fn enter(world: World, test: &str, body: impl FnOnce(&Lab)) {
     }
     let folder = folder(test);
     prepare(&folder, world);
-    let inside = start_inside(world, test).output().expect("timeout and unshare are there");
+    let inside = start_inside(world, test, seconds).output().expect("timeout and unshare are there");
     remove(&folder);
     if world == World::Delegated {
         delegate::remove(test);
@@ -207,7 +212,7 @@ fn succeed(command: &mut Command) {
 /// The command that makes the lab and starts this test in it, as its PID 1.
 ///
 /// Private first, then shared: else the lab's mounts would be peers of the machine's own, and leak.
-fn start_inside(world: World, test: &str) -> Command {
+fn start_inside(world: World, test: &str, seconds: u32) -> Command {
     const NAMESPACES: &str = "--mount --propagation private --net --ipc --uts --pid --fork --kill-child";
     const SETTLE: &str = "mount -t proc proc /proc && mount --make-rshared /";
     let drop = format!("setpriv --reuid {ORDINARY} --regid {ORDINARY} --clear-groups");
@@ -232,7 +237,7 @@ fn start_inside(world: World, test: &str) -> Command {
     };
     let exe = std::env::current_exe().expect("/proc is there");
     let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", PATIENCE, "sh", "-ec", &script, "lab"]).arg(exe);
+    command.args(["--signal=KILL", &seconds.to_string(), "sh", "-ec", &script, "lab"]).arg(exe);
     command.args(["--exact", test, "--include-ignored", "--nocapture", "--test-threads=1"]);
     command
         .env("RUST_BACKTRACE", "0")

@@ -20,11 +20,13 @@ pub mod frames;
 pub mod groups;
 pub mod init;
 pub mod lab;
+pub mod page;
 pub mod run;
 pub mod runtimes;
 pub mod short;
 pub mod sys;
 pub mod systemd;
+pub mod terminal;
 pub mod trace;
 pub mod world;
 
