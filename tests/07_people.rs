@@ -465,7 +465,7 @@ fn a_cable_of_another_boot() {
         record["cable"].as_object_mut().unwrap().retain(|key, _| key == "bridge" || key == "veth");
         fs::write(&file, record.to_string()).unwrap();
         assert_eq!(prison.verb(&["delete", &prison.id]).code, 0);
-        lab.run("network", &["prune"]);
+        lab.run("network", &["--prune"]);
     });
 }
 

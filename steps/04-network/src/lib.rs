@@ -43,7 +43,7 @@ use bridge::Plugged;
 pub use bridge::unplug;
 pub use cable::Cable;
 pub use options::{Mode, NetworkOptions, Plan};
-pub use prune::prune;
+pub use prune::{PruneOptions, prune};
 
 /// The cell's network, from the parent's side. Dropped, what was made for it is removed.
 #[derive(Debug)]

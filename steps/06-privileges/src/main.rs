@@ -13,7 +13,7 @@ use privileges::{Hatch, Privileges};
 
 /// Run a command in a cell whose root is nobody outside
 #[derive(Parser, Debug)]
-#[command(name = "privileges", version, after_help = "privileges prune removes what a crash has left behind.")]
+#[command(name = "privileges", version)]
 struct Options {
     #[command(flatten)]
     explain: kernel::ExplainOptions,
@@ -27,6 +27,8 @@ struct Options {
     limits: cgroups::LimitOptions,
     #[command(flatten)]
     privileges: privileges::PrivilegeOptions,
+    #[command(flatten)]
+    prune: network::PruneOptions,
     #[command(flatten)]
     command: chroot::CommandOptions,
 }
@@ -52,7 +54,7 @@ fn parent(options: Options) -> Result<ExitCode> {
     chroot::close_inherited()?;
     options.namespaces.seal_init()?;
     let limits = options.limits.check()?;
-    if options.command.is("prune") {
+    if options.prune.is_given() {
         let removed = [cgroups::prune(&limits)?, network::prune()?].concat();
         removed.iter().for_each(|line| println!("{line}"));
         return Ok(ExitCode::SUCCESS);
