@@ -61,9 +61,9 @@ fn explained() {
             "handed in",
             "keys of its own",
             "can ever have",
-            "whom the command",
+            "the user that",
             "that are left",
-            "makes more",
+            "gets more rights",
             "a program of ours",
         ];
         const CALLS: [&str; 16] = [
