@@ -256,7 +256,7 @@ fn a_router_for_cells_alone() {
     });
 }
 
-/// What a killed launcher has switched on, `prune` switches off; also where a bridge was removed by hand.
+/// What a killed launcher has switched on, `--prune` switches off; also where a bridge was removed by hand.
 #[test]
 fn a_router_after_a_crash() {
     lab!(World::Root, |lab| {
@@ -274,7 +274,7 @@ fn a_router_after_a_crash() {
             if by_hand {
                 sh("ip link delete cellblock0");
             }
-            let pruned = lab.run(STEP, &["prune"]);
+            let pruned = lab.run(STEP, &["--prune"]);
             assert_eq!(forwarding(), ["0", "0"], "{pruned}");
             assert!(!host("nft list tables").contains("cellblock"), "{}", host("nft list tables"));
         }
@@ -286,7 +286,7 @@ fn a_router_after_a_crash() {
             child.wait().unwrap();
             assert!(classroom::trace::orphans_end_within(Duration::from_secs(3)));
             sleep(Duration::from_millis(100));
-            lab.run(STEP, &["prune"]);
+            lab.run(STEP, &["--prune"]);
             assert_eq!(forwarding(), ["0", "0"], "after a kill at {} ms", round * 2);
         }
     });

@@ -334,8 +334,24 @@ fn killed_at_twenty_moments() {
             }
         }
         cables(0);
-        lab.run(STEP, &["prune"]);
-        assert!(!fs::read_to_string("/proc/net/dev").unwrap().contains(" cb"), "prune removes a bridge without a name");
+        lab.run(STEP, &["--prune"]);
+        assert!(
+            !fs::read_to_string("/proc/net/dev").unwrap().contains(" cb"),
+            "--prune removes a bridge without a name"
+        );
+    });
+}
+
+/// Each word of the launchers' own is an option: a program of any name can be run.
+#[test]
+fn a_program_may_be_called_prune() {
+    lab!(World::Root, |lab| {
+        for step in ["network", "cgroups", "privileges"] {
+            let said = lab.run(step, &["--net", "none", "prune"]);
+            assert!(said.code == 127 && said.text.contains("prune"), "it is looked for in the cell: {said}");
+            let said = lab.run(step, &["--net", "none", "--prune", "true"]);
+            assert!(said.code == 125 && said.text.contains("cannot be used with"), "{said}");
+        }
     });
 }
 
@@ -344,7 +360,7 @@ fn prune_removes_what_a_crash_left() {
     lab!(World::Root, |lab| {
         lab.run(STEP, &["true"]);
         let mut server = serve(lab, "hello", &["-p", "8080:80"]);
-        let living = lab.run(STEP, &["prune"]);
+        let living = lab.run(STEP, &["--prune"]);
         assert_eq!(living.text, "", "a bridge with a cell on it stays");
         assert_eq!(fetch("127.0.0.1:8080"), "hello\n");
         server.kill().unwrap();
@@ -354,8 +370,8 @@ fn prune_removes_what_a_crash_left() {
             "nft add table inet cellblock_lost; ip link add half type bridge; ip link set half alias 'cellblock: half-made'; \
              ip link add stranger address 02:cb:00:00:00:01 type bridge",
         );
-        check!("network_prune", lab.run(STEP, &["prune"]));
-        assert_eq!(lab.run(STEP, &["prune"]).text, "", "nothing is left");
+        check!("network_prune", lab.run(STEP, &["--prune"]));
+        assert_eq!(lab.run(STEP, &["--prune"]).text, "", "nothing is left");
         sh("ip link delete stranger"); // it is there: a card's address does not make a bridge ours
     });
 }
@@ -494,7 +510,7 @@ fn exit_codes() {
         lab.run(STEP, &["true"]);
         every_step::exit_codes(lab, STEP, &["--init"]);
         cables(0);
-        lab.run(STEP, &["prune"]);
+        lab.run(STEP, &["--prune"]);
     });
 }
 

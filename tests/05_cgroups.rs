@@ -122,7 +122,7 @@ fn exit_codes() {
         lab.run(STEP, &["true"]); // says that forwarding was off
         every_step::exit_codes(lab, STEP, &["--init"]);
         sleep(Duration::from_millis(300)); // the kernel takes killed cells' networks down in the background
-        lab.run(STEP, &["prune"]);
+        lab.run(STEP, &["--prune"]);
     });
 }
 
@@ -198,7 +198,7 @@ fn killed_at_twenty_moments() {
         cell.launcher.kill().unwrap();
         cell.launcher.wait().unwrap();
         assert!(orphans_end_within(Duration::from_secs(3)));
-        let removed = lab.run(STEP, &["--cgroup-parent", parent, "prune"]);
+        let removed = lab.run(STEP, &["--cgroup-parent", parent, "--prune"]);
         assert!(removed.text.contains("cellblock-killed/cell-"), "{removed}");
         assert_eq!(directories(parent), Vec::<PathBuf>::new());
     });

@@ -11,6 +11,8 @@ use classroom::lab::{FIGURES, LOUD, binary, not_run, workspace};
 use classroom::run::{SEIZE_MOUNTED_NODES, SEIZE_NODES, assert_not_seized};
 use classroom::world::sh;
 use classroom::{Lab, Output, World, check, every_step, lab};
+use kernel::sys::seccomp::{Flags, Instruction, set_filter};
+use privileges::seccomp::{calls, first, listing};
 
 const STEP: &str = "privileges";
 
@@ -59,9 +61,9 @@ fn explained() {
             "handed in",
             "keys of its own",
             "can ever have",
-            "whom the command",
+            "the user that",
             "that are left",
-            "makes more",
+            "gets more rights",
             "a program of ours",
         ];
         const CALLS: [&str; 16] = [
@@ -352,7 +354,7 @@ fn nobody_outside() {
         let seen = seen.expect("it sleeps").text;
         let owner: u32 = seen.trim().strip_suffix(" sleep 77").and_then(|owner| owner.parse().ok()).expect(&seen);
         assert!(owner > 100_000, "{owner} may be a user of this machine");
-        lab.run(STEP, &["prune"]);
+        lab.run(STEP, &["--prune"]);
     });
 }
 
@@ -602,7 +604,7 @@ fn exit_codes() {
         lab.run(STEP, &["true"]); // says that forwarding was off
         every_step::exit_codes(lab, STEP, &["--init"]);
         std::thread::sleep(std::time::Duration::from_millis(300)); // killed cells' networks go in the background
-        lab.run(STEP, &["prune"]);
+        lab.run(STEP, &["--prune"]);
     });
 }
 
@@ -621,7 +623,7 @@ fn killed_at_every_moment() {
     lab!(World::Root, |lab| {
         every_step::killed_at_every_moment(lab, STEP, &["--net", "none"]);
         every_step::killed_at_every_moment(lab, STEP, &["--net", "none", "--user", "1000"]); // forgotten with root
-        lab.run(STEP, &["prune"]);
+        lab.run(STEP, &["--prune"]);
     });
 }
 
@@ -699,6 +701,32 @@ fn the_cost() {
             handcuffs / rations
         );
         assert!(handcuffs < 4.0 * rations, "{handcuffs} against {rations}");
+    });
+}
+
+fn first_filter() -> [Instruction; 7] {
+    let machine = &calls::of_this_machine()[0];
+    first::refuse(machine, machine.number("chdir").expect("every machine has it"))
+}
+
+#[test]
+fn the_first_filter_as_the_chapter_shows_it() {
+    check!("privileges_first_filter", listing(&first_filter()));
+}
+
+#[test]
+fn the_first_filter_in_force() {
+    lab!(World::User, |_| {
+        let filter = first_filter();
+        let refused = || {
+            std::env::set_current_dir("/").expect("there is no filter yet");
+            kernel::sys::privilege::no_new_privileges().unwrap();
+            set_filter(&filter, Flags::default()).unwrap();
+            std::env::set_current_dir("/").expect_err("it is refused").raw_os_error()
+        };
+        // A filter is for the thread that sets it, and for all that this thread starts.
+        assert_eq!(std::thread::scope(|scope| scope.spawn(refused).join().unwrap()), Some(1));
+        std::env::set_current_dir("/").expect("another thread has no filter");
     });
 }
 

@@ -363,7 +363,7 @@ fn things_of_others_stay() {
         let in_parent = ["--net", "none", "--cgroup-parent", parent];
         for step in ["network", "cgroups", "privileges"] {
             let limits: &[&str] = if step == "network" { &[] } else { &in_parent };
-            for words in [&["prune"][..], &["true"], &["prune"]] {
+            for words in [&["--prune"][..], &["true"], &["--prune"]] {
                 let words = if words == ["true"] && step == "network" { &["--net", "none", "true"] } else { words };
                 let said = lab.run(step, &[limits, words].concat());
                 assert_eq!((said.code, said.text.as_str()), (0, ""), "{step} {words:?}");
@@ -380,14 +380,11 @@ fn things_of_others_stay() {
                 let mut prune = Command::new("unshare");
                 prune.args(namespaces).arg(binary(step));
                 match step {
-                    "cellblock" => prune.arg("--root").arg(lab.folder.join("none")),
-                    "network" => &mut prune,
-                    _ => prune.args(in_parent),
+                    "cellblock" => prune.arg("--root").arg(lab.folder.join("none")).arg("prune"),
+                    "network" => prune.arg("--prune"),
+                    _ => prune.args(in_parent).arg("--prune"),
                 };
-                let said = lab.output(format!("# unshare {namespaces:?} {step} prune"), {
-                    prune.arg("prune");
-                    prune
-                });
+                let said = lab.output(format!("# unshare {namespaces:?} {step}: prune"), prune);
                 assert_eq!(seen_of_others(lab, parent), before, "{said}");
                 stranger.lives(&said.to_string());
             }

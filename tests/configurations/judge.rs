@@ -38,5 +38,5 @@ pub fn keeps_its_word(spec: &Spec, plan: &Plan) {
     assert_eq!(plan.furniture.masked.len(), linux.masked_paths.len());
     assert_eq!(plan.furniture.read_only_paths.len(), linux.readonly_paths.len());
     assert_eq!(plan.sysctl.len(), linux.sysctl.len());
-    assert_eq!(plan.task.handcuffs().filter.is_some(), linux.seccomp.is_some());
+    assert_eq!(plan.task.confinement().filter.is_some(), linux.seccomp.is_some());
 }

@@ -67,11 +67,6 @@ pub struct Command {
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl CommandOptions {
-    /// Whether the command is that one word: a launcher may have a word of its own.
-    pub fn is(&self, word: &str) -> bool {
-        self.command == [word]
-    }
-
     // ANCHOR: check
     /// Refuses what cannot work, before anything is made.
     ///

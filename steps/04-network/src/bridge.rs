@@ -137,7 +137,7 @@ impl Drop for Plugged {
         self.lock = None;
         let unplugged = if self.stays { Ok(()) } else { unplug(&self.cable()) };
         if let Err(error) = unplugged {
-            eprint!("{}", Failure::from_error(&error).hint("network prune removes what is left").lines("network"));
+            eprint!("{}", Failure::from_error(&error).hint("network --prune removes what is left").lines("network"));
         }
     }
 }

@@ -11,7 +11,7 @@ use pivot_root::Mounts;
 
 /// Run a command in a cell, with no network, the host's, or one plugged into a bridge
 #[derive(Parser, Debug)]
-#[command(name = "network", version, after_help = "network prune removes what a crash has left behind.")]
+#[command(name = "network", version)]
 struct Options {
     #[command(flatten)]
     explain: kernel::ExplainOptions,
@@ -21,6 +21,8 @@ struct Options {
     mounts: pivot_root::MountOptions,
     #[command(flatten)]
     network: network::NetworkOptions,
+    #[command(flatten)]
+    prune: network::PruneOptions,
     #[command(flatten)]
     command: chroot::CommandOptions,
 }
@@ -42,7 +44,7 @@ fn parent(options: Options) -> Result<ExitCode> {
     options.explain.begin("parent");
     chroot::close_inherited()?;
     options.namespaces.seal_init()?;
-    if options.command.is("prune") {
+    if options.prune.is_given() {
         network::prune()?.iter().for_each(|line| println!("{line}"));
         return Ok(ExitCode::SUCCESS);
     }
@@ -64,7 +66,7 @@ fn parent(options: Options) -> Result<ExitCode> {
 fn child(cell: &Cell) -> Result<Infallible> {
     namespaces::make_mounts_private()?;
     cell.options.namespaces.set_hostname()?;
-    cell.network.settle_in()?;
+    cell.network.configure_interfaces()?;
     let root = pivot_root::prepare(&cell.command.rootfs, cell.mounts)?;
     root.pivot()?;
     root.furnish()?;

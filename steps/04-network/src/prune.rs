@@ -1,4 +1,4 @@
-//! `network prune`: what a crash has left behind. A bridge into which nobody is plugged, rules without a bridge.
+//! `--prune`: what a crash has left behind. A bridge without a cell, rules without a bridge.
 
 use anyhow::Result;
 use kernel::sys::netlink::Netlink;
@@ -6,7 +6,22 @@ use kernel::sys::netlink::Netlink;
 use crate::lease::{self, Lock};
 use crate::{bridge, firewall, link, router};
 
-/// Removes it, and returns a line for each thing that was removed.
+/// The launcher's other work: removing what a crash has left.
+#[derive(clap::Args, Debug)]
+pub struct PruneOptions {
+    /// Run no command: remove what launchers that were killed have left behind
+    #[arg(long, conflicts_with = "command")]
+    prune: bool,
+}
+
+impl PruneOptions {
+    /// Whether no command is to be run.
+    pub fn is_given(&self) -> bool {
+        self.prune
+    }
+}
+
+/// Removes what a crash has left behind, and returns a line for each thing that was removed.
 pub fn prune() -> Result<Vec<String>> {
     let netlink = Netlink::route()?;
     let _lock = Lock::take()?;

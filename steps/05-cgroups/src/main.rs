@@ -12,7 +12,7 @@ use pivot_root::Mounts;
 
 /// Run a command in a cell that may use no more of the machine than you say
 #[derive(Parser, Debug)]
-#[command(name = "cgroups", version, after_help = "cgroups prune removes what a crash has left behind.")]
+#[command(name = "cgroups", version)]
 struct Options {
     #[command(flatten)]
     explain: kernel::ExplainOptions,
@@ -24,6 +24,8 @@ struct Options {
     network: network::NetworkOptions,
     #[command(flatten)]
     limits: cgroups::LimitOptions,
+    #[command(flatten)]
+    prune: network::PruneOptions,
     #[command(flatten)]
     command: chroot::CommandOptions,
 }
@@ -47,7 +49,7 @@ fn parent(options: Options) -> Result<ExitCode> {
     chroot::close_inherited()?;
     options.namespaces.seal_init()?;
     let limits = options.limits.check()?;
-    if options.command.is("prune") {
+    if options.prune.is_given() {
         let removed = [cgroups::prune(&limits)?, network::prune()?].concat();
         removed.iter().for_each(|line| println!("{line}"));
         return Ok(ExitCode::SUCCESS);
@@ -76,7 +78,7 @@ fn child(cell: &Cell) -> Result<Infallible> {
     cell.group.join()?;
     namespaces::make_mounts_private()?;
     cell.options.namespaces.set_hostname()?;
-    cell.network.settle_in()?;
+    cell.network.configure_interfaces()?;
     let root = pivot_root::prepare(&cell.command.rootfs, cell.mounts)?;
     root.pivot()?;
     root.furnish()?;

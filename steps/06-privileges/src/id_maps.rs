@@ -10,7 +10,7 @@ use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
 use crate::capabilities::Set;
 use crate::reservation::Reservation;
-use crate::subordinate::SetAside;
+use crate::subordinate::SubordinateIds;
 use crate::switches::Switch;
 
 /// `count` ids from `inside` on are, outside, those from `outside` on.
@@ -250,7 +250,7 @@ fn helpers_are_there() -> bool {
 fn set_aside_for(user: u32) -> Option<(Range, Range)> {
     let passwd = fs::read("/etc/passwd").map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).ok();
     let name = passwd.and_then(|text| crate::user::name_of(&text, user));
-    SetAside::read().of_user(user, name.as_deref())
+    SubordinateIds::read().of_user(user, name.as_deref())
 }
 
 /// Whether this is the first user namespace, in which each id is itself: any of them may be given to a cell.

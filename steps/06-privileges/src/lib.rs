@@ -3,13 +3,13 @@
 //! The walls are built by a root who may do everything, and until now the command *is* that root. It can take the walls
 //! down again: mount a /proc on which nothing is read-only, read the host's disk by inode number. So it is given less:
 //!
-//! - a *user namespace* ([`IdMaps`]): root of the cell only, and nobody in particular outside;
+//! - a *user namespace* ([`IdMaps`]): root of the cell only, and an ordinary user outside;
 //! - *capabilities* ([`Capabilities`]): of root's forty powers those that a server needs;
 //! - a *seccomp* filter ([`seccomp`]): of the kernel's 350 calls those that programs make;
-//! - *no new privileges*: no program in here makes more of whom it is started by;
+//! - *no new privileges*: no program in here gets more rights than the process that starts it;
 //! - limits, a keyring of its own, a umask of its own.
 //!
-//! What order matters: [`Handcuffs::put_on`]. Most of these need a right that another takes away.
+//! What order matters: [`Confinement::apply`]. Most of these need a right that another takes away.
 
 use std::path::Path;
 
@@ -37,7 +37,7 @@ pub use id_maps::{IdMaps, Range};
 pub use options::{PrivilegeOptions, Privileges};
 pub use reservation::{Reservation, remove_old_reservations};
 pub use rlimits::Rlimit;
-pub use subordinate::SetAside;
+pub use subordinate::SubordinateIds;
 pub use switches::Switch;
 pub use user::{Asked, User, home_of};
 
@@ -47,10 +47,10 @@ impl Privileges {
         if self.id_maps.is_some() { CloneFlags::CLONE_NEWUSER } else { CloneFlags::empty() }
     }
 
-    // ANCHOR: admit
-    /// The parent's part, while the child waits at the gate: who is who; limits that only we can raise; and the mounts of
-    /// what belongs to the host, if they are to show other owners.
-    pub fn admit(&self, child: &Child, hatch: &Hatch, rootfs: &Path, mounts: &Mounts) -> Result<()> {
+    // ANCHOR: configure_child
+    /// The parent's part, while the child waits at the gate: the maps of its ids; limits that only the parent can raise; and
+    /// mounts of the host's files that show other owners.
+    pub fn configure_child(&self, child: &Child, hatch: &Hatch, rootfs: &Path, mounts: &Mounts) -> Result<()> {
         let Some(id_maps) = &self.id_maps else { return self.raise_limits(child) };
         self.reservation.as_ref().map_or(Ok(()), |ids| ids.is_of(child.pid()))?;
         id_maps.write(child.pid())?;
@@ -64,26 +64,26 @@ impl Privileges {
         }
         Ok(())
     }
-    // ANCHOR_END: admit
+    // ANCHOR_END: configure_child
 
     fn raise_limits(&self, child: &Child) -> Result<()> {
         self.rlimits.iter().try_for_each(|limit| limit.raise(child.pid()))
     }
 
     // ANCHOR: take_on_root
-    /// The child's first step: it becomes root of its user namespace. It was born with our user, who is nobody in there.
+    /// The child's first step: it becomes root of its user namespace. It was born with the launcher's user, which has no id there.
     pub fn take_on_root(&self) -> Result<()> {
         if self.id_maps.is_some() {
-            purpose("root of this user namespace; until now we were nobody in it");
-            User::default().put_on()?;
+            purpose("become root of this user namespace: until now this process had no id in it");
+            User::default().switch_to()?;
             namespaces::die_with_parent()?;
         }
-        purpose("nobody may look into this process while it still holds what is the launcher's (CVE-2016-9962)");
+        purpose("no other process may look into this one while it holds what is the launcher's (CVE-2016-9962)");
         Ok(privilege::not_dumpable()?)
     }
     // ANCHOR_END: take_on_root
 
-    /// What comes from the host: as the parent has handed it in, or, where it had no more rights than we, by ourselves.
+    /// The host's files for the cell: from the parent, or opened here where the parent has no more rights than the child.
     pub fn sources(&self, hatch: &Hatch, rootfs: &Path, mounts: &Mounts) -> Result<Sources> {
         match &self.id_maps {
             Some(id_maps) if id_maps.is_ours_to_choose() => hatch.take_in(mounts.volume_count()),
@@ -91,11 +91,14 @@ impl Privileges {
         }
     }
 
-    /// Looks the user up in the new root, and says which handcuffs are his.
-    pub fn handcuffs(&self) -> Result<Handcuffs<'_>> {
+    /// Looks the user up in the new root, and decides what the command is to have.
+    ///
+    /// # Errors
+    /// The root filesystem has no such user.
+    pub fn confinement(&self) -> Result<Confinement<'_>> {
         let user = self.user.find()?;
         let capabilities = Capabilities::for_user(user.uid == 0, self.kept, self.named);
-        Ok(Handcuffs {
+        Ok(Confinement {
             new_keyring: self.new_keyring,
             rlimits: &self.rlimits,
             user,
@@ -108,18 +111,18 @@ impl Privileges {
     }
 }
 
-/// All that a process is to have and not to have, from its exec on.
+/// What a process has and does not have, from its exec on.
 #[derive(Debug)]
-pub struct Handcuffs<'a> {
+pub struct Confinement<'a> {
     /// Leave the caller's session keyring.
     pub new_keyring: bool,
     /// Limits of the process.
     pub rlimits: &'a [Rlimit],
-    /// Whom it runs as.
+    /// The user that it runs as.
     pub user: User,
     /// Its five sets.
     pub capabilities: Capabilities,
-    /// No program makes more of it.
+    /// No program that it starts gets more rights.
     pub no_new_privileges: bool,
     /// Which calls it can make.
     pub filter: Option<&'a seccomp::Filter>,
@@ -129,22 +132,25 @@ pub struct Handcuffs<'a> {
     pub own_terminal: bool,
 }
 
-impl Handcuffs<'_> {
-    // ANCHOR: put_on
-    /// Puts them on, in the only order that works. `look` comes as the command's user, and before the filter, which need not
-    /// allow it. Returns the filter's listener, if it has one.
+impl Confinement<'_> {
+    // ANCHOR: apply_all
+    /// Applies all of it, in the only order that works. `look` is called as the command's user and before the filter, which need
+    /// not allow what it does. Returns the filter's listener, if it has one.
     ///
     /// # Errors
-    /// Whatever the kernel refuses: nobody starts with fewer handcuffs than were asked for.
-    pub fn put_on(&self, look: impl FnOnce() -> Result<()>) -> Result<Option<Fd>> {
-        self.tie()?;
+    /// What the kernel refuses: no command starts with more than it was to have.
+    pub fn apply(&self, look: impl FnOnce() -> Result<()>) -> Result<Option<Fd>> {
+        self.drop_privileges()?;
         look()?;
-        let early = self.filter_by_right()?;
-        Ok(self.lock()?.or(early))
+        let early = self.filter_early()?;
+        Ok(self.apply_filter()?.or(early))
     }
 
-    /// All but the filter, and what only it needs.
-    pub fn tie(&self) -> Result<()> {
+    /// Keyring, limits, user and capabilities: all but the filter, and the one capability that an early filter needs.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn drop_privileges(&self) -> Result<()> {
         privilege::give_standard(self.user.uid, self.own_terminal);
         if self.new_keyring {
             leave_keyring()?;
@@ -152,10 +158,10 @@ impl Handcuffs<'_> {
         self.rlimits.iter().try_for_each(Rlimit::set)?;
         kernel::sys::process::umask(self.umask);
         self.capabilities.bound()?; // needs SETPCAP
-        purpose("whom the command runs as: groups first, for who is root no more cannot change them");
+        purpose("the user that the command runs as: groups first, they cannot be changed once root is given up");
         privilege::keep_capabilities()?; // else all are lost with root
-        self.user.put_on()?; // needs SETGID and SETUID
-        if self.filters_by_right() {
+        self.user.switch_to()?; // needs SETGID and SETUID
+        if self.filters_early() {
             self.capabilities.set_and_filter()?
         } else {
             self.capabilities.set()?
@@ -163,10 +169,10 @@ impl Handcuffs<'_> {
         namespaces::die_with_parent() // a change of user has made the kernel forget it
     }
 
-    /// Without the promise of `lock` only CAP_SYS_ADMIN gives the right to filter. It was kept until now, and goes: that is all
-    /// that this filter must allow besides the exec.
-    pub fn filter_by_right(&self) -> Result<Option<Fd>> {
-        if !self.filters_by_right() {
+    /// Applies the filter where new privileges are allowed: only CAP_SYS_ADMIN gives the right to it then. The capability was kept
+    /// until now, and is dropped: that is all that this filter must allow besides the exec.
+    pub fn filter_early(&self) -> Result<Option<Fd>> {
+        if !self.filters_early() {
             return Ok(None);
         }
         let listener = self.filter_calls()?;
@@ -174,20 +180,20 @@ impl Handcuffs<'_> {
         Ok(listener)
     }
 
-    fn filters_by_right(&self) -> bool {
+    fn filters_early(&self) -> bool {
         self.filter.is_some() && !self.no_new_privileges
     }
 
-    /// The last two. The filter need not allow any of the above then, only the exec.
-    pub fn lock(&self) -> Result<Option<Fd>> {
+    /// The last two: no new privileges, then the filter, which need not allow any call of [`Confinement::drop_privileges`].
+    pub fn apply_filter(&self) -> Result<Option<Fd>> {
         if !self.no_new_privileges {
             return Ok(None);
         }
-        purpose("no program in here makes more of who starts it");
+        purpose("no program in here gets more rights than the process that starts it");
         privilege::no_new_privileges()?;
         self.filter_calls()
     }
-    // ANCHOR_END: put_on
+    // ANCHOR_END: apply_all
 
     fn filter_calls(&self) -> Result<Option<Fd>> {
         self.filter.map_or(Ok(None), seccomp::Filter::apply)

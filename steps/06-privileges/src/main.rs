@@ -1,4 +1,4 @@
-//! Step 6, the launcher so far: a command in a cell, in handcuffs.
+//! Step 6, the launcher so far: a command in a cell, with few privileges.
 
 use std::convert::Infallible;
 use std::process::ExitCode;
@@ -13,7 +13,7 @@ use privileges::{Hatch, Privileges};
 
 /// Run a command in a cell whose root is nobody outside
 #[derive(Parser, Debug)]
-#[command(name = "privileges", version, after_help = "privileges prune removes what a crash has left behind.")]
+#[command(name = "privileges", version)]
 struct Options {
     #[command(flatten)]
     explain: kernel::ExplainOptions,
@@ -27,6 +27,8 @@ struct Options {
     limits: cgroups::LimitOptions,
     #[command(flatten)]
     privileges: privileges::PrivilegeOptions,
+    #[command(flatten)]
+    prune: network::PruneOptions,
     #[command(flatten)]
     command: chroot::CommandOptions,
 }
@@ -52,7 +54,7 @@ fn parent(options: Options) -> Result<ExitCode> {
     chroot::close_inherited()?;
     options.namespaces.seal_init()?;
     let limits = options.limits.check()?;
-    if options.command.is("prune") {
+    if options.prune.is_given() {
         let removed = [cgroups::prune(&limits)?, network::prune()?].concat();
         removed.iter().for_each(|line| println!("{line}"));
         return Ok(ExitCode::SUCCESS);
@@ -71,7 +73,7 @@ fn parent(options: Options) -> Result<ExitCode> {
     let flags = options.namespaces.flags() | network.flags() | privileges.flags();
     let cell = Cell { options: &options, command, mounts: &mounts, network: &network, group, privileges, hatch };
     let child = namespaces::spawn_into(flags, group.entrance(), || child(&cell))?;
-    privileges.admit(&child, hatch, &command.rootfs, &mounts)?;
+    privileges.configure_child(&child, hatch, &command.rootfs, &mounts)?;
     network.plug(&child)?;
     child.open_gate()?;
     child.read_report()?;
@@ -85,16 +87,16 @@ fn child(cell: &Cell) -> Result<Infallible> {
     cell.privileges.take_on_root()?;
     namespaces::make_mounts_private()?;
     cell.options.namespaces.set_hostname()?;
-    cell.network.settle_in()?;
+    cell.network.configure_interfaces()?;
     let sources = cell.privileges.sources(cell.hatch, &cell.command.rootfs, cell.mounts)?;
     let root = pivot_root::prepare_from(sources, cell.mounts)?;
     root.pivot()?;
     root.furnish()?;
     namespaces::close_descriptors()?;
-    let handcuffs = cell.privileges.handcuffs()?;
-    let mut command = cell.command.at_home(handcuffs.user.home.as_deref())?;
+    let confinement = cell.privileges.confinement()?;
+    let mut command = cell.command.at_home(confinement.user.home.as_deref())?;
     command.go_early()?; // as another user the process may have no right to
-    handcuffs.put_on(|| command.look_for_program())?; // a filter need not let it look
+    confinement.apply(|| command.look_for_program())?; // a filter need not let it look
     cell.options.namespaces.become_command(|| chroot::exec(&command))
 }
 // ANCHOR_END: launch

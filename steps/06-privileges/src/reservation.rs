@@ -19,7 +19,7 @@ use kernel::sys::process::random;
 use kernel::{Failure, purpose};
 
 use crate::id_maps::Range;
-use crate::subordinate::{COUNT, SetAside, Slot};
+use crate::subordinate::{COUNT, Slot, SubordinateIds};
 
 /// Where reservations lie. For root alone: a user that could open a file in here could lock it.
 const DIRECTORY: &str = "/run/cellblock-ids";
@@ -43,7 +43,7 @@ impl Reservation {
     /// All slots are taken; /etc/subuid gives ours to another user as well.
     pub fn of_a_slot() -> Result<(Reservation, Range, Range)> {
         purpose("ids that no user of this machine has, and no other cell");
-        let slots = SetAside::read().slots()?;
+        let slots = SubordinateIds::read().slots()?;
         let _choosing = lock_directory()?;
         let taken = all_taken()?;
         let is_free = |slot: &&Slot| !taken.iter().any(|note| note.overlaps(&[range(slot.0)], &[range(slot.1)]));
@@ -58,7 +58,7 @@ impl Reservation {
     /// # Errors
     /// They are set aside for another user, or a cell has them that was promised them alone.
     pub fn of_typed(users: &[Range], groups: &[Range]) -> Result<Reservation> {
-        SetAside::read().refuse_if_of_others(users, groups)?;
+        SubordinateIds::read().refuse_if_of_others(users, groups)?;
         let _choosing = lock_directory()?;
         if all_taken()?.iter().any(|note| note.kind == Kind::Alone && note.overlaps(users, groups)) {
             let text = "--userns: another cell has some of these ids, and was promised them alone";

@@ -32,7 +32,7 @@ struct Entry {
 
 /// All lines of both files.
 #[derive(Debug, Default)]
-pub struct SetAside {
+pub struct SubordinateIds {
     users: Vec<Entry>,
     groups: Vec<Entry>,
 }
@@ -40,12 +40,12 @@ pub struct SetAside {
 /// The first ids on the host that a cell can have, one for users and one for groups.
 pub type Slot = (u32, u32);
 
-impl SetAside {
+impl SubordinateIds {
     /// Reads both files. One that is not there sets nothing aside.
-    pub fn read() -> SetAside {
+    pub fn read() -> SubordinateIds {
         let read =
             |path: &str| fs::read(path).map(|bytes| entries(&String::from_utf8_lossy(&bytes))).unwrap_or_default();
-        SetAside { users: read(USERS), groups: read(GROUPS) }
+        SubordinateIds { users: read(USERS), groups: read(GROUPS) }
     }
 
     /// What an ordinary user may give: a range of users and one of groups.
@@ -170,8 +170,8 @@ fn entries(text: &str) -> Vec<Entry> {
 mod tests {
     use super::*;
 
-    fn both(text: &str) -> SetAside {
-        SetAside { users: entries(text), groups: entries(text) }
+    fn both(text: &str) -> SubordinateIds {
+        SubordinateIds { users: entries(text), groups: entries(text) }
     }
 
     #[test]
@@ -185,14 +185,15 @@ mod tests {
         assert_eq!(both("alice:100000:65536\n1001:165536:1000\n").first_free(), 166_536);
         assert_eq!(both("").first_free(), 100_000);
         assert!(both("alice:1:1\ncellblock:3000000:65536\n").has_ours() && !both("alice:1:1\n").has_ours());
-        assert!(!SetAside { users: entries("cellblock:3000000:65536"), groups: Vec::new() }.has_ours());
+        assert!(!SubordinateIds { users: entries("cellblock:3000000:65536"), groups: Vec::new() }.has_ours());
     }
 
     #[test]
     fn our_entry_is_cut_into_slots() {
         let slots = both("alice:100000:65536\ncellblock:3000000:131072\ncellblock:5000000:70000\n").slots().unwrap();
         assert_eq!(slots, [(3_000_000, 3_000_000), (3_065_536, 3_065_536), (5_000_000, 5_000_000)]);
-        let own = SetAside { users: entries("cellblock:3000000:65536"), groups: entries("cellblock:4000000:65536") };
+        let own =
+            SubordinateIds { users: entries("cellblock:3000000:65536"), groups: entries("cellblock:4000000:65536") };
         assert_eq!(own.slots().unwrap(), [(3_000_000, 4_000_000)]);
     }
 
@@ -203,7 +204,7 @@ mod tests {
             (all.len(), all[0], all.last()),
             (2046, (2_013_265_920, 2_013_265_920), Some(&(2_147_287_040, 2_147_287_040)))
         );
-        let fewer = SetAside { users: Vec::new(), groups: entries("root:2013265921:65536\n") }.slots().unwrap();
+        let fewer = SubordinateIds { users: Vec::new(), groups: entries("root:2013265921:65536\n") }.slots().unwrap();
         assert_eq!((fewer.len(), fewer[0].0), (2044, 2_013_265_920 + 2 * COUNT));
         assert!(both("containers:2000000000:200000000\n").slots().unwrap().is_empty());
     }
@@ -219,7 +220,7 @@ mod tests {
             let failure = both(text).slots().unwrap_err().to_string();
             assert!(failure.contains(word), "{text}: {failure}");
         }
-        let one = SetAside { users: entries("cellblock:3000000:65536"), groups: Vec::new() };
+        let one = SubordinateIds { users: entries("cellblock:3000000:65536"), groups: Vec::new() };
         assert!(one.slots().unwrap_err().to_string().contains("/etc/subgid does not"));
     }
 

@@ -144,12 +144,12 @@ impl User {
         Ok(numbered(uid, &read("etc/passwd"), &read("etc/group"))?)
     }
 
-    // ANCHOR: put_on
+    // ANCHOR: switch_to
     /// Becomes the user: the other groups first, the user last, for root's rights are gone then.
     ///
     /// # Errors
     /// EINVAL: the cell's user namespace has no such id.
-    pub fn put_on(&self) -> Result<()> {
+    pub fn switch_to(&self) -> Result<()> {
         let no_such = "this cell's user namespace has no such id: --userns gives it more";
         // Where a single id is all there is, groups are shut: there are none to lose.
         let groups = privilege::set_groups(&self.groups);
@@ -163,7 +163,7 @@ impl User {
             .hint_on(Errno::EINVAL, no_such)
             .with_context(|| format!("cannot become user {}", self.uid))
     }
-    // ANCHOR_END: put_on
+    // ANCHOR_END: switch_to
 }
 
 fn numbered(uid: u32, passwd: &str, group: &str) -> Result<User, Failure> {

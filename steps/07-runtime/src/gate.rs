@@ -1,4 +1,4 @@
-//! What the parent does for the child that waits at the gate: all that only who stands outside can do.
+//! What the parent does for the child that waits at the gate: what only a process outside can do.
 
 use std::path::Path;
 
@@ -20,9 +20,9 @@ use crate::spec::{Spec, Status};
 use crate::store::{Locked, Vantage, begin_of};
 use crate::{hooks, init, resources};
 
-/// A child that waits, and what it waits for.
+/// A child that waits at the gate, and what the parent prepares it with.
 #[derive(Debug)]
-pub struct Attended<'c, 'd> {
+pub struct WaitingChild<'c, 'd> {
     /// The child.
     pub child: &'c Child,
     /// Through it comes what belongs to the host.
@@ -31,10 +31,13 @@ pub struct Attended<'c, 'd> {
     pub devices: &'d [Device],
 }
 
-impl<'d> Attended<'_, 'd> {
-    // ANCHOR: attend
-    /// The list of calls.
-    pub fn attend(
+impl<'d> WaitingChild<'_, 'd> {
+    // ANCHOR: prepare
+    /// The list of calls, in order: maps of ids, rights, mounts, network, hooks.
+    ///
+    /// # Errors
+    /// Those of each call; the child was killed meanwhile.
+    pub fn prepare(
         &self,
         container: &mut Locked,
         plan: &mut Plan,
@@ -61,9 +64,9 @@ impl<'d> Attended<'_, 'd> {
         }
         Ok(moved)
     }
-    // ANCHOR_END: attend
+    // ANCHOR_END: prepare
 
-    /// In a user namespace the child has no rights on the host: what belongs to the host is opened here, and handed in.
+    /// In a user namespace the child has no rights on the host: the host's files are opened here, and sent to it.
     fn hand_in(&self, plan: &Plan) -> Result<()> {
         if !init::is_handed_in(plan) {
             return Ok(());

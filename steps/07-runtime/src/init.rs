@@ -22,7 +22,7 @@ use privileges::{Hatch, User};
 
 use crate::plan::{Plan, Task};
 use crate::spec::{Hooks, State, Status};
-use crate::terminal::Outlet;
+use crate::terminal::MasterSocket;
 use crate::waiting::Waiting;
 use crate::{birth, hooks, label, sibling};
 
@@ -48,7 +48,7 @@ pub struct Cell<'a> {
     /// Its device nodes, if it may make none.
     pub nodes: Option<Fd>,
     /// Where its terminal goes.
-    pub outlet: Option<Outlet>,
+    pub master_socket: Option<MasterSocket>,
     /// Descriptors of the caller that go on to the command.
     pub handed_on: &'a HandedOn,
     /// It lives on when its maker ends.
@@ -57,7 +57,7 @@ pub struct Cell<'a> {
     pub start: Option<Waiting>,
     /// The way of the filter's listener to the parent, if it has one.
     pub listener: Option<Relay>,
-    /// Step 4's network, where people asked for it.
+    /// Step 4's network, for `run --rootfs`.
     pub network: Option<&'a Network>,
     /// Where the number of the process is told that goes on in another container's pid namespace, if one does.
     pub number: Option<Fd>,
@@ -96,12 +96,12 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     let mut command = at_home(task)?;
     command.go_early()?;
     label::confine(task.apparmor.as_deref())?;
-    let handcuffs = task.handcuffs();
-    handcuffs.tie()?;
+    let confinement = task.confinement();
+    confinement.drop_privileges()?;
     command.look_for_program()?;
     let (is_late, mut listener) = (number.is_some(), None);
     if let Some(number) = number {
-        listener = handcuffs.filter_by_right()?; // nothing is born there with that right: its birth is under the filter
+        listener = confinement.filter_early()?; // nothing is born there with that right: its birth is under the filter
         sibling::be_born(&number)?;
         drop(number); // the parent reads to its end
         crate::terminal::begin_session(terminal.as_ref())?;
@@ -116,8 +116,8 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     }
     if !task.filters_last() {
         get_ready(&mut command, plan)?;
-        listener = if is_late { listener } else { handcuffs.filter_by_right()? };
-        listener = handcuffs.lock()?.or(listener);
+        listener = if is_late { listener } else { confinement.filter_early()? };
+        listener = confinement.apply_filter()?.or(listener);
         Relay::hand_over(cell.listener.as_ref(), listener)?;
     }
     let waits = start.is_some();
@@ -131,7 +131,7 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     }
     if task.filters_last() {
         get_ready(&mut command, plan)?;
-        handcuffs.lock()?;
+        confinement.apply_filter()?;
     }
     become_command(cell, command)
 }
@@ -182,10 +182,10 @@ fn join_namespaces(cell: &Cell) -> Result<()> {
 fn take_on_root(plan: &Plan) -> Result<()> {
     if plan.id_maps.is_some() || plan.joined_users().is_some() {
         purpose("root of this user namespace; until now we were nobody in it");
-        User::default().put_on()?;
+        User::default().switch_to()?;
     }
     namespaces::die_with_parent()?;
-    purpose("nobody may look into this process while it still holds what is the runtime's (CVE-2016-9962)");
+    purpose("no other process may look into this one while it holds what is the runtime's (CVE-2016-9962)");
     Ok(privilege::not_dumpable()?)
 }
 
@@ -257,7 +257,7 @@ fn set_sysctls(plan: &Plan) -> Result<()> {
 /// What is there of a network is switched on, while /proc is still the host's: step 4 makes settings by it.
 fn settle_in(cell: &Cell) -> Result<()> {
     if let Some(network) = cell.network {
-        return network.settle_in();
+        return network.configure_interfaces();
     }
     if !cell.plan.new.contains(CloneFlags::CLONE_NEWNET) {
         return Ok(());
@@ -288,13 +288,13 @@ fn close_descriptors(cell: &Cell, start: Option<&Waiting>, others: [&Option<Fd>;
 /// The container's terminal becomes this session's. A process that will be born later takes it in its own session: then it is
 /// returned.
 fn take_terminal(cell: &Cell, custom: &Custom, later: bool) -> Result<Option<Fd>> {
-    let (Some(size), Some(outlet)) = (cell.plan.task.terminal, &cell.outlet) else { return Ok(None) };
+    let (Some(size), Some(master_socket)) = (cell.plan.task.terminal, &cell.master_socket) else { return Ok(None) };
     let console = custom.console()?;
-    let terminal = crate::terminal::open(custom.root(), outlet, size, console.as_ref())?;
+    let terminal = crate::terminal::open(custom.root(), master_socket, size, console.as_ref())?;
     if later {
         return Ok(Some(terminal));
     }
-    crate::terminal::take(&terminal)?;
+    crate::terminal::attach(&terminal)?;
     Ok(None)
 }
 

@@ -16,7 +16,7 @@ use network::Network;
 use privileges::Hatch;
 
 use crate::bundle::Bundle;
-use crate::gate::{self, Attended};
+use crate::gate::{self, WaitingChild};
 use crate::handed_on::HandedOn;
 use crate::init::{self, Cell};
 use crate::notify::{self, Notify};
@@ -25,7 +25,7 @@ use crate::relay::Relay;
 use crate::removal::Undo;
 use crate::spec::{self, Spec, Status};
 use crate::store::{Claim, Locked, Record, Store, VERSION, begin_of};
-use crate::terminal::{self, Outlet, Seat};
+use crate::terminal::{self, MasterSocket, PendingRelay};
 use crate::waiting::Waiting;
 use crate::{birth, caller, clock, listener, resources};
 
@@ -106,7 +106,7 @@ pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     plan.task.new_keyring = !request.no_new_keyring;
     let scope = if request.systemd { Some(resources::scope(&spec, request.id)?) } else { None };
     terminal::check(plan.task.terminal.is_some(), request.console_socket, request.detached)?;
-    let outlet = request.console_socket.map(Outlet::connect).transpose()?;
+    let master_socket = request.console_socket.map(MasterSocket::connect).transpose()?;
     let claim = claim.map_or_else(|| store.claim(request.id), Ok)?;
     let record = record(&request, &spec, &plan, scope, claim.token());
     let container = claim.remember(record, &text)?;
@@ -114,7 +114,7 @@ pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
     let container = undo.container();
     notify::show(&mut plan, container.place())?;
     let notify = if request.waits { None } else { notify::listen(container.place())? };
-    let (child, terminal) = make(container, &mut plan, &spec, &mut request, outlet)?;
+    let (child, terminal) = make(container, &mut plan, &spec, &mut request, master_socket)?;
     let container = undo.keep();
     request.network.iter_mut().for_each(Network::stay); // from here on `remove` gives its place back
     Ok(Launched { container, child, terminal, spec, network: request.network, notify })
@@ -157,7 +157,7 @@ fn make(
     plan: &mut Plan,
     spec: &Spec,
     request: &mut Request,
-    outlet: Option<Outlet>,
+    master_socket: Option<MasterSocket>,
 ) -> Result<(Child, Option<Relay>)> {
     let group = make_group(&container.record, spec)?;
     container.record.group.clone_from(&group);
@@ -169,7 +169,7 @@ fn make(
     let start = if request.waits { Some(Waiting::make(container.directory())?) } else { None };
     let listener = listener::Relay::connect(&plan.task)?;
     let hatch = Hatch::new()?;
-    let (seat, outlet) = terminal::seat(&plan.task, outlet)?;
+    let (relay, master_socket) = terminal::prepare(&plan.task, master_socket)?;
     let nothing = spec::Hooks::default();
     let state = container.state(Status::Creating);
     let devices = find_devices(plan)?;
@@ -187,7 +187,7 @@ fn make(
         state,
         hatch: &hatch,
         nodes,
-        outlet,
+        master_socket,
         detached: request.detached,
         handed_on: &request.handed_on,
         start,
@@ -203,8 +203,8 @@ fn make(
     let mut child = spawn(&mut cell, entrance.as_ref())?;
     let listener = cell.listener.take();
     drop(cell.number.take()); // held here too, its closing in the child would never be seen
-    let waiting = Attended { child: &child, hatch: &hatch, devices: &devices };
-    let moved = waiting.attend(container, plan, spec, request.network.as_mut())?;
+    let waiting = WaitingChild { child: &child, hatch: &hatch, devices: &devices };
+    let moved = waiting.prepare(container, plan, spec, request.network.as_mut())?;
     child.open_gate()?;
     if let Some(number) = number {
         sibling::follow(&mut child, &number)?;
@@ -214,7 +214,7 @@ fn make(
         listener.pass_on(child.watch().0, container.state(Status::Creating))?;
     }
     child.read_report()?;
-    let terminal = seat.map(Seat::take).transpose()?;
+    let terminal = relay.map(PendingRelay::start).transpose()?;
     if request.waits && begin_of(child.pid()).is_none() {
         return Err(gate::was_killed().into());
     }

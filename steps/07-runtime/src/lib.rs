@@ -2,7 +2,7 @@
 //!
 //! An engine (podman, containerd, Docker) makes a *bundle*: a root filesystem, and beside it `config.json`, which says what
 //! the container is to be (the OCI runtime specification). It then calls a *runtime*, with a verb: create, start, kill,
-//! delete. Nobody stays behind between these calls: what must be known is on disk ([`store`]), what must live is the
+//! delete. No process of the runtime stays between these calls: what must be known is on disk ([`store`]), what must live is the
 //! container's own first process.
 //!
 //! - [`spec`]: the configuration, read and checked.
@@ -12,7 +12,7 @@
 //! - [`groups`] and [`systemd`]: the container's control group, made by us or by systemd.
 //! - [`mounts`], [`net_devices`]: the mounts that a configuration lists, and network devices that it moves.
 //! - [`sys`]: the system calls that no lesson needs.
-//! - [`people`]: the options of all lessons, and the [`bundle`] that they would be.
+//! - [`cli`]: `run --rootfs`, with the options of all lessons, and the [`bundle`] that they would be.
 //!
 //! What a runtime needs besides: hooks ([`hooks`]), a terminal ([`terminal`], [`foreground`]), its own file out of reach
 //! ([`own_program`]), descriptors that the caller hands on ([`handed_on`]), a word to the service manager ([`notify`]), the wait for `start` ([`waiting`]), failures that callers can read ([`log`]).
@@ -20,6 +20,7 @@
 pub mod birth;
 mod bundle;
 pub mod caller;
+pub mod cli;
 pub mod clock;
 pub mod features;
 pub mod foreground;
@@ -36,7 +37,6 @@ pub mod mounts;
 pub mod net_devices;
 pub mod notify;
 pub mod own_program;
-pub mod people;
 pub mod plan;
 pub mod relay;
 pub mod removal;

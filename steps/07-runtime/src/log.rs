@@ -1,4 +1,4 @@
-//! What callers read of a failure: a line on standard error for people, and, where `--log` names a file, one for programs.
+//! What callers read of a failure: a line on standard error for readers, and, where `--log` names a file, one for programs.
 //! containerd's shim takes the last of them that is an error for the reason.
 
 use std::fs::OpenOptions;

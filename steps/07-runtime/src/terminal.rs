@@ -12,29 +12,31 @@ use kernel::{Failure, Fd, purpose};
 use crate::plan::Task;
 use crate::relay::{Ends, Relay};
 
-/// Where the terminal's other end goes.
+/// The socket through which the terminal's master leaves the container.
 #[derive(Debug)]
-pub enum Outlet {
-    /// A socket of the caller's.
-    Socket(Fd),
-    /// Our own hatch: we sit at it ourselves.
-    Hatch(Fd),
+pub enum MasterSocket {
+    /// The caller's console socket: another program serves the terminal.
+    Console(Fd),
+    /// A socket of this runtime's own, which relays between the terminal and the caller's.
+    Relay(Fd),
 }
 
-impl Outlet {
+impl MasterSocket {
     /// Connects to the caller's console socket: before anything is made.
     ///
     /// # Errors
-    /// Nobody listens there.
-    pub fn connect(path: &Path) -> Result<Outlet> {
+    /// No process listens there.
+    pub fn connect(path: &Path) -> Result<MasterSocket> {
         let connected = socket::connect_path(path);
         let connected = connected.with_context(|| format!("cannot connect to the console socket {}", path.display()));
-        Ok(Outlet::Socket(connected?))
+        Ok(MasterSocket::Console(connected?))
     }
 
     fn give(&self, master: &Fd) -> Result<()> {
         match self {
-            Outlet::Socket(socket) | Outlet::Hatch(socket) => Ok(socket::send_fd(socket, b"terminal", master)?),
+            MasterSocket::Console(socket) | MasterSocket::Relay(socket) => {
+                Ok(socket::send_fd(socket, b"terminal", master)?)
+            }
         }
     }
 }
@@ -46,26 +48,26 @@ impl Outlet {
 ///
 /// # Errors
 /// There is no devpts in /dev/pts.
-pub fn open(root: &Fd, outlet: &Outlet, size: Size, console: Option<&Fd>) -> Result<Fd> {
+pub fn open(root: &Fd, master_socket: &MasterSocket, size: Size, console: Option<&Fd>) -> Result<Fd> {
     purpose("a terminal of the container's own; its master goes out");
     let (master, slave) = terminal::open_pair(root)
         .map_err(|failure| failure.hint("the configuration must mount a devpts on /dev/pts"))
         .context("cannot make a terminal")?;
     let size = Some(size).filter(|size| !size.is_unknown()).or_else(terminal::size_of_standard);
     size.map_or(Ok(()), |size| terminal::resize(&slave, size))?;
-    if let Outlet::Hatch(_) = outlet {
+    if let MasterSocket::Relay(_) = master_socket {
         terminal::keep_line_feeds(&slave)?;
     }
     if let Some(target) = console {
         mount::move_mount(&mount::open_tree(&slave, Depth::One, "console")?, target)
             .context("cannot mount the terminal on /dev/console")?;
     }
-    outlet.give(&master)?;
+    master_socket.give(&master)?;
     Ok(slave)
 }
 
-/// Makes a terminal that of this session, and its standard input, output and error.
-pub fn take(slave: &Fd) -> Result<()> {
+/// Makes a terminal the controlling one of this session, and its standard input, output and error.
+pub fn attach(slave: &Fd) -> Result<()> {
     terminal::control(slave)?;
     Ok(terminal::become_standard(slave)?)
 }
@@ -74,37 +76,40 @@ pub fn take(slave: &Fd) -> Result<()> {
 /// Begins a session, at a terminal if there is one.
 pub fn begin_session(terminal: Option<&Fd>) -> Result<()> {
     terminal::new_session()?;
-    terminal.map_or(Ok(()), take)
+    terminal.map_or(Ok(()), attach)
 }
 
-/// The caller's place at a terminal that is made later.
+/// The caller's side of a terminal that the child makes later.
 #[derive(Debug)]
-pub struct Seat {
-    hatch: Fd,
+pub struct PendingRelay {
+    socket: Fd,
     ends: Ends,
 }
 
-impl Seat {
-    /// The terminal has been made: its master comes, and bytes can pass.
-    pub fn take(self) -> Result<Relay> {
-        Relay::new(self.ends, socket::receive_fd(&self.hatch, "terminal's master")?)
+impl PendingRelay {
+    /// The terminal has been made: receives its master, and begins to relay.
+    pub fn start(self) -> Result<Relay> {
+        Relay::new(self.ends, socket::receive_fd(&self.socket, "terminal's master")?)
     }
 }
 
-/// Where the terminal goes, and the seat at it if it is this process's.
-pub fn seat(task: &Task, outlet: Option<Outlet>) -> Result<(Option<Seat>, Option<Outlet>)> {
-    if task.terminal.is_none() || outlet.is_some() {
-        return Ok((None, outlet));
+/// Prepares for a terminal, if the task has one: without a console socket of the caller's, this process will relay.
+pub fn prepare(
+    task: &Task,
+    master_socket: Option<MasterSocket>,
+) -> Result<(Option<PendingRelay>, Option<MasterSocket>)> {
+    if task.terminal.is_none() || master_socket.is_some() {
+        return Ok((None, master_socket));
     }
-    let (hatch, theirs) = socket::pair("hatch", "hatch")?;
-    Ok((Some(Seat { hatch, ends: Ends::open()? }), Some(Outlet::Hatch(theirs))))
+    let (socket, theirs) = socket::pair("hatch", "hatch")?;
+    Ok((Some(PendingRelay { socket, ends: Ends::open()? }), Some(MasterSocket::Relay(theirs))))
 }
 
-/// Refuses a terminal without anybody to sit at it, and the reverse.
+/// Refuses a terminal whose master no process would take, and a console socket without a terminal.
 pub fn check(wanted: bool, socket: Option<&Path>, detached: bool) -> Result<(), Failure> {
     match (wanted, socket, detached) {
-        (true, None, true) => Err(Failure::new("process.terminal: nobody would sit at this terminal")
-            .hint("--console-socket names where its other end goes")),
+        (true, None, true) => Err(Failure::new("process.terminal: no process would use this terminal")
+            .hint("--console-socket names the socket that gets its master")),
         (false, Some(_), _) => {
             Err(Failure::new("--console-socket: the process has no terminal").hint("process.terminal must be true"))
         }

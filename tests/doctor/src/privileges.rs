@@ -8,7 +8,7 @@ use kernel::sys::mount::{self, Depth};
 use kernel::sys::privilege;
 use kernel::{Errno, Failure, purpose};
 use nix::unistd::{Uid, User};
-use privileges::SetAside;
+use privileges::SubordinateIds;
 
 use crate::check::{Check, Lack, NOBODY};
 use crate::rights::{Rights, Way, in_first_user_namespace, refused};
@@ -29,7 +29,7 @@ const NOT_SET_ASIDE: &str =
 fn subordinate_ids(rights: &Rights) -> Check {
     const NAME: &str = "subordinate-ids";
     let user = Uid::effective();
-    let set_aside = SetAside::read();
+    let set_aside = SubordinateIds::read();
     if user.is_root() {
         return Check::note(NAME, if set_aside.has_ours() { SET_ASIDE_FOR_CELLS } else { NOT_SET_ASIDE });
     }

@@ -192,21 +192,26 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "calls-are-not-filtered",
         package: "privileges",
-        edits: &[without("steps/06-privileges/src/lib.rs", "lock", "self.filter_calls()"), {
-            instead(PRIVILEGES, "lock", "privilege::no_new_privileges()?;", "privilege::no_new_privileges()?; Ok(None)")
+        edits: &[without("steps/06-privileges/src/lib.rs", "apply_filter", "self.filter_calls()"), {
+            instead(
+                PRIVILEGES,
+                "apply_filter",
+                "privilege::no_new_privileges()?;",
+                "privilege::no_new_privileges()?; Ok(None)",
+            )
         }],
         seen_by: &[Attack("tiocsti", UNMAPPED)],
     },
     Hole {
         name: "keyring-of-the-caller",
         package: "privileges",
-        edits: &[without(PRIVILEGES, "tie", "leave_keyring()?;")],
+        edits: &[without(PRIVILEGES, "drop_privileges", "leave_keyring()?;")],
         seen_by: &[Attack("keyring", UNFILTERED)],
     },
     Hole {
         name: "new-privileges",
         package: "privileges",
-        edits: &[without(PRIVILEGES, "lock", "privilege::no_new_privileges()?;")],
+        edits: &[without(PRIVILEGES, "apply_filter", "privilege::no_new_privileges()?;")],
         seen_by: &[Attack("setuid", UNFILTERED)],
     },
     // The runtime.
@@ -341,19 +346,19 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "no-new-privs-is-ignored",
         package: "cellblock",
-        edits: &[instead(PRIVILEGES, "lock", "if !self.no_new_privileges {", "if true {")],
+        edits: &[instead(PRIVILEGES, "apply_filter", "if !self.no_new_privileges {", "if true {")],
         seen_by: &[Check("no-new-privs"), Check("seccomp-lets-through")],
     },
     Hole {
         name: "exec-is-not-locked",
         package: "cellblock",
-        edits: &[instead(EXEC, "enter", "handcuffs.lock()?.or(listener)", "early")],
+        edits: &[instead(EXEC, "enter", "confinement.apply_filter()?.or(listener)", "early")],
         seen_by: &[Check("exec-has-more-rights"), Check("seccomp-lets-through")],
     },
     Hole {
         name: "keyring-is-not-left",
         package: "cellblock",
-        edits: &[without(PRIVILEGES, "tie", "leave_keyring()?;")],
+        edits: &[without(PRIVILEGES, "drop_privileges", "leave_keyring()?;")],
         seen_by: &[Check("keyring")],
     },
     Hole {

@@ -17,6 +17,14 @@ pub struct Abi {
     pub wide: bool,
 }
 
+impl Abi {
+    /// The number of a call: a name is looked for from the first to the last. The compiler goes the other way.
+    pub fn number(&self, name: &str) -> Option<u32> {
+        let numbers = self.blocks.iter().flat_map(|(first, names)| (*first..).zip(names.iter()));
+        numbers.filter(|(_, each)| *each == name.as_bytes()).last().map(|(number, _)| number)
+    }
+}
+
 /// The ways into a kernel for x86-64. The first is the machine's own.
 pub static X86_64: [Abi; 3] = [
     Abi { name: Architecture::X86_64, audit: 0xc000_003e, blocks: &[(0, X86_64_NAMES)], wide: true },

@@ -1,21 +1,16 @@
 //! From a plan to a program.
 //!
-//! The program reads a small structure that the kernel fills in for each call, `struct seccomp_data`: the call's
-//! number, the architecture, six arguments. It first looks which way into the kernel was taken, then searches the
-//! number in a tree, and at last tests arguments, for the few calls that have such rules.
+//! The program does what the one by hand does ([`super::first`]), for every way into the kernel and every call: it looks first
+//! which way was taken, then searches the number in a tree, and at last tests arguments, for the few calls that have such rules.
 
 use kernel::Failure;
 use kernel::sys::seccomp::Instruction;
 
 use super::calls::{Abi, behind};
+use super::first::{ARCHITECTURE, ARGUMENTS, NUMBER};
 use super::plan::{Answer, Plan, PlannedRule};
 use super::profile::{ArgumentTest, Comparison};
 use super::program::{AND, EQUAL, GREATER, GREATER_OR_EQUAL, Program, Target};
-
-/// Where things are in `struct seccomp_data`.
-const NUMBER: u32 = 0;
-const AUDIT: u32 = 4;
-const ARGUMENTS: u32 = 16;
 
 /// What is needed along the way.
 struct Compiler<'p> {
@@ -71,7 +66,7 @@ pub fn compile(plan: &Plan, machine: &'static [Abi]) -> Result<Vec<Instruction>,
         let section = compiler.program.load(NUMBER, search);
         target = compiler.program.branch(EQUAL, ways[0].audit, section, target);
     }
-    let start = compiler.program.load(AUDIT, target);
+    let start = compiler.program.load(ARCHITECTURE, target);
     compiler.program.finish(start)
 }
 // ANCHOR_END: compile

@@ -4,6 +4,7 @@
 //! program of ours, and does what it answers: make the call, say that it failed, kill. What is never let in cannot
 //! be attacked, and most of the kernel's faults of the last years lay in calls that no ordinary program makes.
 //!
+//! - [`first`]: a filter by hand, of seven instructions, and [`listing`], which tells any filter. Begin here.
 //! - [`profile`]: which calls, as a file says it.
 //! - [`plan`]: the same, checked, and in the kernel's numbers.
 //! - [`calls`]: what the calls are called.
@@ -21,12 +22,15 @@ use kernel::sys::seccomp::{Flags, Instruction, set_filter};
 use kernel::{Fd, purpose};
 
 pub use default::{default_profile, native_profile};
+pub use listing::listing;
 pub use plan::decided;
 pub use profile::{Profile, known_words, words};
 
 pub mod calls;
 pub mod compile;
 pub mod default;
+pub mod first;
+mod listing;
 pub mod plan;
 pub mod profile;
 pub mod program;

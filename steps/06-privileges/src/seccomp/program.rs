@@ -17,11 +17,11 @@ pub const GREATER_OR_EQUAL: u16 = 0x35;
 /// BPF_ALU | BPF_AND: register &= number
 pub const AND: u16 = 0x54;
 /// BPF_LD | BPF_W | BPF_ABS: register = the 32 bits at number
-const LOAD: u16 = 0x20;
+pub const LOAD: u16 = 0x20;
 /// BPF_JMP | BPF_JA: skip as many instructions as the number says, however many
-const JUMP: u16 = 0x05;
+pub const JUMP: u16 = 0x05;
 /// BPF_RET: end, and answer number
-const RETURN: u16 = 0x06;
+pub const RETURN: u16 = 0x06;
 
 /// The farthest that a comparison can jump.
 const FARTHEST: usize = 255;

@@ -5,7 +5,7 @@ use crate::sys::terminal::Size;
 use anyhow::{Context, Result};
 use kernel::Failure;
 use privileges::seccomp::Filter;
-use privileges::{Capabilities, Handcuffs, Rlimit, Set, User};
+use privileges::{Capabilities, Confinement, Rlimit, Set, User};
 
 use crate::log;
 use crate::spec::{self, IoPriorityClass, Linux, NamespaceKind, Process, SchedulerFlag, SchedulerPolicy};
@@ -110,9 +110,9 @@ impl Task {
         Ok(())
     }
 
-    /// Its handcuffs, as step 6 puts them on.
-    pub fn handcuffs(&self) -> Handcuffs<'_> {
-        Handcuffs {
+    /// What step 6 applies to it: from user to filter.
+    pub fn confinement(&self) -> Confinement<'_> {
+        Confinement {
             new_keyring: self.new_keyring,
             rlimits: &self.rlimits,
             user: self.user.clone(),

@@ -208,7 +208,7 @@ fn is_ours(name: &OsStr) -> bool {
         parts.is_some_and(|(of, number)| [STATE, CONFIG, MARK].contains(&of) && number.len() == 8)
     };
     [STATE, CONFIG, MARK, waiting::START, waiting::ANSWER, notify::DIRECTORY].contains(&name)
-        || crate::people::file_names().any(|own| own == name)
+        || crate::cli::file_names().any(|own| own == name)
         || is_half_written(name)
 }
 

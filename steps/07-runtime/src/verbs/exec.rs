@@ -20,7 +20,7 @@ use crate::plan::{self, Affinity, Task};
 use crate::spec::{self, Linux, Process, Spec, Status};
 use crate::store::Container;
 use crate::sys::schedule;
-use crate::terminal::{Outlet, Seat};
+use crate::terminal::{MasterSocket, PendingRelay};
 use crate::{caller, foreground, init, label, launch, listener};
 
 /// Run one command more in a container
@@ -109,7 +109,7 @@ struct Visit<'a> {
     namespaces: CloneFlags,
     /// Processes in there may trace others.
     traced: bool,
-    outlet: Option<Outlet>,
+    master_socket: Option<MasterSocket>,
     detached: bool,
     /// Descriptors of the caller that go on to the command.
     handed_on: &'a HandedOn,
@@ -202,8 +202,8 @@ impl Exec {
         let group = container.group()?.map(|group| self.group(group, container)).transpose()?;
         let group = group.as_ref();
         let pidfd_socket = self.pidfd_socket.as_deref().map(caller::connect_pidfd_socket).transpose()?;
-        let outlet = self.console_socket.as_deref().map(Outlet::connect).transpose()?;
-        let (seat, outlet) = crate::terminal::seat(task, outlet)?;
+        let master_socket = self.console_socket.as_deref().map(MasterSocket::connect).transpose()?;
+        let (relay, master_socket) = crate::terminal::prepare(task, master_socket)?;
         let asked = spec.linux.iter().flat_map(|linux| &linux.namespaces);
         let namespaces = asked.fold(CloneFlags::empty(), |all, namespace| all | plan::flag(namespace.kind));
         let (number, number_entry) = clone::pipe("number", "number")?;
@@ -218,7 +218,7 @@ impl Exec {
             init: init.descriptor(),
             namespaces,
             traced,
-            outlet,
+            master_socket,
             detached: self.detach,
             handed_on,
             listener,
@@ -243,7 +243,7 @@ impl Exec {
         child.read_report()?;
         caller::write_pid_file(self.pid_file.as_deref(), child.pid())?;
         pidfd_socket.map_or(Ok(()), |socket| caller::send_pidfd(&socket, &child))?;
-        let terminal = seat.map(Seat::take).transpose()?;
+        let terminal = relay.map(PendingRelay::start).transpose()?;
         if self.detach {
             child.leave();
             return Ok(ExitCode::SUCCESS);
@@ -303,7 +303,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     purpose("into the container's namespaces, all at once");
     namespace::join(visit.init, visit.namespaces).context("cannot join the container's namespaces")?;
     if visit.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
-        User::default().put_on()?;
+        User::default().switch_to()?;
         namespaces::die_with_parent()?;
     }
     let terminal = open_terminal(visit)?;
@@ -316,13 +316,13 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     }
     let mut command = init::at_home(task)?;
     command.go_early()?;
-    let handcuffs = task.handcuffs();
-    handcuffs.tie()?;
+    let confinement = task.confinement();
+    confinement.drop_privileges()?;
     command.look_for_program()?;
     command.reset_signals()?;
     let mut early = None;
     if visit.traced {
-        early = handcuffs.filter_by_right()?;
+        early = confinement.filter_early()?;
         be_born(visit, terminal.as_ref())?;
     }
     visit.handed_on.announce_to(&mut command)?;
@@ -332,9 +332,9 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     visit.handed_on.leave_open()?;
     let listener = match visit.traced {
         true => early,
-        false => handcuffs.filter_by_right()?,
+        false => confinement.filter_early()?,
     };
-    listener::Relay::hand_over(visit.listener.as_ref(), handcuffs.lock()?.or(listener))?;
+    listener::Relay::hand_over(visit.listener.as_ref(), confinement.apply_filter()?.or(listener))?;
     chroot::exec(&command)
 }
 // ANCHOR_END: enter
@@ -344,9 +344,9 @@ fn set_affinity(processors: Option<&[usize]>) -> Result<()> {
 }
 
 fn open_terminal(visit: &Visit) -> Result<Option<Fd>> {
-    let (Some(size), Some(outlet)) = (visit.task.terminal, &visit.outlet) else { return Ok(None) };
+    let (Some(size), Some(master_socket)) = (visit.task.terminal, &visit.master_socket) else { return Ok(None) };
     let root = mount::open_path(std::path::Path::new("/"), "root")?;
-    crate::terminal::open(&root, outlet, size, None).map(Some)
+    crate::terminal::open(&root, master_socket, size, None).map(Some)
 }
 
 fn close_descriptors(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {

@@ -9,10 +9,10 @@ use cgroups::Limits;
 
 use super::Context;
 use super::create::{OfBundle, Options};
+use crate::cli::RootfsOptions;
 use crate::foreground;
 use crate::handed_on::HandedOn;
 use crate::launch::{self, Launched, Request};
-use crate::people::PeopleOptions;
 use crate::removal::{self, Strangers};
 use crate::spec::Spec;
 use crate::store::{Container, is_missing};
@@ -38,7 +38,7 @@ pub struct RunRootfs {
     #[command(flatten)]
     while_it_runs: WhileItRuns,
     #[command(flatten)]
-    people: PeopleOptions,
+    rootfs: RootfsOptions,
 }
 
 /// What becomes of the caller, and of the container when it has ended.
@@ -67,11 +67,12 @@ impl Run {
 impl RunRootfs {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let handed_on = HandedOn::take(self.options.preserve_fds)?;
-        let mut wishes = self.people.check()?;
+        let mut checked = self.rootfs.check()?;
         let detached = self.while_it_runs.detach;
-        wishes.seat_somebody(self.options.console_socket.is_some(), detached);
-        let (id, limits, no_new_keyring) = (wishes.name.clone(), wishes.limits.clone(), !wishes.privileges.new_keyring);
-        let (bundle, network) = wishes.prepare()?;
+        checked.decide_terminal(self.options.console_socket.is_some(), detached);
+        let (id, limits, no_new_keyring) =
+            (checked.name.clone(), checked.limits.clone(), !checked.privileges.new_keyring);
+        let (bundle, network) = checked.prepare()?;
         let (own, network) = (Some(bundle), Some(network));
         let request =
             Request { own, network, no_new_keyring, detached, handed_on, ..self.options.request(&id, context)? };

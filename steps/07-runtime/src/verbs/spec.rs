@@ -11,7 +11,7 @@ use kernel::sys::privilege;
 
 use super::Context;
 use crate::bundle::Bundle;
-use crate::people::PeopleOptions;
+use crate::cli::RootfsOptions;
 use crate::spec;
 
 /// Write a config.json to begin with
@@ -33,7 +33,7 @@ pub struct SpecRootfs {
     #[command(flatten)]
     place: Place,
     #[command(flatten)]
-    people: PeopleOptions,
+    rootfs: RootfsOptions,
 }
 
 /// Where it is written.
@@ -57,9 +57,9 @@ impl WriteSpec {
 
 impl SpecRootfs {
     pub(super) fn run(self, _: &Context) -> Result<ExitCode> {
-        let mut wishes = self.people.check()?;
-        wishes.without_bridge("a configuration has no words for it; hooks in it could call somebody who makes one")?;
-        self.place.write(&wishes.prepare()?.0)
+        let mut checked = self.rootfs.check()?;
+        checked.without_bridge("a configuration cannot describe it; a hook would have to make it")?;
+        self.place.write(&checked.prepare()?.0)
     }
 }
 

@@ -102,9 +102,9 @@ mod tests {
             let verb = understood(bundle).unwrap().verb;
             assert!(matches!(verb, Some(Verb::Run(_) | Verb::Spec(_))), "{bundle}");
         }
-        for people in ["cellblock run --rootfs / ls --help", "cellblock spec --memory 1m --rootfs=/ -- ls"] {
-            let verb = understood(people).unwrap().verb;
-            assert!(matches!(verb, Some(Verb::RunRootfs(_) | Verb::SpecRootfs(_))), "{people}");
+        for rootfs in ["cellblock run --rootfs / ls --help", "cellblock spec --memory 1m --rootfs=/ -- ls"] {
+            let verb = understood(rootfs).unwrap().verb;
+            assert!(matches!(verb, Some(Verb::RunRootfs(_) | Verb::SpecRootfs(_))), "{rootfs}");
         }
         let exec = understood("cellblock exec one run --rootfs /").unwrap().verb;
         assert!(matches!(exec, Some(Verb::Exec(_))));

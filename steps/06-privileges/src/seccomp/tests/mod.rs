@@ -10,6 +10,7 @@ use super::profile::{Architecture, Profile};
 mod compiled;
 mod defaults;
 mod faults;
+mod first;
 mod random;
 
 /// What the kernel tells the program of a call.
@@ -56,11 +57,8 @@ fn way(machine: &[Abi], name: Architecture) -> &Abi {
     machine.iter().find(|abi| abi.name == name).expect("a way of this machine")
 }
 
-/// The number of a call, looked up in a slow and simple way.
 fn number(abi: &Abi, name: &str) -> u32 {
-    let numbers = abi.blocks.iter().flat_map(|(first, names)| (*first..).zip(names.iter()));
-    let found = numbers.filter(|(_, each)| *each == name.as_bytes()).last();
-    found.unwrap_or_else(|| panic!("no {name} for {:?}", abi.name)).0
+    abi.number(name).unwrap_or_else(|| panic!("no {name} for {:?}", abi.name))
 }
 
 /// A compiled profile, to be asked.

@@ -2,10 +2,10 @@
 
 use cgroups::{IoMax, Limits};
 
-use super::Wishes;
+use super::Checked;
 use crate::spec::{BlockIo, Cpu, DeviceRule, Memory, Pids, Resources, ThrottleDevice};
 
-impl Wishes<'_> {
+impl Checked<'_> {
     pub(super) fn resources(&self) -> Resources {
         let limits = &self.limits;
         Resources {

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use pivot_root::{Place, Tmpfs, Volume};
 
-use super::{Wishes, text};
+use super::{Checked, text};
 use crate::spec::Mount;
 
 /// Step 3's own, in its order.
@@ -38,7 +38,7 @@ pub(super) fn file_name(path: &'static str) -> &'static str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-impl Wishes<'_> {
+impl Checked<'_> {
     /// All mounts: the system's, the files, and then the user's own, the shallow ones first, so that none hides another.
     pub(super) fn mounts(&self) -> Result<Vec<Mount>> {
         let volumes = self.mounts.volumes.iter().map(|volume| Ok((volume.place.depth(), self.volume(volume)?)));

@@ -1,4 +1,4 @@
-//! Step 7, for people: the options of all lessons instead of a bundle, and the bundle that they would be.
+//! Step 7, `run --rootfs`: the options of all lessons instead of a bundle, and the bundle that they would be.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -25,7 +25,7 @@ struct Prison<'a> {
 impl<'a> Prison<'a> {
     fn new(lab: &'a Lab) -> Prison<'a> {
         // All labs share the tree of groups: the name must be this one's alone.
-        let id = format!("people-{}", fs::metadata(&lab.folder).unwrap().ino());
+        let id = format!("rootfs-{}", fs::metadata(&lab.folder).unwrap().ino());
         Prison { lab, id, state: lab.folder.join("state"), bundle: lab.folder.join("bundle") }
     }
 
@@ -81,8 +81,8 @@ impl<'a> Prison<'a> {
         let options: Vec<String> = options.iter().map(|word| word.replace("ETC:", &format!("{etc}:"))).collect();
         let options = &options.iter().map(String::as_str).collect::<Vec<_>>()[..];
         let lesson = self.lab.run(LESSON, options);
-        let (people, bundle) = (self.run(options), self.run_as_bundle(options));
-        for (who, output) in [("run --rootfs", &people), ("run -b", &bundle)] {
+        let (rootfs, bundle) = (self.run(options), self.run_as_bundle(options));
+        for (who, output) in [("run --rootfs", &rootfs), ("run -b", &bundle)] {
             let text = without_nodes(&output.text);
             for (here, there) in text.lines().zip(lesson.text.lines()) {
                 assert_eq!(here, there, "{who} {options:?}");
@@ -258,7 +258,7 @@ fn failures() {
         told.extend(without.iter().map(|words| format!("{}\n", prison.verb(words))));
         let bundle = prison.verb(&prison.words("spec", &["-p", "8080:80", "ls"]));
         told += &format!("{bundle}\n").replace(lab.rootfs.to_str().unwrap(), "target/rootfs/busybox");
-        check!("people_failures", told);
+        check!("run_rootfs_failures", told);
     });
 }
 
@@ -379,9 +379,9 @@ fn a_bridge() {
         assert_eq!(classroom::run::code(server.wait().unwrap()), 143);
         assert!(fetch("127.0.0.1:8080").contains("refused"), "nothing answers any more");
         let lesson = lab.run(LESSON, &["--ip", "10.76.0.9", "sh", "-c", "ip -o address; ip route; cat /etc/hosts"]);
-        let people = prison.run(&["--ip", "10.76.0.9", "sh", "-c", "ip -o address; ip route; cat /etc/hosts"]);
-        assert_eq!(people.text.lines().count(), lesson.text.lines().count(), "{people}\n{lesson}");
-        assert!(people.text.contains("10.76.0.9"), "{people}");
+        let own = prison.run(&["--ip", "10.76.0.9", "sh", "-c", "ip -o address; ip route; cat /etc/hosts"]);
+        assert_eq!(own.text.lines().count(), lesson.text.lines().count(), "{own}\n{lesson}");
+        assert!(own.text.contains("10.76.0.9"), "{own}");
     });
 }
 
@@ -465,7 +465,7 @@ fn a_cable_of_another_boot() {
         record["cable"].as_object_mut().unwrap().retain(|key, _| key == "bridge" || key == "veth");
         fs::write(&file, record.to_string()).unwrap();
         assert_eq!(prison.verb(&["delete", &prison.id]).code, 0);
-        lab.run("network", &["prune"]);
+        lab.run("network", &["--prune"]);
     });
 }
 

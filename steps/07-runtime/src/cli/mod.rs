@@ -1,8 +1,8 @@
-//! For people: the options of all lessons instead of a bundle, and the bundle that they would be.
+//! `run --rootfs` and `spec --rootfs`: the options of all lessons instead of a bundle, and the bundle that they would be.
 //!
-//! Each lesson has checked its own ([`PeopleOptions::check`]); what is left to do is to write them down in the words of the
-//! configuration, a file for each part of it. `run --rootfs` launches what comes out as it would launch anybody's bundle, and
-//! `spec --rootfs` writes it into a directory: so both are one and the same container.
+//! Each lesson has checked its own ([`RootfsOptions::check`]); what is left to do is to write them down in the words of the
+//! configuration, a file for each part of it. `run --rootfs` launches the result as it launches any bundle, and
+//! `spec --rootfs` writes it into a directory: both are the same container.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ pub(crate) use mounts::file_names;
 
 /// The options of all lessons, and the command.
 #[derive(clap::Args, Debug)]
-pub struct PeopleOptions {
+pub struct RootfsOptions {
     #[command(flatten, next_help_heading = "Without a bundle")]
     command: CommandOptions,
 
@@ -37,7 +37,7 @@ pub struct PeopleOptions {
     #[arg(long, value_name = "ID")]
     name: Option<String>,
 
-    /// A terminal of its own [default: if we sit at one]
+    /// A terminal of its own [default: if standard input and output are one]
     #[arg(long, short, conflicts_with = "no_tty")]
     tty: bool,
 
@@ -57,17 +57,17 @@ pub struct PeopleOptions {
     privileges: privileges::PrivilegeOptions,
 }
 
-/// What was asked for, checked by each lesson.
+/// The options, checked by each lesson.
 #[derive(Debug)]
-pub struct Wishes<'a> {
-    options: &'a PeopleOptions,
+pub struct Checked<'a> {
+    options: &'a RootfsOptions,
     /// The container's name.
     pub name: String,
     command: Command,
     rootfs: PathBuf,
     mounts: Mounts,
     network: network::Plan,
-    /// How much it may use.
+    /// The limits of its resources.
     pub limits: Limits,
     /// Who it is, and what it may.
     pub privileges: Privileges,
@@ -75,12 +75,12 @@ pub struct Wishes<'a> {
     terminal: bool,
 }
 
-impl PeopleOptions {
+impl RootfsOptions {
     /// Refuses what cannot work, before anything is made.
     ///
     /// # Errors
     /// Those of each lesson; a user who is not in the root filesystem's own files.
-    pub fn check(&self) -> Result<Wishes<'_>> {
+    pub fn check(&self) -> Result<Checked<'_>> {
         let command = self.command.check()?;
         self.namespaces.check()?;
         let privileges = self.privileges.check()?;
@@ -88,7 +88,7 @@ impl PeopleOptions {
             .with_context(|| format!("cannot open the root filesystem {}", command.rootfs.display()))?;
         let user = privileges.user.find_below(&rootfs)?;
         let at_one = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-        Ok(Wishes {
+        Ok(Checked {
             options: self,
             name: self.name.clone().map_or_else(drawn_name, Ok)?,
             command: command.at_home(user.home.as_deref())?,
@@ -103,8 +103,8 @@ impl PeopleOptions {
     }
 }
 
-impl Wishes<'_> {
-    /// Takes no network where a bridge would be the default, and cannot be had.
+impl Checked<'_> {
+    /// Takes no network where a bridge is the default and cannot be had.
     ///
     /// # Errors
     /// A bridge was asked for by name; `why` says what keeps it away.
@@ -119,15 +119,16 @@ impl Wishes<'_> {
         Ok(())
     }
 
-    /// Another process takes its terminal, so it has one; or no process would use one, so it has none unless it was asked for.
-    pub fn seat_somebody(&mut self, is_somebody_else: bool, detached: bool) {
-        self.terminal = is_somebody_else || self.options.tty || (self.terminal && !detached);
+    /// Decides about its terminal: it has one if a console socket takes it or if one was asked for, and none by default where it is
+    /// detached, because no process would use it.
+    pub fn decide_terminal(&mut self, has_console_socket: bool, detached: bool) {
+        self.terminal = has_console_socket || self.options.tty || (self.terminal && !detached);
     }
 
-    /// Makes what of the network must be there before the container is, and the bundle that all this is.
+    /// Makes the part of the network that must be there before the container, and the bundle that these options are.
     ///
     /// # Errors
-    /// A word that no configuration can have in it; what the network's lesson says.
+    /// A word that is not UTF-8; those of [`network::Plan::prepare`].
     pub fn prepare(self) -> Result<(Bundle, Network)> {
         let has_host_network = self.network.mode == Mode::Host;
         let linux = self.linux(has_host_network)?;

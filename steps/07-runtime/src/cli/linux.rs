@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use privileges::{Range, seccomp};
 
-use super::Wishes;
+use super::Checked;
 use crate::spec::{IdMapping, Linux, Namespace, NamespaceKind, TimeOffset};
 
-impl Wishes<'_> {
-    /// All but the process's own.
+impl Checked<'_> {
+    /// Namespaces, maps of ids, group, filter and closed paths: what is not the process's own.
     pub(super) fn linux(&self, has_host_network: bool) -> Result<Linux> {
         let (masked, read_only) = pivot_root::closed_paths();
         let maps = self.privileges.id_maps.as_ref();

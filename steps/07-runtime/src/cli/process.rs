@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::Result;
 use privileges::{Rlimit, Set};
 
-use super::{Wishes, text};
+use super::{Checked, text};
 use crate::spec::{self, Capabilities, Process};
 
-impl Wishes<'_> {
+impl Checked<'_> {
     /// What runs in it, and what it may.
     pub(super) fn process(&self) -> Result<Process> {
         Ok(Process {
