@@ -30,13 +30,13 @@ pub fn names_a_field(lines: &str) -> bool {
 pub fn keeps_its_word(spec: &Spec, plan: &Plan) {
     let is_joined = plan.joined.iter().any(|(kind, _)| *kind == CloneFlags::CLONE_NEWNS);
     assert!(plan.new.contains(CloneFlags::CLONE_NEWNS) || is_joined);
-    assert_eq!(plan.furniture.mounts.len(), spec.mounts.len());
-    assert_eq!(plan.furniture.read_only, spec.root.as_ref().is_some_and(|root| root.readonly));
+    assert_eq!(plan.root.mounts.len(), spec.mounts.len());
+    assert_eq!(plan.root.read_only, spec.root.as_ref().is_some_and(|root| root.readonly));
     let Some(linux) = &spec.linux else { return };
     assert_eq!(plan.new.bits().count_ones() as usize + plan.joined.len(), linux.namespaces.len());
     assert_eq!(plan.id_maps.is_some(), linux.namespace(NamespaceKind::User).is_some_and(|users| users.path.is_none()));
-    assert_eq!(plan.furniture.masked.len(), linux.masked_paths.len());
-    assert_eq!(plan.furniture.read_only_paths.len(), linux.readonly_paths.len());
+    assert_eq!(plan.root.masked.len(), linux.masked_paths.len());
+    assert_eq!(plan.root.read_only_paths.len(), linux.readonly_paths.len());
     assert_eq!(plan.sysctl.len(), linux.sysctl.len());
     assert_eq!(plan.task.confinement().filter.is_some(), linux.seccomp.is_some());
 }

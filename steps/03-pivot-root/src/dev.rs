@@ -9,8 +9,9 @@ use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth, ResolveFlag};
 use kernel::{Errno, Failure, Fd, purpose};
 
+use crate::Planned;
+use crate::file_systems::{DEV, MQUEUE, PTS, SHM};
 use crate::place::Place;
-use crate::{Planned, file_system};
 
 // ANCHOR: nodes
 /// The devices that no program can do without: name, major and minor number (Linux, devices.txt).
@@ -19,7 +20,7 @@ pub const NODES: [(&str, u64, u64); 6] =
 // ANCHOR_END: nodes
 
 /// What programs expect to find beside them.
-pub const LINKS: [(&str, &str); 6] = [
+const LINKS: [(&str, &str); 6] = [
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),
@@ -29,7 +30,7 @@ pub const LINKS: [(&str, &str); 6] = [
 ];
 
 /// The new /dev.
-pub struct Dev {
+pub(crate) struct Dev {
     /// All its mounts, /dev itself first.
     pub planned: Vec<Planned>,
     /// Its null device, which also masks files.
@@ -40,19 +41,17 @@ pub struct Dev {
 /// Makes /dev and the file systems that belong into it: terminals, shared memory, message queues. `given` has nodes already.
 ///
 /// # Shell: `mount -t tmpfs tmpfs dev; mknod -m 666 dev/null c 1 3; ...`
-pub fn dev(given: Option<Fd>) -> Result<Dev> {
+pub(crate) fn dev(given: Option<Fd>) -> Result<Dev> {
     purpose("an empty /dev, filled with six harmless devices");
     let (dev, bound) = match given {
         Some(dev) => (dev, Vec::new()),
         None => {
-            let dev = empty()?;
+            let dev = DEV.make()?;
             let bound = mount::unmasked(|| make_nodes(&dev))?;
             (dev, bound)
         }
     };
-    for (target, name) in LINKS {
-        mount::symlinkat(target, &dev, name)?;
-    }
+    make_links(&dev)?;
     for directory in ["pts", "shm", "mqueue"] {
         mount::mkdirat(&dev, Path::new(directory))?;
     }
@@ -60,28 +59,23 @@ pub fn dev(given: Option<Fd>) -> Result<Dev> {
         Some(node) => node.mount.duplicate()?,
         None => mount::openat2(&dev, Path::new("null"), ResolveFlag::RESOLVE_NO_SYMLINKS, "null")?,
     };
-    let mut planned = vec![Planned { what: "place /dev", mount: dev, place: Place::system("dev") }];
+    let mut planned = vec![Planned { what: "place /dev", mount: dev, place: Place::system(DEV.place) }];
     planned.extend(bound);
     planned.extend(file_systems()?);
     Ok(Dev { planned, null })
 }
 // ANCHOR_END: dev
 
-fn empty() -> Result<Fd, Failure> {
-    let quiet = Attributes::NOSUID.union(Attributes::NOEXEC);
-    file_system(c"tmpfs", &[(c"mode", c"755"), (c"size", c"64k")], quiet, "dev")
-}
-
 /// A /dev with nodes of its own for a cell that may make none (step 6), all of it `owner`'s. None if this process may not either.
 ///
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN; no memory.
 pub fn for_a_cell(owner: (u32, u32)) -> Result<Option<Fd>> {
-    let dev = empty()?;
+    let dev = DEV.make()?;
     for (name, major, minor) in NODES {
-        match mount::unmasked(|| mount::mknodat(&dev, name, major, minor)) {
-            Err(refused) if refused.errno() == Some(Errno::EPERM) => return Ok(None),
-            made => made.with_context(|| format!("cannot make the device {name}"))?,
+        let made = mount::unmasked(|| mount::mknodat(&dev, name, major, minor));
+        if !is_allowed(made).with_context(|| format!("cannot make the device {name}"))? {
+            return Ok(None);
         }
         mount::chownat(&dev, Path::new(name), owner)?;
     }
@@ -94,43 +88,62 @@ pub fn for_a_cell(owner: (u32, u32)) -> Result<Option<Fd>> {
 fn make_nodes(dev: &Fd) -> Result<Vec<Planned>> {
     let mut bound = Vec::new();
     for (name, major, minor) in NODES {
-        match mount::mknodat(dev, name, major, minor) {
-            Err(refused) if refused.errno() == Some(Errno::EPERM) => bound.push(bind_node(dev, name)?),
-            made => made.with_context(|| format!("cannot make the device {name}"))?,
+        let made = mount::mknodat(dev, name, major, minor);
+        if !is_allowed(made).with_context(|| format!("cannot make the device {name}"))? {
+            bound.push(bind_node(dev, name)?);
         }
     }
     Ok(bound)
 }
 
+/// Whether a node was made: a process in a user namespace may make none (EPERM).
+pub fn is_allowed(made: Result<(), Failure>) -> Result<bool, Failure> {
+    match made {
+        Err(refused) if refused.errno() == Some(Errno::EPERM) => Ok(false),
+        made => made.map(|()| true),
+    }
+}
+
 fn bind_node(dev: &Fd, name: &str) -> Result<Planned> {
     purpose("not ours to make: bind the host's node onto an empty file");
     mount::mkfileat(dev, Path::new(name))?;
-    let path = Path::new("/dev").join(name);
-    let node = mount::open_path(&path, "node").with_context(|| format!("the host has no {}", path.display()))?;
+    let mount = host_node(&Path::new("/dev").join(name))?;
+    Ok(Planned { what: "place the host's device", mount, place: Place::system(&format!("dev/{name}")) })
+}
+
+/// A mount of one of the host's nodes, without a place.
+///
+/// # Errors
+/// The host has no such node.
+pub fn host_node(path: &Path) -> Result<Fd> {
+    let node = mount::open_path(path, "node").with_context(|| format!("the host has no {}", path.display()))?;
     let mount = mount::open_tree(&node, Depth::One, "device")?;
     protect(&mount)?;
-    Ok(Planned { what: "place the host's device", mount, place: Place::system(&format!("dev/{name}")) })
+    Ok(mount)
 }
 
 /// A device can be written to through a read-only mount all the same. But the host's root, if it is root in here, could take the
 /// node's permissions away from the whole machine.
 pub fn protect(node: &Fd) -> Result<(), Failure> {
-    mount::mount_setattr(node, Depth::One, Attributes::RDONLY.union(Attributes::NOEXEC).union(Attributes::NOSUID))
+    let protected = Attributes::RDONLY.union(Attributes::NOEXEC).union(Attributes::NOSUID);
+    mount::mount_setattr(node, Depth::One, protected)
 }
 // ANCHOR_END: make_nodes
 
-/// What is mounted in /dev. A devpts of our own numbers its terminals from 0 and shows none of the host's.
+/// Makes the links that are not there yet.
+pub fn make_links(dev: &Fd) -> Result<()> {
+    for (target, name) in LINKS {
+        match mount::symlinkat(target, dev, name) {
+            Err(refused) if refused.errno() == Some(Errno::EEXIST) => {}
+            made => made.with_context(|| format!("cannot make /dev/{name}"))?,
+        }
+    }
+    Ok(())
+}
+
 fn file_systems() -> Result<[Planned; 3]> {
-    let quiet = Attributes::NOSUID.union(Attributes::NOEXEC);
-    let quieter = quiet.union(Attributes::NODEV);
     purpose("terminals of our own");
-    let pts = file_system(c"devpts", &[(c"mode", c"620"), (c"ptmxmode", c"666")], quiet, "pts")?;
+    let pts = PTS.plan("place the terminals")?;
     purpose("shared memory and message queues of our own");
-    let shm = file_system(c"tmpfs", &[(c"mode", c"1777"), (c"size", c"64m")], quieter, "shm")?;
-    let mqueue = file_system(c"mqueue", &[], quieter, "mqueue")?;
-    Ok([
-        Planned { what: "place the terminals", mount: pts, place: Place::system("dev/pts") },
-        Planned { what: "place the shared memory", mount: shm, place: Place::system("dev/shm") },
-        Planned { what: "place the message queues", mount: mqueue, place: Place::system("dev/mqueue") },
-    ])
+    Ok([pts, SHM.plan("place the shared memory")?, MQUEUE.plan("place the message queues")?])
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth, ResolveFlag};
 use kernel::{Fd, purpose};
 
-use crate::file_system;
+use crate::file_systems::{QUIET, file_system};
 use crate::place::Place;
 
 /// A small file system in memory with the files in it, and where each belongs.
@@ -24,8 +24,7 @@ impl Files {
             return Ok(None);
         }
         purpose("files of the cell's own, in memory");
-        let safe = Attributes::NOSUID.union(Attributes::NODEV).union(Attributes::NOEXEC);
-        let mount = file_system(c"tmpfs", &[(c"mode", c"755"), (c"size", c"1m")], safe, "files")?;
+        let mount = file_system("tmpfs", &["mode=755", "size=1m"], QUIET, "files")?;
         for (index, (_, content)) in files.iter().enumerate() {
             mount::write_fileat(&mount, &index.to_string(), content)?;
         }

@@ -12,7 +12,7 @@
 //! 3. [`Root::furnish`]: each mount is put onto its place *below the new root*, resolved once. Whatever symbolic links
 //!    the root filesystem holds, they can lead nowhere else: there is no elsewhere any more.
 
-use std::ffi::{CStr, CString, OsString};
+use std::ffi::OsString;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -20,6 +20,7 @@ use kernel::sys::mount::{self, Attributes, Depth};
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
 pub mod dev;
+mod file_systems;
 mod files;
 mod place;
 pub mod proc;
@@ -28,6 +29,7 @@ pub mod trees;
 mod volume;
 
 pub use dev::for_a_cell as dev_for_a_cell;
+pub use file_systems::{FileSystem, QUIET, STANDARD, Standard, file_system};
 use files::Files;
 pub use place::Place;
 pub use sources::Sources;
@@ -78,48 +80,6 @@ impl MountOptions {
             read_only: self.read_only,
         })
     }
-}
-
-/// A file system that a later step needs. It is mounted read-only, with these things in it.
-#[derive(Debug, Default)]
-pub struct FileSystem {
-    /// As in /proc/filesystems.
-    pub kind: &'static CStr,
-    /// Its place, below the root.
-    pub place: String,
-    /// Its options, as `mount -o` takes them: `cpu`, or `size=64k`.
-    pub options: Vec<String>,
-    /// Directories that are made in it, for others to be mounted on.
-    pub directories: Vec<String>,
-    /// Symbolic links that are made in it: where each leads, and its name.
-    pub links: Vec<(String, String)>,
-}
-
-impl FileSystem {
-    fn mount(&self) -> Result<Planned> {
-        purpose("a file system of a later lesson, read-only");
-        let new = mount::fsopen(self.kind, "new")?;
-        for option in &self.options {
-            match option.split_once('=') {
-                Some((key, value)) => mount::fsconfig_set(&new, &c_string(key)?, &c_string(value)?)?,
-                None => mount::fsconfig_flag(&new, &c_string(option)?)?,
-            }
-        }
-        let quiet = Attributes::NOSUID.union(Attributes::NODEV).union(Attributes::NOEXEC);
-        let mount = mount::fsmount(&new, quiet, "more")?;
-        for directory in &self.directories {
-            mount::mkdirat(&mount, Path::new(directory))?;
-        }
-        for (target, name) in &self.links {
-            mount::symlinkat(target, &mount, name)?;
-        }
-        mount::mount_setattr(&mount, Depth::One, Attributes::RDONLY)?;
-        Ok(Planned { what: "place it", mount, place: Place::system(&self.place) })
-    }
-}
-
-fn c_string(text: &str) -> Result<CString> {
-    CString::new(text).with_context(|| format!("{text:?} cannot be a mount option"))
 }
 
 impl Mounts {
@@ -176,7 +136,7 @@ pub fn prepare_from(sources: Sources, mounts: &Mounts) -> Result<Root> {
     let dev = dev::dev(sources.dev)?;
     let mut planned = vec![proc::proc()?, proc::sys()?];
     planned.extend(dev.planned);
-    planned.extend(mounts.more.iter().map(FileSystem::mount).collect::<Result<Vec<_>>>()?);
+    planned.extend(mounts.more.iter().map(FileSystem::mount).collect::<Result<Vec<_>, _>>()?);
     planned.extend(asked(mounts, sources.volumes)?);
     let files = Files::make(&mounts.files)?;
     Ok(Root { mount: sources.root, planned, null: dev.null, files, read_only: mounts.read_only })
@@ -188,20 +148,6 @@ fn asked(mounts: &Mounts, sources: Vec<Fd>) -> Result<Vec<Planned>> {
     let mut asked: Vec<Planned> = volumes.chain(mounts.tmpfs.iter().map(Tmpfs::mount)).collect::<Result<_>>()?;
     asked.sort_by_key(|planned| planned.place.depth());
     Ok(asked)
-}
-
-/// A new file system as a mount without a place (man 2 fsopen).
-pub fn file_system(
-    kind: &CStr,
-    options: &[(&CStr, &CStr)],
-    attributes: Attributes,
-    label: &'static str,
-) -> Result<Fd, Failure> {
-    let new = mount::fsopen(kind, "new")?;
-    for (key, value) in options {
-        mount::fsconfig_set(&new, key, value)?;
-    }
-    mount::fsmount(&new, attributes, label)
 }
 // ANCHOR_END: prepare
 
@@ -251,9 +197,7 @@ impl Root {
         for Planned { what, mount, place } in &self.planned {
             purpose(what);
             let target = place.open(&self.mount, mount::is_directory(mount)?)?;
-            mount::move_mount(mount, &target)
-                .hint_on(Errno::EINVAL, "a directory goes onto a directory, a file onto a file")
-                .with_context(|| format!("cannot mount {place}"))?;
+            attach(mount, &target).with_context(|| format!("cannot mount {place}"))?;
         }
         purpose("the null device as a mount: a cover for what is no directory");
         let null = mount::open_tree(&self.null, Depth::One, "null")?;
@@ -262,6 +206,11 @@ impl Root {
         if self.read_only { make_read_only(&self.mount) } else { Ok(()) }
     }
     // ANCHOR_END: furnish
+}
+
+/// Puts a mount onto its place.
+pub fn attach(mount: &Fd, target: &Fd) -> Result<(), Failure> {
+    mount::move_mount(mount, target).hint_on(Errno::EINVAL, "a directory goes onto a directory, a file onto a file")
 }
 
 /// Makes the root read-only, but nothing that is mounted in it.

@@ -7,12 +7,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth};
-use kernel::{Errno, Fd, purpose};
+use kernel::{Errno, Failure, Fd, purpose};
 
+use crate::Planned;
+use crate::file_systems::{self, PROC, SYS, file_system};
 use crate::place::Place;
-use crate::{Planned, file_system};
-
-const QUIET: Attributes = Attributes::NOSUID.union(Attributes::NODEV).union(Attributes::NOEXEC);
 
 // ANCHOR: lists
 /// No process in a cell needs to read these: the kernel's memory and timers, keys, firmware, the power meter by which
@@ -40,10 +39,9 @@ pub const READ_ONLY: [&str; 5] = ["proc/bus", "proc/fs", "proc/irq", "proc/sys",
 /// A fresh /proc (man 5 proc).
 ///
 /// # Shell: `mount -t proc proc /proc`
-pub fn proc() -> Result<Planned> {
+pub(crate) fn proc() -> Result<Planned> {
     purpose("a fresh /proc, so that ps sees this pid namespace only");
-    let proc = file_system(c"proc", &[], QUIET, "proc")?;
-    Ok(Planned { what: "place /proc", mount: proc, place: Place::system("proc") })
+    Ok(PROC.plan("place /proc")?)
 }
 // ANCHOR_END: proc
 
@@ -51,20 +49,29 @@ pub fn proc() -> Result<Planned> {
 /// A fresh /sys, read-only (man 5 sysfs); where only the owner of the network namespace may make one, the host's.
 ///
 /// # Shell: `mount -t sysfs -o ro sysfs /sys`
-pub fn sys() -> Result<Planned> {
+pub(crate) fn sys() -> Result<Planned> {
     purpose("a fresh /sys, read-only: devices can be seen, not changed");
-    let read_only = QUIET.union(Attributes::RDONLY);
-    let sys = match file_system(c"sysfs", &[], read_only, "sys") {
+    let mount = match SYS.make() {
         Err(refused) if refused.errno() == Some(Errno::EPERM) => {
             purpose("only the network namespace's owner may: bind the host's, read-only to the last mount");
-            let host = mount::open_path(Path::new("/sys"), "host's /sys")?;
-            let copy = mount::open_tree(&host, Depth::Recursive, "sys")?;
-            mount::mount_setattr(&copy, Depth::Recursive, read_only)?;
-            copy
+            let host = host_sys()?;
+            close_sys(&host)?;
+            host
         }
         fresh => fresh?,
     };
-    Ok(Planned { what: "place /sys", mount: sys, place: Place::system("sys") })
+    Ok(Planned { what: "place /sys", mount, place: Place::system(SYS.place) })
+}
+
+/// The host's /sys with all that is mounted in it, without a place. [`close_sys`] is still to be called.
+pub fn host_sys() -> Result<Fd, Failure> {
+    let host = mount::open_path(Path::new("/sys"), "host's /sys")?;
+    mount::open_tree(&host, Depth::Recursive, "sys")
+}
+
+/// Makes the host's /sys read-only to the last mount: cgroups and securityfs could be written otherwise (as in CVE-2023-25809).
+pub fn close_sys(host: &Fd) -> Result<(), Failure> {
+    mount::mount_setattr(host, Depth::Recursive, SYS.attributes)
 }
 // ANCHOR_END: sys
 
@@ -82,7 +89,7 @@ pub fn mask_paths<'a>(root: &Fd, null: &Fd, paths: impl Iterator<Item = &'a str>
             _ if !is_directory && null_is_placed => mount::open_tree(null, Depth::One, "null")?,
             _ if !is_directory => null.duplicate()?,
             Some(placed) => mount::open_tree(placed, Depth::One, "empty")?,
-            None => file_system(c"tmpfs", &[(c"size", c"4k")], QUIET.union(Attributes::RDONLY), "empty")?,
+            None => file_system("tmpfs", &["size=4k"], file_systems::READ_ONLY, "empty")?,
         };
         mount::move_mount(&cover, &target).with_context(|| format!("cannot mask /{path}"))?;
         if is_directory {

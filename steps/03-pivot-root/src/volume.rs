@@ -1,6 +1,6 @@
 //! What the user asks to have mounted: `--volume` and `--tmpfs`.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,10 @@ use anyhow::{Context, Result};
 use kernel::sys::mount::{self, Attributes, Depth};
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
+use crate::Planned;
+use crate::file_systems::file_system;
 use crate::place::Place;
 use crate::trees::TOO_FEW;
-use crate::{Planned, file_system};
 
 /// A file or directory of the host's that is seen in the cell.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub struct Tmpfs {
     /// In the cell.
     pub place: Place,
     /// As it was typed: `64m`. None: half of the memory.
-    pub size: Option<CString>,
+    pub size: Option<String>,
 }
 
 impl Volume {
@@ -84,7 +85,7 @@ impl Tmpfs {
                 if !is_size(size) {
                     return Err(refuse("the size is a number above 0, and k, m, g or % behind it"));
                 }
-                (place, Some(CString::new(size).expect("digits and a letter")))
+                (place, Some(size.to_owned()))
             }
         };
         Ok(Tmpfs { place: Place::asked(Path::new(place))?, size })
@@ -95,10 +96,15 @@ impl Tmpfs {
     /// # Shell: `mount -t tmpfs -o size=64m,mode=1777 tmpfs DST`
     pub(crate) fn mount(&self) -> Result<Planned> {
         purpose("an empty file system in memory");
-        let mut options = vec![(c"mode", c"1777")];
-        options.extend(self.size.as_deref().map(|size| (c"size", size)));
-        let fresh = file_system(c"tmpfs", &options, Attributes::NOSUID.union(Attributes::NODEV), "tmpfs")?;
+        let attributes = Attributes::NOSUID.union(Attributes::NODEV);
+        let fresh = file_system("tmpfs", &self.options(), attributes, "tmpfs")?;
         Ok(Planned { what: "place the file system in memory", mount: fresh, place: self.place.clone() })
+    }
+
+    /// As `mount -o` takes them.
+    pub fn options(&self) -> Vec<String> {
+        let size = self.size.iter().map(|size| format!("size={size}"));
+        std::iter::once("mode=1777".to_owned()).chain(size).collect()
     }
 }
 

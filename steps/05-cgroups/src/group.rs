@@ -182,10 +182,11 @@ impl Group {
     /// What the cell sees in /sys/fs/cgroup: its own part of each tree that it is in, to be read only.
     pub fn file_systems(&self) -> Vec<FileSystem> {
         if self.is_v2 {
-            return view::v2();
+            return view::v2(view::PLACE);
         }
         let is_in = |tree: &&Hierarchy| self.legacy.iter().any(|directory| directory.starts_with(&tree.point));
-        view::v1(&self.hierarchies.legacy.iter().filter(is_in).collect::<Vec<_>>(), self.unified.is_some())
+        let trees: Vec<_> = self.hierarchies.legacy.iter().filter(is_in).collect();
+        view::v1(view::PLACE, &trees, self.unified.is_some())
     }
 
     /// What the group has used until now.

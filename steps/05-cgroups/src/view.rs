@@ -6,21 +6,26 @@
 use crate::hierarchies::Hierarchy;
 use pivot_root::FileSystem;
 
-const PLACE: &str = "sys/fs/cgroup";
+/// Where programs look for it, below the root.
+pub const PLACE: &str = "sys/fs/cgroup";
 
-/// v2: one tree, in one place.
-pub fn v2() -> Vec<FileSystem> {
-    vec![FileSystem { kind: c"cgroup2", place: PLACE.to_owned(), ..FileSystem::default() }]
+/// v2: one tree, in one place, which is `top`.
+pub fn v2(top: &str) -> Vec<FileSystem> {
+    vec![FileSystem { kind: "cgroup2", place: top.to_owned(), ..FileSystem::default() }]
 }
 
 // ANCHOR: v1
-/// v1: a file system in memory, in which each tree has a directory, under the names that programs expect. A tree of two
+/// v1: at `top` a file system in memory, in which each tree has a directory, under the names that programs expect. A tree of two
 /// controllers is named `cpu,cpuacct`, and links lead to it from `cpu` and from `cpuacct`.
 ///
 /// # Shell: `mount -t tmpfs tmpfs /sys/fs/cgroup; mkdir /sys/fs/cgroup/pids; mount -t cgroup -o ro,pids cgroup /sys/fs/cgroup/pids; ...`
-pub fn v1(trees: &[&Hierarchy], unified: bool) -> Vec<FileSystem> {
-    let mut above = FileSystem { kind: c"tmpfs", place: PLACE.to_owned(), ..FileSystem::default() };
+pub fn v1(top: &str, trees: &[&Hierarchy], unified: bool) -> Vec<FileSystem> {
+    let mut above = FileSystem { kind: "tmpfs", place: top.to_owned(), ..FileSystem::default() };
     above.options = vec!["mode=755".to_owned(), "size=64k".to_owned()];
+    let tree = |kind, name: &str, options| {
+        let place = format!("{top}/{name}");
+        FileSystem { kind, place, options, ..FileSystem::default() }
+    };
     let mut mounts = Vec::new();
     for controllers in trees.iter().map(|tree| tree.controllers()) {
         let name = controllers.join(",");
@@ -28,21 +33,17 @@ pub fn v1(trees: &[&Hierarchy], unified: bool) -> Vec<FileSystem> {
             above.links.extend(controllers.iter().map(|controller| (name.clone(), (*controller).to_owned())));
         }
         let options = controllers.iter().map(|controller| (*controller).to_owned()).collect();
-        mounts.push(tree(c"cgroup", &name, options));
+        mounts.push(tree("cgroup", &name, options));
         above.directories.push(name);
     }
     if unified {
-        mounts.push(tree(c"cgroup2", "unified", Vec::new()));
+        mounts.push(tree("cgroup2", "unified", Vec::new()));
         above.directories.push("unified".to_owned());
     }
     mounts.insert(0, above);
     mounts
 }
 // ANCHOR_END: v1
-
-fn tree(kind: &'static std::ffi::CStr, name: &str, options: Vec<String>) -> FileSystem {
-    FileSystem { kind, place: format!("{PLACE}/{name}"), options, ..FileSystem::default() }
-}
 
 #[cfg(test)]
 mod tests {
@@ -56,7 +57,7 @@ mod tests {
 2 0 0:2 / /mnt/elsewhere rw - cgroup cgroup rw,pids
 ";
         let all = Hierarchies::parse(mountinfo, "");
-        let view = v1(&all.legacy.iter().collect::<Vec<_>>(), true);
+        let view = v1(PLACE, &all.legacy.iter().collect::<Vec<_>>(), true);
         let places: Vec<&str> = view.iter().map(|each| each.place.as_str()).collect();
         let expected = ["sys/fs/cgroup", "sys/fs/cgroup/cpu,cpuacct", "sys/fs/cgroup/pids", "sys/fs/cgroup/unified"];
         assert_eq!(places, expected);

@@ -28,7 +28,7 @@ pub fn channel(plan: &mut Plan, joined: &[(Fd, CloneFlags)]) -> Result<(Option<F
     if plan.id_maps.is_some() || plan.joined_users().is_some() || !proc_can_show(namespace) {
         return Ok((None, None));
     }
-    plan.show_pid_namespace(namespace)?;
+    plan.show_pid_namespace(namespace);
     let (number, entry) = clone::pipe("number", "number")?;
     Ok((Some(number), Some(entry)))
 }

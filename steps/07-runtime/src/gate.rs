@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use crate::mounts;
 use crate::net_devices::{self, Device, Moved};
 use crate::sys::namespace;
 use crate::systemd::Scope;
@@ -80,7 +79,7 @@ impl<'d> WaitingChild<'_, 'd> {
         };
         let root = open(&plan.rootfs, Depth::Recursive, "root")?;
         plan.show_root_with_other_owners(&root, child)?;
-        let binds = mounts::binds(&plan.furniture).map(|(path, depth, owners)| {
+        let binds = plan.root.binds().map(|(path, depth, owners)| {
             let tree = open(path, depth, "bind")?;
             owners.map_or(Ok(()), |owners| owners.show(&tree, child))?;
             Ok(tree)

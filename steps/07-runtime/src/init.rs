@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::groups::Kept;
 use crate::handed_on::HandedOn;
 use crate::listener::Relay;
-use crate::mounts::{self, Custom};
+use crate::mounts::PreparedRoot;
 use crate::sys::{namespace, schedule, terminal};
 use crate::systemd::Scope;
 use anyhow::{Context, Result};
@@ -82,12 +82,12 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     terminal::new_session()?;
     set_names(plan)?;
     settle_in(cell)?;
-    let custom = furnish(cell, number.is_some())?;
-    let terminal = take_terminal(cell, &custom, number.is_some())?;
+    let root = prepare_root(cell, number.is_some())?;
+    let terminal = take_terminal(cell, &root, number.is_some())?;
     set_sysctls(plan)?;
-    make_workdir(&custom, task)?;
-    custom.finish()?;
-    drop(custom);
+    make_workdir(&root, task)?;
+    root.finish()?;
+    drop(root);
     task.schedule()?;
     if number.is_some() {
         birth::prepare(cell.joined)?;
@@ -201,10 +201,10 @@ fn set_names(plan: &Plan) -> Result<()> {
 }
 
 /// All that is mounted; and the programs of the caller's that want to see it before the host goes.
-fn furnish<'a>(cell: &'a Cell, is_outside: bool) -> Result<Custom<'a>> {
+fn prepare_root<'a>(cell: &'a Cell, is_outside: bool) -> Result<PreparedRoot<'a>> {
     let plan = &*cell.plan;
     purpose("what is mounted in here does not appear on the host");
-    match plan.furniture.propagation {
+    match plan.root.propagation {
         // What is shared with the host must stay so, for mounts that ask for it; all others become slaves one by one.
         Some((Propagation::Shared, _)) => {}
         _ => mount::propagate("/", Depth::Recursive, Propagation::Slave)?,
@@ -214,29 +214,29 @@ fn furnish<'a>(cell: &'a Cell, is_outside: bool) -> Result<Custom<'a>> {
         false => open_sources(plan)?,
     };
     let nodes = cell.nodes.as_ref().map(Fd::duplicate).transpose()?;
-    let mut custom = mounts::prepare(root, trees, nodes, &plan.furniture)?;
-    custom.part_from_host()?;
+    let mut root = plan.root.prepare(root, trees, nodes)?;
+    root.part_from_host()?;
     let _links = is_outside.then(HeldLinks::hold).transpose()?; // the new /proc does not show this process
     let state = State { pid: Some(std::process::id() as i32), ..cell.state.clone() };
     let has_users = plan.id_maps.is_some() || plan.joined_users().is_some();
     if has_users || cell.hooks.create_container.is_empty() {
         // In a user namespace the kernel does not let go of an old root in which the new one was shown: hooks see no mounts there.
         hooks::run("createContainer", &cell.hooks.create_container, &state)?;
-        custom.pivot()?;
-        custom.furnish()?;
-        return Ok(custom);
+        root.pivot()?;
+        root.attach_mounts()?;
+        return Ok(root);
     }
-    custom.show_at(&plan.rootfs).context("hooks.createContainer: they cannot be shown the mounts")?;
-    custom.furnish()?;
+    root.show_at(&plan.rootfs).context("hooks.createContainer: they cannot be shown the mounts")?;
+    root.attach_mounts()?;
     hooks::run("createContainer", &cell.hooks.create_container, &state)?;
-    custom.pivot()?;
-    Ok(custom)
+    root.pivot()?;
+    Ok(root)
 }
 
 fn open_sources(plan: &Plan) -> Result<(Fd, Trees)> {
     purpose("what belongs to the host, each as a mount of its own");
     let root = sources::open(&plan.rootfs, Depth::Recursive, "root")?;
-    let binds = mounts::binds(&plan.furniture).map(|(path, depth, _)| sources::open(path, depth, "bind"));
+    let binds = plan.root.binds().map(|(path, depth, _)| sources::open(path, depth, "bind"));
     Ok((root, Trees::keep(binds)?))
 }
 
@@ -267,10 +267,10 @@ fn settle_in(cell: &Cell) -> Result<()> {
 }
 
 /// The working directory, if the root filesystem has none.
-fn make_workdir(custom: &Custom, task: &Task) -> Result<()> {
+fn make_workdir(root: &PreparedRoot, task: &Task) -> Result<()> {
     let workdir = task.command.workdir();
     match Place::configured(workdir) {
-        Ok(place) => place.open(custom.root(), true).map(drop).context("process.cwd"),
+        Ok(place) => place.open(root.root(), true).map(drop).context("process.cwd"),
         Err(_) => Ok(()), // the root itself, or in /proc: whether that works chdir will tell
     }
 }
@@ -287,10 +287,10 @@ fn close_descriptors(cell: &Cell, start: Option<&Waiting>, others: [&Option<Fd>;
 
 /// The container's terminal becomes this session's. A process that will be born later takes it in its own session: then it is
 /// returned.
-fn take_terminal(cell: &Cell, custom: &Custom, later: bool) -> Result<Option<Fd>> {
+fn take_terminal(cell: &Cell, root: &PreparedRoot, later: bool) -> Result<Option<Fd>> {
     let (Some(size), Some(master_socket)) = (cell.plan.task.terminal, &cell.master_socket) else { return Ok(None) };
-    let console = custom.console()?;
-    let terminal = crate::terminal::open(custom.root(), master_socket, size, console.as_ref())?;
+    let console = root.console()?;
+    let terminal = crate::terminal::open(root.root(), master_socket, size, console.as_ref())?;
     if later {
         return Ok(Some(terminal));
     }

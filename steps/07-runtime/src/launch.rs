@@ -295,12 +295,12 @@ fn before_birth(joined: &[(Fd, CloneFlags)], has_own_users: bool) -> Vec<(&Fd, C
 
 /// Device nodes for a container that may make none, where we may.
 fn make_nodes(plan: &Plan) -> Result<Option<Fd>> {
-    if !plan.furniture.bind_devices || !init::is_handed_in(plan) {
+    if !plan.root.bind_devices || !init::is_handed_in(plan) {
         return Ok(None);
     }
     // The numbers of a user namespace that is joined are not known here: there the nodes are root's on the host, as its own are.
     let outside = |owner| plan.id_maps.as_ref().and_then(|maps| maps.outside(owner)).unwrap_or((0, 0));
-    crate::mounts::nodes::make(&plan.furniture, outside)
+    crate::mounts::nodes::make(&plan.root, outside)
 }
 
 fn find_devices(plan: &Plan) -> Result<Vec<Device>> {

@@ -44,14 +44,8 @@ pub fn show(plan: &mut Plan, place: &Path) -> Result<()> {
     fs::create_dir(&directory)
         .and_then(|()| fs::set_permissions(&directory, Permissions::from_mode(0o755)))
         .with_context(|| format!("cannot make {}", directory.display()))?;
-    let asked = spec::Mount {
-        destination: INSIDE.to_owned(),
-        kind: Some("bind".to_owned()),
-        source: Some(directory.display().to_string()),
-        options: ["bind", "ro", "nosuid", "nodev", "noexec"].map(str::to_owned).to_vec(),
-        ..spec::Mount::default()
-    };
-    plan.furniture.mounts.push(mounts::plan(&asked, place)?);
+    let asked = spec::Mount::new(INSIDE, "bind", &directory.display().to_string(), "bind ro nosuid nodev noexec");
+    plan.root.mounts.push(mounts::plan(&asked, place)?);
     plan.task.command = plan.task.command.clone().with_variable(VARIABLE, &format!("{INSIDE}/{SOCKET}"))?;
     Ok(())
 }

@@ -49,7 +49,7 @@ const fn instead(file: &'static str, function: &'static str, from: &'static str,
 const CHROOT: &str = "steps/01-chroot/src/lib.rs";
 const NAMESPACES: &str = "steps/02-namespaces/src/lib.rs";
 const PIVOT_ROOT: &str = "steps/03-pivot-root/src/lib.rs";
-const FURNITURE: &str = "steps/07-runtime/src/mounts/mod.rs";
+const PREPARED_ROOT: &str = "steps/07-runtime/src/mounts/root.rs";
 const GROUP: &str = "steps/05-cgroups/src/group.rs";
 const PRIVILEGES: &str = "steps/06-privileges/src/lib.rs";
 const INIT: &str = "steps/07-runtime/src/init.rs";
@@ -221,7 +221,7 @@ pub const HOLES: &[Hole] = &[
         edits: &[
             without("steps/07-runtime/src/handed_on.rs", "take", "process::close_from(handed_on.end())?;"),
             without("steps/02-namespaces/src/report.rs", "close_all_but", "process::close_all_but(&kept, first)?;"),
-            without(INIT, "run", "make_workdir(&custom, task)?;"),
+            without(INIT, "run", "make_workdir(&root, task)?;"),
             instead(
                 CHROOT,
                 "is_inside",
@@ -271,7 +271,7 @@ pub const HOLES: &[Hole] = &[
         package: "cellblock",
         edits: &[
             without(PIVOT_ROOT, "pivot", "mount::detach_here()"),
-            without(FURNITURE, "pivot", "mount::detach_here()"),
+            without(PREPARED_ROOT, "pivot", "mount::detach_here()"),
         ],
         seen_by: &[Check("old-root-remains")],
     },
@@ -300,7 +300,7 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "nothing-is-masked",
         package: "cellblock",
-        edits: &[without(FURNITURE, "furnish", "proc::mask_paths(&self.root,")],
+        edits: &[without(PREPARED_ROOT, "attach_mounts", "proc::mask_paths(&self.root,")],
         seen_by: &[Check("masks-come-off")],
     },
     Hole {
@@ -318,7 +318,7 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "nothing-is-read-only",
         package: "cellblock",
-        edits: &[instead(FURNITURE, "furnish", "closed.iter().map(", "closed.iter().take(0).map(")],
+        edits: &[instead(PREPARED_ROOT, "attach_mounts", "closed.iter().map(", "closed.iter().take(0).map(")],
         seen_by: &[Check("masks-come-off")],
     },
     Hole {
@@ -477,10 +477,10 @@ pub const HOLES: &[Hole] = &[
         name: "sysfs-is-closed-at-its-top",
         package: "cellblock",
         edits: &[instead(
-            FURNITURE,
-            "make_new",
-            "mount::mount_setattr(&tree, Depth::Recursive,",
-            "mount::mount_setattr(&tree, Depth::One,",
+            "steps/03-pivot-root/src/proc.rs",
+            "close_sys",
+            "mount::mount_setattr(host, Depth::Recursive,",
+            "mount::mount_setattr(host, Depth::One,",
         )],
         seen_by: &[Check("sysfs-below-is-written")],
     },

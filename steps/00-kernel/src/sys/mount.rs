@@ -319,16 +319,20 @@ pub fn write_below(root: &Fd, path: &Path, text: &str) -> Result<(), Failure> {
 
 /// Makes a character device's node (man 2 mknod), readable and writable for all, but for the umask: see [`unmasked`].
 pub fn mknodat(parent: &Fd, name: &str, major: u64, minor: u64) -> Result<(), Failure> {
-    let device = makedev(major, minor);
-    let result = nix::sys::stat::mknodat(parent, name, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), device);
-    call(format_args!("mknodat({parent}, {name:?}, CHR|0666, {major}:{minor})"), result)
+    make_node(parent, Path::new(name), libc::S_IFCHR, 0o666, (major, minor))
 }
 
 /// Makes a node of any kind: `kind` is S_IFCHR, S_IFBLK or S_IFIFO, `mode` its permissions.
 pub fn make_node(parent: &Fd, name: &Path, kind: u32, mode: u32, device: (u64, u64)) -> Result<(), Failure> {
-    let (kind, mode) = (SFlag::from_bits_truncate(kind), Mode::from_bits_truncate(mode));
-    let result = nix::sys::stat::mknodat(parent, name, kind, mode, makedev(device.0, device.1));
-    call(format_args!("mknodat({parent}, {name:?}, {:o}, {}:{})", mode.bits(), device.0, device.1), result)
+    let flags = SFlag::from_bits_truncate(kind);
+    let shown = match flags {
+        SFlag::S_IFCHR => "CHR",
+        SFlag::S_IFBLK => "BLK",
+        _ => "FIFO",
+    };
+    let (major, minor) = device;
+    let result = nix::sys::stat::mknodat(parent, name, flags, Mode::from_bits_truncate(mode), makedev(major, minor));
+    call(format_args!("mknodat({parent}, {name:?}, {shown}|{mode:04o}, {major}:{minor})"), result)
 }
 
 /// Gives a file to another user (man 2 chown).

@@ -5,24 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use pivot_root::{Place, Tmpfs, Volume};
+use pivot_root::{Tmpfs, Volume};
 
 use super::{Checked, text};
 use crate::spec::Mount;
-
-/// Step 3's own, in its order.
-const SYSTEM: [(&str, &str, &str); 6] = [
-    ("/proc", "proc", "nosuid nodev noexec"),
-    ("/dev", "tmpfs", "nosuid noexec mode=755 size=64k"),
-    ("/dev/pts", "devpts", "nosuid noexec newinstance mode=620 ptmxmode=666"),
-    ("/dev/shm", "tmpfs", "nosuid nodev noexec mode=1777 size=64m"),
-    ("/dev/mqueue", "mqueue", "nosuid nodev noexec"),
-    // Where only the host's is to be had, all that is mounted in it is closed as well.
-    ("/sys", "sysfs", "nosuid nodev noexec ro rnosuid rnodev rnoexec rro"),
-];
-
-/// Step 5's.
-const GROUPS: (&str, &str, &str) = ("/sys/fs/cgroup", "cgroup", "nosuid nodev noexec ro");
 
 /// Step 4's: they lie in the bundle, each under its own name. Read-only, for they are files of the host's: a cell that writes
 /// would fill its file system.
@@ -42,12 +28,12 @@ impl Checked<'_> {
     /// All mounts: the system's, the files, and then the user's own, the shallow ones first, so that none hides another.
     pub(super) fn mounts(&self) -> Result<Vec<Mount>> {
         let volumes = self.mounts.volumes.iter().map(|volume| Ok((volume.place.depth(), self.volume(volume)?)));
-        let tmpfs = self.mounts.tmpfs.iter().map(|tmpfs| Ok((tmpfs.place.depth(), in_memory(tmpfs)?)));
+        let tmpfs = self.mounts.tmpfs.iter().map(|tmpfs| Ok((tmpfs.place.depth(), in_memory(tmpfs))));
         let mut asked: Vec<(usize, Mount)> = volumes.chain(tmpfs).collect::<Result<_>>()?;
         asked.sort_by_key(|(depth, _)| *depth);
-        let system = SYSTEM.into_iter().chain([GROUPS]).map(|(place, kind, options)| mount(place, kind, kind, options));
-        let files = FILES.into_iter().map(|path| mount(path, "bind", file_name(path), "bind ro nosuid nodev noexec"));
-        Ok(system.chain(files).chain(asked.into_iter().map(|(_, mount)| mount)).collect())
+        let files =
+            FILES.into_iter().map(|path| Mount::new(path, "bind", file_name(path), "bind ro nosuid nodev noexec"));
+        Ok(standard().into_iter().chain(files).chain(asked.into_iter().map(|(_, mount)| mount)).collect())
     }
 
     fn volume(&self, volume: &Volume) -> Result<Mount> {
@@ -59,7 +45,7 @@ impl Checked<'_> {
         if self.must_show_others(&source)? {
             options += " ridmap";
         }
-        Ok(mount(&place(&volume.place), "bind", &text("--volume", source)?, &options))
+        Ok(Mount::new(&volume.place.to_string(), "bind", &text("--volume", source)?, &options))
     }
 
     /// Whether a tree of the host's must be shown with other owners, as step 6 does it.
@@ -69,24 +55,16 @@ impl Checked<'_> {
     }
 }
 
-fn in_memory(tmpfs: &Tmpfs) -> Result<Mount> {
-    let mut options = "nosuid nodev mode=1777".to_owned();
-    if let Some(size) = &tmpfs.size {
-        options += &format!(" size={}", size.to_str()?);
+/// The standard mounts. Where only the host's /sys is to be had, all that is mounted in it is closed as well.
+fn standard() -> Vec<Mount> {
+    let mut mounts = Mount::standard();
+    for sys in mounts.iter_mut().filter(|mount| mount.destination == "/sys") {
+        sys.options.extend(["rnosuid", "rnodev", "rnoexec", "rro"].map(str::to_owned));
     }
-    Ok(mount(&place(&tmpfs.place), "tmpfs", "tmpfs", &options))
+    mounts
 }
 
-fn place(place: &Place) -> String {
-    place.to_string()
-}
-
-fn mount(destination: &str, kind: &str, source: &str, options: &str) -> Mount {
-    Mount {
-        destination: destination.to_owned(),
-        kind: Some(kind.to_owned()),
-        source: Some(source.to_owned()),
-        options: options.split(' ').map(str::to_owned).collect(),
-        ..Mount::default()
-    }
+fn in_memory(tmpfs: &Tmpfs) -> Mount {
+    let options = format!("nosuid nodev {}", tmpfs.options().join(" "));
+    Mount::new(&tmpfs.place.to_string(), "tmpfs", "tmpfs", &options)
 }

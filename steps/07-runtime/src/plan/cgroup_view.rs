@@ -1,14 +1,15 @@
 //! What a container sees of its groups, where the configuration mounts a `cgroup`: its own part of each tree.
 
-use std::ffi::CString;
 use std::path::Path;
 
 use crate::groups::Kept;
-use crate::mounts::{Furniture, Mount, What};
+use crate::mounts::{MountSource, PlannedMount, RootPlan};
 use anyhow::Result;
 use cgroups::hierarchies::Hierarchies;
+use cgroups::view;
+use kernel::Failure;
 use kernel::sys::mount::Depth;
-use pivot_root::Place;
+use pivot_root::{FileSystem, Place};
 
 /// Puts the mounts that the group calls for in the place of each one of type `cgroup`.
 ///
@@ -17,73 +18,67 @@ use pivot_root::Place;
 ///
 /// # Errors
 /// There is no /proc to read from which trees there are.
-pub fn expand(furniture: &mut Furniture, group: Option<&Kept>, own_namespace: bool) -> Result<()> {
-    let is_ours = |mount: &Mount| match &mount.what {
-        What::New { kind, .. } => [c"cgroup", c"cgroup2"].contains(&kind.as_c_str()),
-        What::Bind { .. } => false,
+pub fn expand(root: &mut RootPlan, group: Option<&Kept>, own_namespace: bool) -> Result<()> {
+    let is_ours = |mount: &PlannedMount| match &mount.source {
+        MountSource::New { kind, .. } => ["cgroup", "cgroup2"].contains(&kind.as_str()),
+        MountSource::Bind { .. } => false,
     };
     let mut expanded = Vec::new();
-    for mount in std::mem::take(&mut furniture.mounts) {
+    for mount in std::mem::take(&mut root.mounts) {
         match (is_ours(&mount), group) {
             (true, Some(group)) => {
                 let (mounts, links) = view(&mount, group, own_namespace)?;
                 expanded.extend(mounts);
-                furniture.links.extend(links);
+                root.links.extend(links);
             }
-            (true, None) => {} // nobody's group: nothing to see
+            (true, None) => {} // it is in no group: there is nothing to see
             (false, _) => expanded.push(mount),
         }
     }
-    furniture.mounts = expanded;
+    root.mounts = expanded;
     Ok(())
 }
 
+/// Symbolic links: where they lead, and where they lie.
 type Links = Vec<(String, Place)>;
 
-fn view(asked: &Mount, group: &Kept, own_namespace: bool) -> Result<(Vec<Mount>, Links)> {
-    let top = asked.place.to_string();
-    let like = |what, place: &str| Ok::<_, kernel::Failure>(Mount { what, place: place_at(place)?, ..asked.clone() });
-    if let (true, Some(unified)) = (group.is_v2(), &group.unified) {
-        let what = if own_namespace { fresh("cgroup2", "") } else { bound(unified) };
-        return Ok((vec![like(what, &top)?], Vec::new()));
-    }
-    let tmpfs = Mount { copy_up: false, ..like(fresh("tmpfs", "mode=755,size=64k"), &top)? };
-    let (mut mounts, mut links) = (vec![tmpfs], Vec::new());
-    let trees = Hierarchies::read()?;
-    for directory in &group.legacy {
-        let Some(tree) = trees.legacy.iter().find(|tree| directory.starts_with(&tree.point)) else { continue };
-        let controllers = tree.controllers();
-        let name = controllers.join(",");
-        let what = if own_namespace { fresh("cgroup", &name) } else { bound(directory) };
-        mounts.push(like(what, &format!("{top}/{name}"))?);
-        if controllers.len() > 1 {
-            for controller in &controllers {
-                links.push((name.clone(), place_at(&format!("{top}/{controller}"))?));
+/// What step 5 would mount, at the place of `asked` and with its options; and the links that belong into it.
+fn view(asked: &PlannedMount, group: &Kept, own_namespace: bool) -> Result<(Vec<PlannedMount>, Links)> {
+    let (mut mounts, mut links) = (Vec::new(), Vec::new());
+    for (part, directory) in parts(&asked.place.path().to_string_lossy(), group)? {
+        let source = match directory {
+            Some(directory) if !own_namespace => {
+                MountSource::Bind { tree: directory.to_owned(), depth: Depth::One, owners: None }
             }
+            _ => new(&part),
+        };
+        mounts.push(PlannedMount { source, place: place_at(&part.place)?, copy_up: false, ..asked.clone() });
+        for (target, name) in part.links {
+            links.push((target, place_at(&format!("{}/{name}", part.place))?));
         }
-    }
-    if let Some(unified) = &group.unified {
-        let what = if own_namespace { fresh("cgroup2", "") } else { bound(unified) };
-        mounts.push(like(what, &format!("{top}/unified"))?);
     }
     Ok((mounts, links))
 }
 
-fn place_at(path: &str) -> Result<Place, kernel::Failure> {
+/// The file systems, each with the group's directory in it.
+fn parts<'a>(top: &str, group: &'a Kept) -> Result<Vec<(FileSystem, Option<&'a Path>)>> {
+    let unified = group.unified.as_deref();
+    if group.is_v2() && unified.is_some() {
+        return Ok(view::v2(top).into_iter().map(|part| (part, unified)).collect());
+    }
+    let all = Hierarchies::read()?;
+    let tree_of = |directory: &Path| all.legacy.iter().find(|tree| directory.starts_with(&tree.point));
+    let (directories, trees): (Vec<&Path>, Vec<_>) =
+        group.legacy.iter().filter_map(|directory| Some((directory.as_path(), tree_of(directory)?))).unzip();
+    let top_and_below = std::iter::once(None).chain(directories.into_iter().chain(unified).map(Some));
+    Ok(view::v1(top, &trees, unified.is_some()).into_iter().zip(top_and_below).collect())
+}
+
+fn place_at(path: &str) -> Result<Place, Failure> {
     Place::configured(Path::new(path))
 }
 
-fn bound(directory: &Path) -> What {
-    What::Bind { source: directory.to_owned(), depth: Depth::One, owners: None }
-}
-
-/// Options as a list: `pids`, or `mode=755,size=64k`.
-fn fresh(kind: &str, options: &str) -> What {
-    let text = |part: &str| CString::new(part).expect("no NUL in a controller's name");
-    let option = |word: &str| match word.split_once('=') {
-        Some((key, value)) => (text(key), Some(text(value))),
-        None => (text(word), None),
-    };
-    let options = options.split(',').filter(|word| !word.is_empty()).map(option).collect();
-    What::New { kind: text(kind), source: text("cgroup"), options }
+fn new(part: &FileSystem) -> MountSource {
+    let options = std::iter::once("source=cgroup".to_owned()).chain(part.options.iter().cloned()).collect();
+    MountSource::New { kind: part.kind.to_owned(), options }
 }

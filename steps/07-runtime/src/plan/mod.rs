@@ -1,11 +1,10 @@
 //! From the configuration to what the lessons take: every word of it is turned into one of their plans before anything is
 //! made, so that a mistake is told while nothing has to be undone.
 
-use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
 use crate::groups::Kept;
-use crate::mounts::{Device, Furniture, What};
+use crate::mounts::{CHARACTER_DEVICE, DeviceNode, MountSource, RootPlan};
 use crate::sys::namespace;
 use anyhow::{Context, Result};
 use kernel::sys::clone::CloneFlags;
@@ -44,7 +43,7 @@ pub struct Plan {
     /// Its root filesystem, as the host sees it.
     pub rootfs: PathBuf,
     /// All that is mounted in it.
-    pub furniture: Furniture,
+    pub root: RootPlan,
     /// Its name.
     pub hostname: Option<String>,
     /// Its NIS domain.
@@ -84,7 +83,7 @@ impl Plan {
         let id_maps = new.contains(CloneFlags::CLONE_NEWUSER).then(|| id_maps(linux));
         let process = spec.process.as_ref().context("config.json: process: missing")?;
         Ok(Plan {
-            furniture: furniture(spec, linux, bundle, linux.namespace(NamespaceKind::User).is_some())?,
+            root: plan_root(spec, linux, bundle, linux.namespace(NamespaceKind::User).is_some())?,
             rootfs: bundle.join(&root.path),
             hostname: spec.hostname.clone(),
             domainname: spec.domainname.clone(),
@@ -107,18 +106,14 @@ impl Plan {
     }
 
     /// Shows another pid namespace than this process's in every new /proc of the container: the one in which its command will be.
-    ///
-    /// # Errors
-    /// The name of the descriptor has a zero in it: never.
-    pub fn show_pid_namespace(&mut self, namespace: &Fd) -> Result<()> {
-        for mount in &mut self.furniture.mounts {
-            if let What::New { kind, options, .. } = &mut mount.what
-                && kind.as_c_str() == c"proc"
+    pub fn show_pid_namespace(&mut self, namespace: &Fd) {
+        for mount in &mut self.root.mounts {
+            if let MountSource::New { kind, options } = &mut mount.source
+                && kind == "proc"
             {
-                options.push((c"pidns".to_owned(), Some(CString::new(namespace::for_proc(namespace))?)));
+                options.push(format!("pidns={}", namespace::for_proc(namespace)));
             }
         }
-        Ok(())
     }
 
     /// Whether it joins a user namespace in which nothing of the host's can be opened that is needed.
@@ -132,12 +127,12 @@ impl Plan {
     /// There is no /proc to read from which trees there are.
     pub fn show_group(&mut self, group: Option<&Kept>) -> Result<()> {
         let own_namespace = self.new.contains(CloneFlags::CLONE_NEWCGROUP);
-        cgroup_view::expand(&mut self.furniture, group, own_namespace)
+        cgroup_view::expand(&mut self.root, group, own_namespace)
     }
 
     /// Whether there are mounts that only who is root on the host can make.
     pub fn has_idmapped_mounts(&self) -> bool {
-        self.idmapped_root || crate::mounts::binds(&self.furniture).any(|(_, _, owners)| owners.is_some())
+        self.idmapped_root || self.root.binds().any(|(_, _, owners)| owners.is_some())
     }
 
     /// Shows other owners in the root filesystem, if that is asked for. The child's user namespace must have its tables.
@@ -216,8 +211,8 @@ fn clock_line(clock: &str, offset: &spec::TimeOffset) -> String {
     format!("{clock} {} {}", offset.secs.unwrap_or(0), offset.nanosecs.unwrap_or(0))
 }
 
-fn furniture(spec: &Spec, linux: &Linux, bundle: &Path, bind_devices: bool) -> Result<Furniture> {
-    let mut devices = Device::harmless();
+fn plan_root(spec: &Spec, linux: &Linux, bundle: &Path, bind_devices: bool) -> Result<RootPlan> {
+    let mut devices = DeviceNode::standard();
     for asked in &linux.devices {
         let device = device(asked)?;
         devices.retain(|other| other.place != device.place);
@@ -229,7 +224,7 @@ fn furniture(spec: &Spec, linux: &Linux, bundle: &Path, bind_devices: bool) -> R
     });
     let inside = |path: &String| path.trim_start_matches('/').to_owned();
     let all = spec.mounts.iter().enumerate();
-    Ok(Furniture {
+    Ok(RootPlan {
         mounts: all
             .map(|(index, mount)| mounts::plan(mount, bundle).with_context(|| format!("config.json: mounts[{index}]")))
             .collect::<Result<_>>()?,
@@ -243,15 +238,15 @@ fn furniture(spec: &Spec, linux: &Linux, bundle: &Path, bind_devices: bool) -> R
     })
 }
 
-fn device(asked: &spec::Device) -> Result<Device> {
+fn device(asked: &spec::Device) -> Result<DeviceNode> {
     const BLOCK: u32 = 0o060_000;
     const FIFO: u32 = 0o010_000;
     let kind = match asked.kind {
-        DeviceKind::Char => crate::mounts::CHARACTER_DEVICE,
+        DeviceKind::Char => CHARACTER_DEVICE,
         DeviceKind::Block => BLOCK,
         DeviceKind::Fifo => FIFO,
     };
-    Ok(Device {
+    Ok(DeviceNode {
         place: Place::configured(Path::new(&asked.path))?,
         kind,
         numbers: (asked.major.unwrap_or(0) as u64, asked.minor.unwrap_or(0) as u64),

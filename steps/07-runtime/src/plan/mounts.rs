@@ -1,9 +1,8 @@
 //! A mount of the configuration, and its options: the words of mount(8).
 
-use std::ffi::CString;
 use std::path::Path;
 
-use crate::mounts::{Mount, Owners, What};
+use crate::mounts::{MountSource, Owners, PlannedMount};
 use anyhow::Result;
 use kernel::Failure;
 use kernel::sys::mount::{Attributes, Depth, Propagation};
@@ -77,11 +76,11 @@ pub fn propagation(word: &str) -> Option<(Propagation, Depth)> {
 ///
 /// # Errors
 /// An invalid place; a bind mount without a source, or whose source is not there; another file system for /proc.
-pub fn plan(asked: &spec::Mount, bundle: &Path) -> Result<Mount> {
+pub fn plan(asked: &spec::Mount, bundle: &Path) -> Result<PlannedMount> {
     let place = Place::configured(Path::new(&asked.destination))?;
     let kind = asked.kind.as_deref().unwrap_or("bind");
-    let mut mount = Mount {
-        what: What::New { kind: CString::default(), source: CString::default(), options: Vec::new() },
+    let mut mount = PlannedMount {
+        source: MountSource::New { kind: kind.to_owned(), options: Vec::new() },
         place,
         set: NONE,
         clear: NONE,
@@ -90,31 +89,36 @@ pub fn plan(asked: &spec::Mount, bundle: &Path) -> Result<Mount> {
         propagation: None,
         copy_up: false,
     };
-    let mut options = Vec::new();
+    let mut options: Vec<String> = named_source(asked, kind).into_iter().collect();
     for word in &asked.options {
-        mount = with_option(mount, word, &mut options)?;
+        mount = with_option(mount, word, &mut options);
     }
     if asked.is_bind() || asked.kind.is_none() {
         let source = asked.source.as_ref().ok_or_else(|| Failure::new("source: a bind mount needs one"))?;
-        let source = bundle.join(source);
-        if let Err(error) = source.symlink_metadata() {
-            let text = format!("source: cannot open {}: {}", source.display(), kernel::outside::reason(error));
+        let tree = bundle.join(source);
+        if let Err(error) = tree.symlink_metadata() {
+            let text = format!("source: cannot open {}: {}", tree.display(), kernel::outside::reason(error));
             return Err(Failure::new(text).hint("what is not there cannot be shown in the container").into());
         }
         let depth = if asked.has_option("rbind") { Depth::Recursive } else { Depth::One };
-        mount.what = What::Bind { source, depth, owners: owners(asked) };
+        mount.source = MountSource::Bind { tree, depth, owners: owners(asked) };
     } else {
         if owners(asked).is_some() {
             let text = "only bind mounts can show other owners here";
             return Err(Failure::new(text).hint("leave uidMappings, idmap and ridmap out").into());
         }
-        let source = CString::new(asked.source.as_deref().unwrap_or(kind))?;
-        mount.what = What::New { kind: CString::new(kind)?, source, options };
+        mount.source = MountSource::New { kind: kind.to_owned(), options };
     }
     if mount.place.is("proc") && kind != "proc" && !asked.is_bind() {
         return Err(Failure::new("nothing but proc can be mounted on /proc").hint("\"type\": \"proc\"").into());
     }
     Ok(mount)
+}
+
+/// The option that says what the table of mounts calls its source.
+fn named_source(asked: &spec::Mount, kind: &str) -> Option<String> {
+    let name = asked.source.as_deref().unwrap_or(kind);
+    (!name.is_empty()).then(|| format!("source={name}"))
 }
 
 /// Whose files it shows, if they are not to be the host's own.
@@ -126,7 +130,7 @@ fn owners(asked: &spec::Mount) -> Option<Owners> {
     wanted.then_some(Owners { maps, depth: if recursive { Depth::Recursive } else { Depth::One } })
 }
 
-fn with_option(mut mount: Mount, word: &str, options: &mut Vec<(CString, Option<CString>)>) -> Result<Mount> {
+fn with_option(mut mount: PlannedMount, word: &str, options: &mut Vec<String>) -> PlannedMount {
     let attribute = |word: &str| ATTRIBUTES.iter().find(|(known, ..)| *known == word);
     if let Some((_, set, clear)) = attribute(word) {
         mount.set = with_attribute(mount.set.difference(*clear), *set);
@@ -134,19 +138,15 @@ fn with_option(mut mount: Mount, word: &str, options: &mut Vec<(CString, Option<
     } else if let Some(change) = propagation(word) {
         mount.propagation = Some(change);
     } else if let Some((name, set, clear)) = word.strip_prefix('r').and_then(attribute) {
-        mount = with_option(mount, name, options)?; // the mount itself is one of them, and each word takes the place of those before
+        mount = with_option(mount, name, options); // the mount itself is one of them, and each word takes the place of those before
         mount.set_below = with_attribute(mount.set_below.difference(*clear), *set);
         mount.clear_below = mount.clear_below.difference(*set).union(*clear);
     } else if word == "tmpcopyup" {
         mount.copy_up = true;
     } else if !["bind", "rbind", "remount", "idmap", "ridmap"].contains(&word) && !WITHOUT_EFFECT.contains(&word) {
-        let (key, value) = match word.split_once('=') {
-            Some((key, value)) => (key, Some(CString::new(value)?)),
-            None => (word, None),
-        };
-        options.push((CString::new(key)?, value));
+        options.push(word.to_owned());
     }
-    Ok(mount)
+    mount
 }
 
 /// When the time of an access is noted is a number, and not a bit for each word: the last word takes the place of the one before.
@@ -177,8 +177,8 @@ mod tests {
         let planned = plan(&mount(Some("tmpfs"), &["rro", "rw"]), Path::new("/")).unwrap();
         assert_eq!((planned.set, planned.clear, planned.set_below), (Attributes::empty(), read_only, read_only));
         let planned = plan(&mount(Some("tmpfs"), &["ro", "size=1m", "rro"]), Path::new("/")).unwrap();
-        let What::New { options, .. } = planned.what else { panic!("it is a new file system") };
-        assert_eq!(options, [(c"size".to_owned(), Some(c"1m".to_owned()))]);
+        let MountSource::New { options, .. } = planned.source else { panic!("it is a new file system") };
+        assert_eq!(options, ["source=/etc", "size=1m"]);
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
     fn binds_are_told_by_type_or_option() {
         for (kind, options) in [(Some("bind"), &["rbind"][..]), (None, &[]), (Some("none"), &["bind"])] {
             let planned = plan(&mount(kind, options), Path::new("/")).unwrap();
-            assert!(matches!(planned.what, What::Bind { .. }), "{kind:?} {options:?}");
+            assert!(matches!(planned.source, MountSource::Bind { .. }), "{kind:?} {options:?}");
         }
         let mut nowhere = mount(Some("bind"), &[]);
         nowhere.source = Some("/nosuch".to_owned());

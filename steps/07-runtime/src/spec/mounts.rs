@@ -1,5 +1,8 @@
 //! What is mounted in the container, and whose numbers are translated: `mounts`, and the id maps.
 
+use kernel::sys::mount::Attributes;
+use pivot_root::Standard;
+
 use super::object::object;
 
 object! {
@@ -27,6 +30,35 @@ object! {
 }
 
 impl Mount {
+    /// A mount with its options as mount(8) takes them, but with a space between the words.
+    pub fn new(destination: &str, kind: &str, source: &str, options: &str) -> Mount {
+        Mount {
+            destination: destination.to_owned(),
+            kind: Some(kind.to_owned()),
+            source: Some(source.to_owned()),
+            options: options.split(' ').map(str::to_owned).collect(),
+            ..Mount::default()
+        }
+    }
+
+    /// The file systems that every container has: step 3's, and step 5's view of the cgroups.
+    pub fn standard() -> Vec<Mount> {
+        let groups = Mount::new("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid noexec nodev ro");
+        pivot_root::STANDARD.iter().map(Mount::of).chain([groups]).collect()
+    }
+
+    fn of(standard: &Standard) -> Mount {
+        const WORDS: [(Attributes, &str); 4] = [
+            (Attributes::NOSUID, "nosuid"),
+            (Attributes::NOEXEC, "noexec"),
+            (Attributes::NODEV, "nodev"),
+            (Attributes::RDONLY, "ro"),
+        ];
+        let forbidden = WORDS.iter().filter(|(attribute, _)| standard.attributes.contains(*attribute));
+        let words: Vec<&str> = forbidden.map(|(_, word)| *word).chain(standard.options.iter().copied()).collect();
+        Mount::new(&format!("/{}", standard.place), standard.kind, standard.kind, &words.join(" "))
+    }
+
     /// Whether it shows what is mounted elsewhere already, and is not a new file system.
     pub fn is_bind(&self) -> bool {
         self.kind.as_deref() == Some("bind") || self.has_option("bind") || self.has_option("rbind")

@@ -36,7 +36,7 @@ pub fn template(masked: &[&str], read_only: &[&str]) -> Spec {
 /// The network is the host's, for nobody could connect one of its own; /sys is then the host's too, because only the
 /// owner of a network namespace may make one. Limits need a cgroup that was handed to the user.
 pub fn rootless(mut spec: Spec, uid: u32, gid: u32) -> Spec {
-    let sys = mount("/sys", "none", "/sys", "rbind nosuid noexec nodev ro");
+    let sys = Mount::new("/sys", "none", "/sys", "rbind nosuid noexec nodev ro");
     spec.mounts.retain(|mount| !mount.destination.starts_with("/sys"));
     for mount in &mut spec.mounts {
         // Groups other than 0 do not exist in there.
@@ -77,26 +77,22 @@ fn shell() -> Process {
     }
 }
 
+/// The standard mounts, some with the options that other runtimes' templates have: programs in /dev may be executed, and
+/// terminals belong to the group `tty`, which is number 5 in most images.
 fn mounts() -> Vec<Mount> {
-    vec![
-        mount("/proc", "proc", "proc", "nosuid noexec nodev"),
-        mount("/dev", "tmpfs", "tmpfs", "nosuid strictatime mode=755 size=65536k"),
-        mount("/dev/pts", "devpts", "devpts", "nosuid noexec newinstance ptmxmode=0666 mode=0620 gid=5"),
-        mount("/dev/shm", "tmpfs", "shm", "nosuid noexec nodev mode=1777 size=65536k"),
-        mount("/dev/mqueue", "mqueue", "mqueue", "nosuid noexec nodev"),
-        mount("/sys", "sysfs", "sysfs", "nosuid noexec nodev ro"),
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", "nosuid noexec nodev relatime ro"),
-    ]
-}
-
-fn mount(destination: &str, kind: &str, source: &str, options: &str) -> Mount {
-    Mount {
-        destination: destination.to_owned(),
-        kind: Some(kind.to_owned()),
-        source: Some(source.to_owned()),
-        options: words(options),
-        ..Mount::default()
+    const AS_ELSEWHERE: [(&str, &str, &str); 4] = [
+        ("/dev", "tmpfs", "nosuid strictatime mode=755 size=65536k"),
+        ("/dev/pts", "devpts", "nosuid noexec newinstance ptmxmode=0666 mode=0620 gid=5"),
+        ("/dev/shm", "shm", "nosuid noexec nodev mode=1777 size=65536k"),
+        ("/sys/fs/cgroup", "cgroup", "nosuid noexec nodev relatime ro"),
+    ];
+    let mut mounts = Mount::standard();
+    for mount in &mut mounts {
+        if let Some((_, source, options)) = AS_ELSEWHERE.iter().find(|(place, ..)| *place == mount.destination) {
+            (mount.source, mount.options) = (Some((*source).to_owned()), words(options));
+        }
     }
+    mounts
 }
 
 fn words(text: &str) -> Vec<String> {
