@@ -17,6 +17,7 @@
 
 use anyhow::Result;
 
+mod cpu_list;
 pub mod delegated;
 pub mod devices;
 mod group;
@@ -27,8 +28,9 @@ pub mod v1;
 pub mod v2;
 pub mod view;
 
+pub use cpu_list::CpuList;
 pub use group::{Group, PARENT, V1_CONTROLLERS, V2_CONTROLLERS, is_v2};
-pub use limits::{IoMax, LimitOptions, Limits, PERIOD, numbers, size};
+pub use limits::{IoMax, LimitOptions, Limits, PERIOD, size};
 pub use stats::Used;
 
 /// A value for a file of a group.

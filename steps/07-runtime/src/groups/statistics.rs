@@ -7,6 +7,7 @@ use kernel::sys::cgroup;
 use serde_json::{Map, Value, json};
 
 use super::Kept;
+use cgroups::CpuList;
 use cgroups::stats::{field, number};
 
 impl Kept {
@@ -233,7 +234,7 @@ fn fields(text: &str) -> BTreeMap<String, u64> {
 
 /// `0-2,7` as numbers.
 fn list(text: &str) -> Vec<usize> {
-    cgroups::numbers(text.trim()).unwrap_or_default()
+    CpuList::parse(text).unwrap_or_default().numbers().collect()
 }
 
 #[cfg(test)]
