@@ -104,8 +104,8 @@ fn killed_with_all_groups_inside() {
                 fs::copy(tree.join(file), tree.join(below).join(file)).unwrap();
             }
         }
-        let inside = group.inside("inner/most").unwrap();
-        assert!(group.inside("../other").is_err() && group.inside("nosuch").is_err());
+        let inside = group.inside(&["inner/most"]).unwrap();
+        assert!(group.inside(&["../other"]).is_err() && group.inside(&["nosuch"]).is_err());
         let mut outer = enter(&group, "sleep 100 & exec sleep 100");
         while group.processes().len() < 2 {
             std::thread::yield_now(); // the one in the background is about to be born
@@ -303,6 +303,38 @@ fn a_limit_without_its_controller_is_named() {
         let wrong = Resources { cpu: Cpu { quota: Some(1), ..Cpu::default() }, ..Resources::default() };
         assert!(format!("{:#}", group.limit(&wrong).unwrap_err()).contains("EINVAL"));
         group.remove().unwrap();
+    });
+}
+
+/// A real-time budget needs one of the groups above: those that are ours get what is needed, and lose it again.
+#[test]
+fn real_time_needs_room_above() {
+    lab!(World::Root, |_lab| {
+        let budget = |runtime: i64, period: Option<u64>| Resources {
+            cpu: Cpu { realtime_runtime: Some(runtime), realtime_period: period, ..Cpu::default() },
+            ..Resources::default()
+        };
+        let one = Made::at("kept-real-time/one", &[]);
+        let budgets_of = |group: &Path| fs::read_to_string(group.join("cpu.rt_runtime_us")).unwrap();
+        let Some(directory) = one.legacy.iter().find(|tree| tree.join("cpu.rt_runtime_us").exists()) else {
+            let refused = format!("{:#}", one.limit(&budget(1000, None)).unwrap_err());
+            assert!(refused.contains("only cgroup v1 has it") || refused.contains("no cpu.rt_runtime_us"), "{refused}");
+            return;
+        };
+        let above = directory.parent().unwrap();
+        one.limit(&budget(1000, None)).unwrap();
+        let two = Made::at("kept-real-time/two", &[]);
+        two.limit(&budget(2000, Some(500_000))).unwrap();
+        assert_eq!(budgets_of(above), "5000\n", "the second has twice the part, for half the period");
+        two.limit(&budget(500, None)).unwrap();
+        assert_eq!((budgets_of(above).as_str(), budgets_of(directory).as_str()), ("2000\n", "1000\n"));
+        let refused = kernel::Failure::from_error(&two.limit(&budget(499_000, None)).unwrap_err());
+        assert!(refused.lines("x").contains("cpu.rt_*_us"), "{refused}");
+        assert_eq!(budgets_of(above), "2000\n", "what was not given is taken back");
+        two.remove().unwrap();
+        assert_eq!(budgets_of(above), "1000\n");
+        one.remove().unwrap();
+        assert_eq!(directories("/cellblock/kept-real-time"), [""; 0].map(PathBuf::from));
     });
 }
 

@@ -6,9 +6,11 @@
 //!
 //! - `making`: the directories, found or made in each tree, and taken back after a failure.
 //! - `identity`: whose group it is, and whether it is still the one that was made.
+//! - `inside`: the groups that its processes have made in it.
 //! - [`members`]: its processes: listed, frozen, signalled, killed and waited for.
 //! - [`resources`]: the limits of a configuration as v1's and v2's files take them.
 //! - [`device_rules`]: which devices may be used.
+//! - `real_time`: budgets for real-time processes, which v1 gives to a group and those above it.
 //! - `statistics`: what it has used, for `events`.
 
 use std::collections::BTreeMap;
@@ -25,8 +27,10 @@ use cgroups::{PARENT, Used, delegated, stats};
 
 pub mod device_rules;
 mod identity;
+mod inside;
 mod making;
 pub mod members;
+mod real_time;
 pub mod resources;
 mod statistics;
 
@@ -188,24 +192,6 @@ impl Kept {
         doors.iter().try_for_each(|door| kernel::sys::clone::write_all(door, b"0"))
     }
 
-    /// A group inside this one, which a process in the container has made: `exec --cgroup`.
-    ///
-    /// # Errors
-    /// A path that leads out of it; a group that is not there.
-    pub fn inside(&self, path: &str) -> Result<Kept> {
-        let below = normal(path).with_context(|| format!("no group inside the container's: {path:?}"))?;
-        let join = |directory: &PathBuf| directory.join(&below);
-        let inside = Kept {
-            legacy: self.legacy.iter().map(join).collect(),
-            unified: self.unified.as_ref().map(join),
-            ..Kept::default()
-        };
-        if let Some(missing) = inside.all().find(|directory| !directory.is_dir()) {
-            return Err(Failure::new(format!("there is no group {}", missing.display())).into());
-        }
-        Ok(inside)
-    }
-
     /// The directory that has a file of this name, if there is one.
     pub(crate) fn place_of(&self, file: &str) -> Option<&Path> {
         let controller = controller_of(file);
@@ -243,6 +229,7 @@ impl Kept {
     /// EBUSY: processes are in it, and stay.
     pub fn remove(&self) -> Result<()> {
         purpose("the group goes");
+        self.give_back_real_time();
         // One that cannot be removed keeps none of the others, and is tried a second time: nobody else would.
         let remove = |directory: &Path| match self.found.iter().any(|found| found == directory) {
             true => members::empty_group(directory).inspect(|()| group_owner::clear(directory)),

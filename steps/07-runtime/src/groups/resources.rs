@@ -109,6 +109,8 @@ impl Kept {
             }
             false => v1::settings(resources, &is_there)?,
         };
+        // First: a real-time process cannot enter a group without a budget.
+        self.limit_real_time(&resources.cpu)?;
         self.apply(&settings)
     }
 
