@@ -20,6 +20,7 @@ use anyhow::Result;
 mod cpu_list;
 pub mod delegated;
 pub mod devices;
+pub mod directories;
 mod group;
 pub mod hierarchies;
 mod limits;
@@ -29,7 +30,8 @@ pub mod v2;
 pub mod view;
 
 pub use cpu_list::CpuList;
-pub use group::{Group, PARENT, V1_CONTROLLERS, V2_CONTROLLERS, is_v2};
+pub use directories::{Directories, PARENT, Parent, is_v2};
+pub use group::Group;
 pub use limits::{IoMax, LimitOptions, Limits, PERIOD, size};
 pub use stats::Used;
 

@@ -3,51 +3,83 @@
 //! These mounts are made by the child when it is in its cgroup namespace. There, a mount of a tree begins at the cell's
 //! own group; made before, it would show the whole machine's.
 
-use crate::hierarchies::Hierarchy;
+use std::ffi::CStr;
+use std::path::Path;
+
 use pivot_root::FileSystem;
+
+use crate::Directories;
+use crate::hierarchies::Hierarchies;
 
 const PLACE: &str = "sys/fs/cgroup";
 
-/// v2: one tree, in one place.
-pub fn v2() -> Vec<FileSystem> {
-    vec![FileSystem { kind: c"cgroup2", place: PLACE.to_owned(), ..FileSystem::default() }]
+/// A tree that the cell's group is in, and so can see its own part of.
+#[derive(Debug)]
+pub struct Tree<'a> {
+    /// Its directory below /sys/fs/cgroup, under the name that programs expect: `cpu,cpuacct`. Empty on v2, which has no other.
+    pub name: String,
+    /// The controllers of v1 that it has.
+    pub controllers: Vec<&'a str>,
+    /// The cell's group in it.
+    pub group: &'a Path,
+}
+
+impl Tree<'_> {
+    /// As in /proc/filesystems.
+    pub fn kind(&self) -> &'static CStr {
+        if self.controllers.is_empty() { c"cgroup2" } else { c"cgroup" }
+    }
+
+    /// Symbolic links beside it, by which each of its controllers can be found: `cpu`, `cpuacct`.
+    pub fn links(&self) -> &[&str] {
+        if self.controllers.len() > 1 { &self.controllers } else { &[] }
+    }
+}
+
+/// The trees that a group is in.
+pub fn trees<'a>(hierarchies: &'a Hierarchies, group: &'a Directories) -> Vec<Tree<'a>> {
+    let legacy = hierarchies.legacy.iter().filter_map(|tree| {
+        let group = group.legacy.iter().find(|directory| directory.starts_with(&tree.point))?;
+        let controllers = tree.controllers();
+        Some(Tree { name: controllers.join(","), controllers, group })
+    });
+    let name = if group.is_v2() { "" } else { "unified" };
+    let unified = group.unified.iter().map(|group| Tree { name: name.to_owned(), controllers: Vec::new(), group });
+    legacy.chain(unified).collect()
+}
+
+/// What the cell mounts.
+pub fn of(hierarchies: &Hierarchies, group: &Directories) -> Vec<FileSystem> {
+    if group.is_v2() {
+        return vec![FileSystem { kind: c"cgroup2", place: PLACE.to_owned(), ..FileSystem::default() }];
+    }
+    v1(&trees(hierarchies, group))
 }
 
 // ANCHOR: v1
-/// v1: a file system in memory, in which each tree has a directory, under the names that programs expect. A tree of two
-/// controllers is named `cpu,cpuacct`, and links lead to it from `cpu` and from `cpuacct`.
+/// v1: a file system in memory, in which each tree has a directory. A tree of two controllers is named `cpu,cpuacct`, and links
+/// lead to it from `cpu` and from `cpuacct`.
 ///
 /// # Shell: `mount -t tmpfs tmpfs /sys/fs/cgroup; mkdir /sys/fs/cgroup/pids; mount -t cgroup -o ro,pids cgroup /sys/fs/cgroup/pids; ...`
-pub fn v1(trees: &[&Hierarchy], unified: bool) -> Vec<FileSystem> {
+fn v1(trees: &[Tree]) -> Vec<FileSystem> {
     let mut above = FileSystem { kind: c"tmpfs", place: PLACE.to_owned(), ..FileSystem::default() };
     above.options = vec!["mode=755".to_owned(), "size=64k".to_owned()];
     let mut mounts = Vec::new();
-    for controllers in trees.iter().map(|tree| tree.controllers()) {
-        let name = controllers.join(",");
-        if controllers.len() > 1 {
-            above.links.extend(controllers.iter().map(|controller| (name.clone(), (*controller).to_owned())));
-        }
-        let options = controllers.iter().map(|controller| (*controller).to_owned()).collect();
-        mounts.push(tree(c"cgroup", &name, options));
-        above.directories.push(name);
-    }
-    if unified {
-        mounts.push(tree(c"cgroup2", "unified", Vec::new()));
-        above.directories.push("unified".to_owned());
+    for tree in trees {
+        let options = tree.controllers.iter().map(|controller| (*controller).to_owned()).collect();
+        let place = format!("{PLACE}/{}", tree.name);
+        mounts.push(FileSystem { kind: tree.kind(), place, options, ..FileSystem::default() });
+        above.links.extend(tree.links().iter().map(|link| (tree.name.clone(), (*link).to_owned())));
+        above.directories.push(tree.name.clone());
     }
     mounts.insert(0, above);
     mounts
 }
 // ANCHOR_END: v1
 
-fn tree(kind: &'static std::ffi::CStr, name: &str, options: Vec<String>) -> FileSystem {
-    FileSystem { kind, place: format!("{PLACE}/{name}"), options, ..FileSystem::default() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hierarchies::Hierarchies;
 
     #[test]
     fn combined_controllers_have_one_directory_and_a_link_each() {
@@ -56,7 +88,9 @@ mod tests {
 2 0 0:2 / /mnt/elsewhere rw - cgroup cgroup rw,pids
 ";
         let all = Hierarchies::parse(mountinfo, "");
-        let view = v1(&all.legacy.iter().collect::<Vec<_>>(), true);
+        let directory = |path: &str| std::path::PathBuf::from(path);
+        let legacy = vec![directory("/mnt/elsewhere/cell"), directory("/sys/fs/cgroup/cpu,cpuacct/cell")];
+        let view = of(&all, &Directories { legacy, unified: Some(directory("/sys/fs/cgroup/unified/cell")) });
         let places: Vec<&str> = view.iter().map(|each| each.place.as_str()).collect();
         let expected = ["sys/fs/cgroup", "sys/fs/cgroup/cpu,cpuacct", "sys/fs/cgroup/pids", "sys/fs/cgroup/unified"];
         assert_eq!(places, expected);

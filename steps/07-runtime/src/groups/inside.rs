@@ -18,14 +18,14 @@ impl Kept {
     /// A path that leads out of this group; a group that is not there; a controller in whose tree this group is not, or that is
     /// named twice; a path for all trees beside another one.
     pub fn inside(&self, asked: &[impl AsRef<str>]) -> Result<Kept> {
-        let mut inside = Kept { found: self.found.clone(), legacy: self.legacy.clone(), ..Kept::default() };
-        inside.unified.clone_from(&self.unified);
+        let mut inside = Kept { directories: self.directories.clone(), found: self.found.clone(), ..Kept::default() };
+        let directories = &mut inside.directories;
         let asked: Vec<&str> = asked.iter().map(AsRef::as_ref).collect();
         if let [path] = asked[..]
             && !path.contains(':')
         {
             let below = below(path)?;
-            inside.legacy.iter_mut().chain(&mut inside.unified).try_for_each(|group| enter(group, &below))?;
+            directories.legacy.iter_mut().chain(&mut directories.unified).try_for_each(|group| enter(group, &below))?;
             return Ok(inside);
         }
         let trees = Hierarchies::read()?;
@@ -40,9 +40,10 @@ impl Kept {
                 entered.push(controller);
                 let point = trees.legacy_with(controller).map(|tree| &tree.point);
                 let is_in = |group: &&PathBuf| point.is_some_and(|point| group.starts_with(point));
-                let at = self.legacy.iter().position(|group| is_in(&group)).ok_or_else(|| self.not_in(controller))?;
-                inside.legacy[at].clone_from(&self.legacy[at]); // of two controllers in one tree, the later path counts
-                enter(&mut inside.legacy[at], &below)?;
+                let own = &self.directories.legacy;
+                let at = own.iter().position(|group| is_in(&group)).ok_or_else(|| self.not_in(controller))?;
+                directories.legacy[at].clone_from(&own[at]); // of two controllers in one tree, the later path counts
+                enter(&mut directories.legacy[at], &below)?;
             }
         }
         Ok(inside)
@@ -50,7 +51,7 @@ impl Kept {
 
     fn not_in(&self, controller: &str) -> Failure {
         let text = format!("the container's group is in no tree of cgroup v1 with the controller {controller:?}");
-        match self.is_v2() {
+        match self.directories.is_v2() {
             true => Failure::new(text).hint("cgroup v2 has one tree: name the path alone, --cgroup PATH"),
             false => Failure::new(text).hint("cat /proc/PID/cgroup, with the number of the container's first process"),
         }

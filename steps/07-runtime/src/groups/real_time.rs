@@ -82,7 +82,9 @@ impl Kept {
     /// Gives the budget back, before the group is removed: a group that has gone counts until the kernel has freed it. A group
     /// that was there before keeps what it has.
     pub(super) fn give_back_real_time(&self) {
-        let Some(group) = self.place_of(RUNTIME).filter(|group| !self.found.iter().any(|found| found == group)) else {
+        let Some(group) =
+            self.directories.with_file(RUNTIME).filter(|group| !self.found.iter().any(|found| found == group))
+        else {
             return;
         };
         if Budget::of(group).is_some_and(|budget| budget.runtime != 0) {

@@ -1,12 +1,13 @@
 //! What a container sees of its groups, where the configuration mounts a `cgroup`: its own part of each tree.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::path::Path;
 
 use crate::groups::Kept;
 use crate::mounts::{Furniture, Mount, What};
 use anyhow::Result;
 use cgroups::hierarchies::Hierarchies;
+use cgroups::view::Tree;
 use kernel::sys::mount::Depth;
 use pivot_root::Place;
 
@@ -43,28 +44,22 @@ type Links = Vec<(String, Place)>;
 fn view(asked: &Mount, group: &Kept, own_namespace: bool) -> Result<(Vec<Mount>, Links)> {
     let top = asked.place.to_string();
     let like = |what, place: &str| Ok::<_, kernel::Failure>(Mount { what, place: place_at(place)?, ..asked.clone() });
-    if let (true, Some(unified)) = (group.is_v2(), &group.unified) {
-        let what = if own_namespace { fresh("cgroup2", "") } else { bound(unified) };
-        return Ok((vec![like(what, &top)?], Vec::new()));
+    let hierarchies = Hierarchies::read()?;
+    let trees = cgroups::view::trees(&hierarchies, &group.directories);
+    let tree_at = |tree: &Tree, place: &str| {
+        let what = if own_namespace { fresh(tree.kind(), &tree.controllers.join(",")) } else { bound(tree.group) };
+        like(what, place)
+    };
+    if let (true, [tree]) = (group.directories.is_v2(), &trees[..]) {
+        return Ok((vec![tree_at(tree, &top)?], Vec::new()));
     }
-    let tmpfs = Mount { copy_up: false, ..like(fresh("tmpfs", "mode=755,size=64k"), &top)? };
+    let tmpfs = Mount { copy_up: false, ..like(fresh(c"tmpfs", "mode=755,size=64k"), &top)? };
     let (mut mounts, mut links) = (vec![tmpfs], Vec::new());
-    let trees = Hierarchies::read()?;
-    for directory in &group.legacy {
-        let Some(tree) = trees.legacy.iter().find(|tree| directory.starts_with(&tree.point)) else { continue };
-        let controllers = tree.controllers();
-        let name = controllers.join(",");
-        let what = if own_namespace { fresh("cgroup", &name) } else { bound(directory) };
-        mounts.push(like(what, &format!("{top}/{name}"))?);
-        if controllers.len() > 1 {
-            for controller in &controllers {
-                links.push((name.clone(), place_at(&format!("{top}/{controller}"))?));
-            }
+    for tree in &trees {
+        mounts.push(tree_at(tree, &format!("{top}/{}", tree.name))?);
+        for link in tree.links() {
+            links.push((tree.name.clone(), place_at(&format!("{top}/{link}"))?));
         }
-    }
-    if let Some(unified) = &group.unified {
-        let what = if own_namespace { fresh("cgroup2", "") } else { bound(unified) };
-        mounts.push(like(what, &format!("{top}/unified"))?);
     }
     Ok((mounts, links))
 }
@@ -78,12 +73,12 @@ fn bound(directory: &Path) -> What {
 }
 
 /// Options as a list: `pids`, or `mode=755,size=64k`.
-fn fresh(kind: &str, options: &str) -> What {
+fn fresh(kind: &CStr, options: &str) -> What {
     let text = |part: &str| CString::new(part).expect("no NUL in a controller's name");
     let option = |word: &str| match word.split_once('=') {
         Some((key, value)) => (text(key), Some(text(value))),
         None => (text(word), None),
     };
     let options = options.split(',').filter(|word| !word.is_empty()).map(option).collect();
-    What::New { kind: text(kind), source: text("cgroup"), options }
+    What::New { kind: kind.to_owned(), source: text("cgroup"), options }
 }
