@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use cellblock::groups::Kept;
 use cellblock::groups::device_rules::{Access, Kind, Rule};
 use cellblock::spec::{Cpu, HugepageLimit, Memory, Pids, Resources};
+use cgroups::Directories;
 use classroom::every_step::wait_for_a_line;
 use classroom::groups::{directories, world};
 use classroom::{Lab, World, lab};
@@ -41,12 +42,8 @@ impl Drop for Made {
 
 /// Starts a shell that enters the group, in every tree, and then runs a script. It writes a line, `up`, when it is in.
 fn enter(group: &Kept, script: &str) -> Child {
-    let joins: String = group
-        .unified
-        .iter()
-        .chain(&group.legacy)
-        .map(|tree| format!("echo 0 >{}/cgroup.procs; ", tree.display()))
-        .collect();
+    let joins: String =
+        group.directories.all().map(|tree| format!("echo 0 >{}/cgroup.procs; ", tree.display())).collect();
     let mut shell = Command::new("sh");
     shell.args(["-ec", &format!("{joins} echo up; {script}")]).stdout(Stdio::piped());
     let mut child = shell.spawn().unwrap();
@@ -70,7 +67,7 @@ fn made_found_again_and_removed() {
         let found: Kept = serde_json::from_str(&text).unwrap();
         assert_eq!(found, *made);
         assert!(found.exists() && found.processes().is_empty() && !found.is_frozen());
-        assert_eq!(found.is_v2(), world() == "v2");
+        assert_eq!(found.directories.is_v2(), world() == "v2");
         assert!(directories(path).len() >= if world() == "v2" { 1 } else { 6 });
         found.remove().unwrap();
         found.remove().unwrap();
@@ -94,18 +91,17 @@ fn remove_parents(top: &str) {
 fn killed_with_all_groups_inside() {
     lab!(World::Root, |_lab| {
         let group = Made::at("kept-killed", &[]);
-        let inner: Vec<PathBuf> =
-            group.unified.iter().chain(&group.legacy).map(|tree| tree.join("inner/most")).collect();
+        let inner: Vec<PathBuf> = group.directories.all().map(|tree| tree.join("inner/most")).collect();
         inner.iter().for_each(|directory| fs::create_dir_all(directory).unwrap());
         // A new group of v1's cpuset has no CPUs, and takes nobody in.
         for file in ["cpuset.cpus", "cpuset.mems"].iter().filter(|_| world() == "v1") {
-            let tree = group.legacy.iter().find(|tree| tree.join(file).exists()).unwrap();
+            let tree = group.directories.legacy.iter().find(|tree| tree.join(file).exists()).unwrap();
             for below in ["inner", "inner/most"] {
                 fs::copy(tree.join(file), tree.join(below).join(file)).unwrap();
             }
         }
-        let inside = group.inside("inner/most").unwrap();
-        assert!(group.inside("../other").is_err() && group.inside("nosuch").is_err());
+        let inside = group.inside(&["inner/most"]).unwrap();
+        assert!(group.inside(&["../other"]).is_err() && group.inside(&["nosuch"]).is_err());
         let mut outer = enter(&group, "sleep 100 & exec sleep 100");
         while group.processes().len() < 2 {
             std::thread::yield_now(); // the one in the background is about to be born
@@ -131,7 +127,7 @@ fn one_that_was_there_stays() {
     lab!(World::Root, |_lab| {
         let path = "/cellblock-kept-there";
         let mut theirs = Kept::make(path, &["pids"]).unwrap();
-        let tree = theirs.unified.iter().chain(&theirs.legacy).find(|tree| tree.join("pids.max").exists()).unwrap();
+        let tree = theirs.directories.all().find(|tree| tree.join("pids.max").exists()).unwrap();
         let limit = tree.join("pids.max");
         fs::write(&limit, "77").unwrap();
         for _ in 0..2 {
@@ -173,8 +169,9 @@ fn deeper_than_any_path() {
     const DEPTH: usize = 2200;
     lab!(World::Root, |_lab| {
         let group = Made::at("/cellblock-kept-deep", &[]);
-        let pids = group.legacy.iter().filter(|tree| tree.join("pids.max").exists());
-        let children: Vec<Child> = group.unified.iter().chain(pids).map(|tree| sleep_below(tree, DEPTH)).collect();
+        let pids = group.directories.legacy.iter().filter(|tree| tree.join("pids.max").exists());
+        let children: Vec<Child> =
+            group.directories.unified.iter().chain(pids).map(|tree| sleep_below(tree, DEPTH)).collect();
         assert!(group.processes().contains(&(children[0].id() as i32)));
         assert!(group.remove().is_err(), "processes are in it");
         for mut child in children {
@@ -234,7 +231,7 @@ fn frozen_and_thawed() {
 
 /// What a file of the group says, in whichever tree it is.
 fn read(group: &Kept, file: &str) -> String {
-    let found = group.unified.iter().chain(&group.legacy).find(|tree| tree.join(file).exists());
+    let found = group.directories.all().find(|tree| tree.join(file).exists());
     fs::read_to_string(found.unwrap_or_else(|| panic!("no {file}")).join(file)).unwrap().trim().to_owned()
 }
 
@@ -253,11 +250,7 @@ fn limits_are_raised_and_lowered_while_it_lives() {
         let group = Made::at("kept-limits", &["cpu", "memory", "pids"]);
         let mut child = enter(&group, "exec sleep 100");
         let counts_swap = ["memory.memsw.limit_in_bytes", "memory.swap.max"];
-        let counts_swap = group
-            .unified
-            .iter()
-            .chain(&group.legacy)
-            .any(|tree| counts_swap.iter().any(|file| tree.join(file).exists()));
+        let counts_swap = group.directories.all().any(|tree| counts_swap.iter().any(|file| tree.join(file).exists()));
         // Each step would be refused if memory were always written first, or always second.
         for mebibytes in [64, 256, 32, 128] {
             let bytes = mebibytes << 20;
@@ -303,6 +296,38 @@ fn a_limit_without_its_controller_is_named() {
         let wrong = Resources { cpu: Cpu { quota: Some(1), ..Cpu::default() }, ..Resources::default() };
         assert!(format!("{:#}", group.limit(&wrong).unwrap_err()).contains("EINVAL"));
         group.remove().unwrap();
+    });
+}
+
+/// A real-time budget needs one of the groups above: those that are ours get what is needed, and lose it again.
+#[test]
+fn real_time_needs_room_above() {
+    lab!(World::Root, |_lab| {
+        let budget = |runtime: i64, period: Option<u64>| Resources {
+            cpu: Cpu { realtime_runtime: Some(runtime), realtime_period: period, ..Cpu::default() },
+            ..Resources::default()
+        };
+        let one = Made::at("kept-real-time/one", &[]);
+        let budgets_of = |group: &Path| fs::read_to_string(group.join("cpu.rt_runtime_us")).unwrap();
+        let Some(directory) = one.directories.legacy.iter().find(|tree| tree.join("cpu.rt_runtime_us").exists()) else {
+            let refused = format!("{:#}", one.limit(&budget(1000, None)).unwrap_err());
+            assert!(refused.contains("only cgroup v1 has it") || refused.contains("no cpu.rt_runtime_us"), "{refused}");
+            return;
+        };
+        let above = directory.parent().unwrap();
+        one.limit(&budget(1000, None)).unwrap();
+        let two = Made::at("kept-real-time/two", &[]);
+        two.limit(&budget(2000, Some(500_000))).unwrap();
+        assert_eq!(budgets_of(above), "5000\n", "the second has twice the part, for half the period");
+        two.limit(&budget(500, None)).unwrap();
+        assert_eq!((budgets_of(above).as_str(), budgets_of(directory).as_str()), ("2000\n", "1000\n"));
+        let refused = kernel::Failure::from_error(&two.limit(&budget(499_000, None)).unwrap_err());
+        assert!(refused.lines("x").contains("cpu.rt_*_us"), "{refused}");
+        assert_eq!(budgets_of(above), "2000\n", "what was not given is taken back");
+        two.remove().unwrap();
+        assert_eq!(budgets_of(above), "1000\n");
+        one.remove().unwrap();
+        assert_eq!(directories("/cellblock/kept-real-time"), [""; 0].map(PathBuf::from));
     });
 }
 
@@ -356,7 +381,8 @@ fn devices_are_guarded_as_the_rules_say() {
 fn devices_are_guarded_by_a_program() {
     lab!(World::Root, |lab| {
         let made = Made::at("kept-program", &[]);
-        let group = Kept { legacy: Vec::new(), ..Kept::clone(&made) };
+        let directories = Directories { legacy: Vec::new(), ..made.directories.clone() };
+        let group = Kept { directories, ..Kept::clone(&made) };
         guarded(lab, &group);
         made.remove().unwrap();
     });
@@ -377,7 +403,7 @@ fn what_it_has_used() {
         assert_eq!(used["pids"], serde_json::json!({"current": 1, "limit": 30}));
         assert_eq!(used["memory"]["usage"]["limit"], 64 << 20);
         assert!(used["memory"]["usage"]["usage"].as_u64().unwrap() > 4096, "{used}");
-        assert!(!used["memory"]["raw"].as_object().unwrap().is_empty() && group.used().cpu > 0.0);
+        assert!(!used["memory"]["raw"].as_object().unwrap().is_empty() && group.directories.used().cpu > 0.0);
         child.kill().unwrap();
         child.wait().unwrap();
     });
@@ -391,7 +417,8 @@ fn without_a_tree_of_v2() {
             return; // there the tree of v2 is all there is
         }
         let made = Made::at("kept-old", &["freezer"]);
-        let group = Kept { unified: None, ..Kept::clone(&made) };
+        let directories = Directories { unified: None, ..made.directories.clone() };
+        let group = Kept { directories, ..Kept::clone(&made) };
         assert!(group.entrance().unwrap().is_none());
         let mut child = enter(&made, "sleep 100 & exec sleep 100");
         while group.processes().len() < 2 {

@@ -327,3 +327,71 @@ fn columns_of_long_names() {
         }
     });
 }
+
+/// By the configuration and by `update`, though the groups above are new and have none to give.
+#[test]
+fn real_time_budgets() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "real-time");
+        desk.create();
+        let budget = || {
+            let files = desk.groups().into_iter().map(|group| group.join("cpu.rt_runtime_us"));
+            files.filter_map(|file| fs::read_to_string(file).ok()).collect::<String>()
+        };
+        let update = ["update", "--cpu-rt-runtime", "3000", "one"];
+        if budget().is_empty() {
+            desk.fail(&update, "only cgroup v1 has it");
+            desk.succeed(&["delete", "--force", "one"]);
+            return;
+        }
+        desk.succeed(&update);
+        assert_eq!(budget(), "3000\n");
+        desk.succeed(&["delete", "--force", "one"]);
+        desk.configure(|config| config["linux"]["resources"]["cpu"] = json!({"realtimeRuntime": 4000}));
+        desk.create();
+        assert_eq!(budget(), "4000\n");
+        desk.succeed(&["delete", "--force", "one"]);
+    });
+}
+
+/// `exec --cgroup`: one path for all trees, or one for each of v1's controllers, never out of the container's group.
+#[test]
+fn exec_in_a_group_inside() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "inside");
+        desk.start("sleep 60");
+        for group in desk.groups() {
+            fs::create_dir(group.join("inner")).unwrap();
+            for file in ["cpuset.cpus", "cpuset.mems"].iter().filter(|file| group.join(file).exists()) {
+                fs::copy(group.join(file), group.join("inner").join(file)).unwrap_or_default();
+            }
+        }
+        let groups = |options: &[&str]| {
+            let text = desk.succeed(&[&["exec"], options, &["one", "cat", "/proc/self/cgroup"]].concat());
+            let lines = text.lines().map(|line| line.splitn(3, ':').skip(1).map(str::to_owned).collect::<Vec<_>>());
+            lines.map(|parts| (parts[0].clone(), parts[1].clone())).collect::<std::collections::BTreeMap<_, _>>()
+        };
+        assert_eq!(groups(&["--cgroup", "inner"])[""], "/inner");
+        assert_eq!(groups(&["--cgroup", "/inner/"])[""], "/inner");
+        assert_eq!(groups(&["--cgroup", "/"])[""], "/");
+        let fail = |options: &[&str], says: &str| desk.fail(&[&["exec"], options, &["one", "true"]].concat(), says);
+        for path in ["../inner", "inner/../..", "", "pids:../inner", "pids:inner/../../..", "pids:", "pids:nosuch"] {
+            fail(&["--cgroup", path], "--cgroup");
+        }
+        fail(&["--cgroup", "nosuch:inner"], "no tree of cgroup v1 with the controller \"nosuch\"");
+        if classroom::groups::world() == "v2" {
+            fail(&["--cgroup", "pids:inner"], "cgroup v2 has one tree");
+        } else {
+            let some = groups(&["--cgroup", "pids:inner", "--cgroup", "memory,cpu:/inner"]);
+            let is_inside = |controller: &str| some[controller] == "/inner";
+            assert_eq!(
+                ["pids", "memory", "cpu", "blkio", ""].map(is_inside),
+                [true, true, true, false, false],
+                "{some:?}"
+            );
+            fail(&["--cgroup", "pids:inner", "--cgroup", "cpu,pids:/"], "the controller pids is named twice");
+            fail(&["--cgroup", "pids:inner", "--cgroup", "inner"], "CONTROLLER:PATH each time");
+        }
+        desk.succeed(&["delete", "--force", "one"]);
+    });
+}

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use cellblock::groups::Kept;
+use cgroups::Directories;
 use classroom::desk::{runtime, wait_until};
 use classroom::groups::directories;
 use classroom::lab::binary;
@@ -69,7 +70,7 @@ impl Drop for Stranger {
 /// Makes the directories of a group as an administrator would.
 fn make_group(path: &str) -> Kept {
     let made = Kept::make(path, &["pids"]).unwrap();
-    made.unified.iter().chain(&made.legacy).for_each(|directory| kernel::sys::group_owner::clear(directory));
+    made.directories.all().for_each(kernel::sys::group_owner::clear);
     made
 }
 
@@ -407,8 +408,9 @@ fn a_group_that_goes_meanwhile() {
         let desk = Desk::new(lab, "goes");
         let path = format!("{}/one", desk.parent);
         let made = make_group(&path);
-        let unified = made.unified.clone().expect("this machine has a tree of v2");
-        let group = Kept { unified: Some(unified.clone()), ..Kept::default() };
+        let unified = made.directories.unified.clone().expect("this machine has a tree of v2");
+        let group =
+            Kept { directories: Directories { unified: Some(unified.clone()), legacy: Vec::new() }, ..Kept::default() };
         let is_over = AtomicBool::new(false);
         std::thread::scope(|threads| {
             threads.spawn(|| {

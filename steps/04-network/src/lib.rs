@@ -38,6 +38,7 @@ mod router;
 mod sets;
 mod settings;
 mod subnet;
+pub mod sysctl;
 
 use bridge::Plugged;
 pub use bridge::unplug;

@@ -12,7 +12,7 @@ use kernel::sys::netlink::Netlink;
 use crate::bridge::is_ours;
 use crate::firewall;
 use crate::link::{self, Link};
-use crate::settings;
+use crate::{settings, sysctl};
 
 const V4: &str = "net.ipv4.ip_forward";
 const V6: &str = "net.ipv6.conf.all.forwarding";
@@ -175,7 +175,7 @@ fn is_off(setting: &str) -> bool {
 }
 
 fn file(setting: &str) -> String {
-    format!("/proc/sys/{}", setting.replace('.', "/"))
+    format!("/proc/sys/{}", sysctl::file(setting))
 }
 
 #[cfg(test)]

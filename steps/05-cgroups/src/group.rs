@@ -8,36 +8,25 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::hierarchies::{Hierarchies, Hierarchy, has};
-use anyhow::{Context, Result};
-use kernel::sys::{cgroup, group_tree};
+use anyhow::Result;
+use kernel::sys::cgroup;
 use kernel::{Errno, Failure, Fd, purpose};
 use nix::fcntl::{Flock, FlockArg};
 use pivot_root::FileSystem;
 
 use crate::delegated::{self, Aside};
+use crate::directories::{self, Directories, Parent, is_not_ours, is_v2};
+use crate::hierarchies::Hierarchies;
 use crate::limits::Limits;
-use crate::stats::{self, Used};
+use crate::stats::Used;
 use crate::{Setting, devices, v1, v2, view};
-
-/// What v1's trees are there for; v2 has no group for devices, and counts CPU time without being asked.
-pub const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "pids", "io"];
-/// Each of these is a tree of v1, or shares one.
-pub const V1_CONTROLLERS: [&str; 6] = ["cpu", "cpuacct", "memory", "pids", "blkio", "devices"];
-/// Where the cells' groups lie, unless something else is said.
-pub const PARENT: &str = "/cellblock";
 
 /// A group of processes, in one tree (v2) or in several (v1). Dropped, it is removed, and processes that are left in it are killed.
 #[derive(Debug)]
 pub struct Group {
     limits: Limits,
     hierarchies: Hierarchies,
-    /// The group's directory in each tree of v1; none on v2.
-    legacy: Vec<PathBuf>,
-    /// In the tree of v2, if there is one, even without controllers: there a group can be killed and watched.
-    unified: Option<PathBuf>,
-    /// The tree with limits is v2's.
-    is_v2: bool,
+    directories: Directories,
     entrance: Option<Fd>,
     lock: Option<Flock<File>>,
     /// Dropped after the group has been removed.
@@ -68,24 +57,23 @@ impl Group {
     // ANCHOR: make
     fn try_to_make(limits: &Limits) -> Result<Group> {
         let hierarchies = Hierarchies::read()?;
-        let is_v2 = is_v2(&hierarchies);
-        let parents = if is_v2 { v2_parents(&hierarchies, limits)? } else { v1_parents(&hierarchies, limits)? };
-        remove_abandoned(parents.unified.iter().chain(&parents.legacy))?;
+        let (parent, aside) = Directories::make_parent(&hierarchies, &parent_of(limits), &needed(limits))?;
+        remove_abandoned(&parent)?;
         purpose("a group for this cell, with its limits");
         let name = format!("cell-{:08x}", kernel::sys::process::random()?);
-        let mut group = Group::none_yet(limits, hierarchies, is_v2, parents.aside);
-        if let Some(parent) = parents.unified {
-            group.unified = Some(group.make_locked(parent.join(&name))?);
+        let mut group = Group::none_yet(limits, hierarchies, aside);
+        if let Some(parent) = &parent.unified {
+            group.directories.unified = Some(group.make_locked(parent.join(&name))?);
         }
-        for parent in parents.legacy {
+        for parent in &parent.legacy {
             let directory = group.make_locked(parent.join(&name))?;
             if directory.join("cpuset.cpus").exists() {
-                v1::inherit_cpuset(&parent, &directory)?;
+                v1::inherit_cpuset(parent, &directory)?;
             }
-            group.legacy.push(directory);
+            group.directories.legacy.push(directory);
         }
         group.write_limits()?;
-        if let Some(unified) = &group.unified {
+        if let Some(unified) = &group.directories.unified {
             group.entrance = Some(cgroup::open_group(unified, "group")?);
         }
         group.guard_devices()?;
@@ -95,26 +83,26 @@ impl Group {
 
     /// Makes the group, or, where no limit was asked for and no group may be made, stays in the present one (step 6: an ordinary user).
     pub fn make_or_stay(limits: &Limits) -> Result<Group> {
-        let not_ours = |error: &anyhow::Error| {
-            let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
-            matches!(errno, Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
-        };
         match Group::make(limits) {
-            Err(error) if !limits.any() && not_ours(&error) => {
-                Ok(Group::none_yet(limits, Hierarchies::read()?, false, None))
+            Err(error) if !limits.any() && is_not_ours(&error) => {
+                Ok(Group::none_yet(limits, Hierarchies::read()?, None))
             }
             made => made,
         }
     }
 
-    fn none_yet(limits: &Limits, hierarchies: Hierarchies, is_v2: bool, aside: Option<Aside>) -> Group {
-        let (limits, legacy) = (limits.clone(), Vec::new());
-        Group { limits, hierarchies, legacy, unified: None, is_v2, entrance: None, lock: None, _aside: aside }
+    fn none_yet(limits: &Limits, hierarchies: Hierarchies, aside: Option<Aside>) -> Group {
+        let (limits, directories) = (limits.clone(), Directories::default());
+        Group { limits, hierarchies, directories, entrance: None, lock: None, _aside: aside }
     }
 
     /// Makes a directory; the first is locked for as long as we live.
     fn make_locked(&mut self, directory: PathBuf) -> Result<PathBuf> {
-        cgroup::make(&directory).map_err(if self.is_v2 { delegated::not_ours } else { delegated::not_ours_v1 })?;
+        cgroup::make(&directory).map_err(if is_v2(&self.hierarchies) {
+            delegated::not_ours
+        } else {
+            delegated::not_ours_v1
+        })?;
         if self.lock.is_none() {
             self.lock = Some(lock(&directory)?);
         }
@@ -122,10 +110,9 @@ impl Group {
     }
 
     fn write_limits(&self) -> Result<()> {
-        let settings = if self.is_v2 { v2::settings(&self.limits) } else { v1::settings(&self.limits) };
+        let settings = if self.directories.is_v2() { v2::settings(&self.limits) } else { v1::settings(&self.limits) };
         for Setting { file, value } in settings {
-            let found = self.directories().find(|directory| directory.join(&file).exists());
-            match found {
+            match self.directories.with_file(&file) {
                 Some(directory) => cgroup::write(directory, &file, &value)
                     .map_err(|failure| failure.hint(format!("the kernel does not take {value:?} for {file}")))?,
                 None if file.contains("swap") || file.contains("memsw") => {} // a kernel that does not count swap
@@ -138,20 +125,15 @@ impl Group {
     /// An ordinary user may load no program, and needs none: in a user namespace no device node can be made, and none
     /// can be opened but those that were bound.
     fn guard_devices(&self) -> Result<()> {
-        if self.is_v2 && self.hierarchies.unified.as_ref().is_some_and(delegated::is_delegated) {
+        let is_v2 = self.directories.is_v2();
+        if is_v2 && self.hierarchies.unified.as_ref().is_some_and(delegated::is_delegated) {
             return Ok(());
         }
-        match (&self.entrance, self.is_v2) {
-            (Some(entrance), true) => devices::attach_program(entrance),
-            _ => match self.directories().find(|directory| directory.join("devices.deny").exists()) {
-                Some(directory) => devices::write_lists(directory),
-                None => Ok(()),
-            },
+        match (&self.entrance, self.directories.with_file("devices.deny")) {
+            (Some(entrance), _) if is_v2 => devices::attach_program(entrance),
+            (_, Some(directory)) => devices::write_lists(directory),
+            _ => Ok(()),
         }
-    }
-
-    fn directories(&self) -> impl Iterator<Item = &PathBuf> {
-        self.unified.iter().filter(|_| self.is_v2).chain(&self.legacy)
     }
 
     /// Where the child is born: a descriptor for clone3. None on a machine without any v2 tree.
@@ -163,10 +145,10 @@ impl Group {
     /// In the child: enters the trees of v1, which know no being born into. It writes itself, as 0, into `tasks`: moving a
     /// thread costs the kernel less than moving a process, and ours has one.
     pub fn join(&self) -> Result<()> {
-        if !self.legacy.is_empty() {
+        if !self.directories.legacy.is_empty() {
             purpose("into the group, in each tree of v1");
         }
-        for directory in &self.legacy {
+        for directory in &self.directories.legacy {
             cgroup::write(directory, "tasks", "0")?;
         }
         if let Some(value) = self.limits.oom_score_adj {
@@ -181,18 +163,12 @@ impl Group {
 
     /// What the cell sees in /sys/fs/cgroup: its own part of each tree that it is in, to be read only.
     pub fn file_systems(&self) -> Vec<FileSystem> {
-        if self.is_v2 {
-            return view::v2(view::PLACE);
-        }
-        let is_in = |tree: &&Hierarchy| self.legacy.iter().any(|directory| directory.starts_with(&tree.point));
-        let trees: Vec<_> = self.hierarchies.legacy.iter().filter(is_in).collect();
-        view::v1(view::PLACE, &trees, self.unified.is_some())
+        view::of(view::PLACE, &self.hierarchies, &self.directories).into_iter().map(|(part, _)| part).collect()
     }
 
     /// What the group has used until now.
     pub fn used(&self) -> Used {
-        let directories: Vec<&Path> = self.directories().map(PathBuf::as_path).collect();
-        if self.is_v2 { stats::read_v2(directories[0]) } else { stats::read_v1(&directories) }
+        self.directories.used()
     }
 
     /// Says what the command should know of its end: a limit that killed it, and, if asked, what it has used.
@@ -204,13 +180,10 @@ impl Group {
     /// Kills the processes that are left in the group, waits until they have ended, and removes it.
     fn remove(&mut self) -> Result<()> {
         purpose("no process stays: kill those that are left, and remove the group");
-        if let Some(unified) = &self.unified {
-            kill_all(unified)?;
-        }
+        kill_all(&self.directories)?;
         // The first has the lock, and goes last: as long as it is there, the others are found, should we be killed here.
-        let made: Vec<&PathBuf> = self.unified.iter().chain(&self.legacy).collect();
-        for directory in made.into_iter().rev() {
-            remove_tree(directory)?;
+        for directory in self.directories.all().rev() {
+            directories::remove(directory)?;
             let parent = directory.parent().expect("it lies below a mount point");
             cgroup::remove_if_ours(parent);
         }
@@ -249,57 +222,13 @@ fn lock(directory: &Path) -> Result<Flock<File>, Failure> {
     if directory.is_dir() { Ok(lock) } else { Err(failed(Errno::ENOENT)) }
 }
 
-/// Whether the controllers are in the tree of v2.
-pub fn is_v2(hierarchies: &Hierarchies) -> bool {
-    !["cpu", "memory", "pids"].iter().any(|name| hierarchies.legacy_with(name).is_some())
-}
-
-/// The groups below which ours is made, in v1's trees and in v2's.
-struct Parents {
-    legacy: Vec<PathBuf>,
-    unified: Option<PathBuf>,
-    aside: Option<Aside>,
-}
-
-fn v2_parents(hierarchies: &Hierarchies, limits: &Limits) -> Result<Parents> {
-    let tree = hierarchies.unified.as_ref();
-    let tree = tree.context("this machine has no cgroups: mount -t cgroup2 cgroup2 /sys/fs/cgroup")?;
-    let (start, below) = v2_place(hierarchies, tree, limits);
-    let (there, wanted) = (cgroup::read(&start, "cgroup.controllers"), wanted(limits));
-    let offered = |name: &&&str| has(&there, name) || wanted.contains(*name);
-    let controllers: Vec<&str> = V2_CONTROLLERS.iter().filter(offered).copied().collect();
-    let ours = PathBuf::from(hierarchies.our_directory(tree, ""));
-    let (parent, aside) = v2::make_parent(&start, below, &ours, &controllers)?;
-    Ok(Parents { legacy: Vec::new(), unified: Some(parent), aside })
-}
-
-/// Where the parent lies in the tree of v2: below which group, and its path from there. A user who may not write at the top has
-/// to stay where he is.
-fn v2_place<'a>(hierarchies: &Hierarchies, tree: &Hierarchy, limits: &'a Limits) -> (PathBuf, &'a str) {
-    match &limits.parent {
-        Some(path) => (tree.point.clone().into(), path),
-        None if delegated::is_delegated(tree) => (delegated::base(hierarchies, tree), PARENT),
-        None => (tree.point.clone().into(), PARENT),
-    }
-}
-
-fn v1_parents(hierarchies: &Hierarchies, limits: &Limits) -> Result<Parents> {
-    let parent = limits.parent.as_deref().unwrap_or(PARENT);
-    let mut controllers = V1_CONTROLLERS.to_vec();
-    controllers.retain(|name| hierarchies.legacy_with(name).is_some());
-    for name in wanted(limits).iter().map(|name| if *name == "io" { "blkio" } else { *name }) {
-        if !controllers.contains(&name) {
-            controllers.push(name);
-        }
-    }
-    let legacy = v1::make_parents(hierarchies, parent, &controllers)?;
-    let unified = hierarchies.unified.as_ref().filter(|unified| !unified.read_only);
-    let unified = unified.map(|tree| v1::make_in(Path::new(&tree.point), parent, false)).transpose()?;
-    Ok(Parents { legacy, unified, aside: None })
+/// The group below which the cell's own is made.
+fn parent_of(limits: &Limits) -> Parent {
+    limits.parent.as_deref().map_or_else(|| Parent::default_with(""), Parent::named)
 }
 
 /// The controllers without which a limit that was asked for cannot be set.
-fn wanted(limits: &Limits) -> Vec<&'static str> {
+fn needed(limits: &Limits) -> Vec<&'static str> {
     let asked = [
         ("cpu", limits.quota.is_some() || limits.weight.is_some()),
         ("cpuset", limits.cpuset.is_some()),
@@ -311,35 +240,33 @@ fn wanted(limits: &Limits) -> Vec<&'static str> {
 }
 
 // ANCHOR: kill_all
-/// Kills all processes in a group of v2's tree, and waits until they have ended. No pid is looked up, so none can escape.
-fn kill_all(group: &Path) -> Result<()> {
-    if cgroup::read(group, "cgroup.events").contains("populated 1") {
-        cgroup::write(group, "cgroup.kill", "1")?;
-        cgroup::wait_until_empty(group)?;
+/// Kills all processes in a group, in v2's tree, and waits until they have ended. No pid is looked up, so none can escape.
+fn kill_all(group: &Directories) -> Result<()> {
+    let Some(unified) = &group.unified else { return wait_until_empty(group) };
+    if cgroup::read(unified, "cgroup.events").contains("populated 1") {
+        cgroup::write(unified, "cgroup.kill", "1")?;
+        cgroup::wait_until_empty(unified)?;
     }
     Ok(())
 }
 // ANCHOR_END: kill_all
 
-/// Removes a group, and the groups that were made in it, from the bottom up.
-fn remove_tree(group: &Path) -> Result<()> {
-    group_tree::remove_inside(group)?;
-    // v1 wakes no process when the last one has ended: a few tries.
+/// v1 alone: the kernel has killed the cell's processes with their PID 1, and wakes no process when the last one has ended. A few
+/// tries.
+fn wait_until_empty(group: &Directories) -> Result<()> {
     for _ in 0..50 {
-        match cgroup::remove(group) {
-            Err(failure) if failure.errno() == Some(Errno::EBUSY) => std::thread::sleep(Duration::from_millis(10)),
-            Err(failure) if failure.errno() == Some(Errno::ENOENT) => return Ok(()),
-            other => return Ok(other?),
+        if group.all().all(|directory| directories::processes(directory).is_empty()) {
+            break;
         }
+        std::thread::sleep(Duration::from_millis(10));
     }
-    Ok(cgroup::remove(group)?)
+    Ok(())
 }
 
 // ANCHOR: abandoned
 /// Removes the groups whose launcher was killed: their lock is free. Returns their names.
-pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<String>> {
-    let parents: Vec<&PathBuf> = parents.collect();
-    let Some(first) = parents.first() else { return Ok(Vec::new()) };
+fn remove_abandoned(parent: &Directories) -> Result<Vec<String>> {
+    let Some(first) = parent.all().next() else { return Ok(Vec::new()) };
     let mut removed = Vec::new();
     for entry in fs::read_dir(first).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -347,8 +274,8 @@ pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Resul
         let Some(file) = cell.and_then(|cell| lock_file(&cell).ok()) else { continue };
         let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
         purpose("a group whose launcher was killed");
-        let groups: Vec<PathBuf> = parents.iter().map(|parent| parent.join(&name)).collect();
-        let gone = kill_all(&groups[0]).and_then(|()| groups.iter().rev().try_for_each(|group| remove_tree(group)));
+        let group = parent.inside(&name);
+        let gone = kill_all(&group).and_then(|()| group.all().rev().try_for_each(directories::remove));
         // It may be another user's: that is no reason not to start.
         removed.extend(gone.is_ok().then_some(name));
     }
@@ -364,24 +291,10 @@ fn is_drawn(name: &str) -> bool {
 
 /// Removes what killed launchers have left below a parent, and the parent if it holds no other group.
 pub fn prune(limits: &Limits) -> Result<Vec<String>> {
-    let hierarchies = Hierarchies::read()?;
-    let there: Vec<PathBuf> = places(&hierarchies, limits).into_iter().filter(|parent| parent.is_dir()).collect();
-    let removed = remove_abandoned(there.iter())?;
-    let Some(first) = there.first() else { return Ok(removed) };
+    let parent = Directories::of_parent(&Hierarchies::read()?, &parent_of(limits)).only(Path::is_dir);
+    let removed = remove_abandoned(&parent)?;
+    let Some(first) = parent.all().next() else { return Ok(removed) };
     let removed = removed.iter().map(|name| first.join(name).display().to_string()).collect();
-    for parent in &there {
-        cgroup::remove_if_ours(parent);
-    }
+    parent.all().for_each(cgroup::remove_if_ours);
     Ok(removed)
-}
-
-/// The parent in every tree, whether it is there or not.
-fn places(hierarchies: &Hierarchies, limits: &Limits) -> Vec<PathBuf> {
-    if let Some(tree) = hierarchies.unified.as_ref().filter(|_| is_v2(hierarchies)) {
-        let (start, below) = v2_place(hierarchies, tree, limits);
-        return vec![start.join(below.trim_start_matches('/'))];
-    }
-    let parent = limits.parent.as_deref().unwrap_or(PARENT);
-    let trees = hierarchies.unified.iter().chain(&hierarchies.legacy);
-    trees.map(|tree| PathBuf::from(format!("{}{parent}", tree.point))).collect()
 }

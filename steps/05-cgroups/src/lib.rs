@@ -17,8 +17,10 @@
 
 use anyhow::Result;
 
+mod cpu_list;
 pub mod delegated;
 pub mod devices;
+pub mod directories;
 mod group;
 pub mod hierarchies;
 mod limits;
@@ -27,8 +29,10 @@ pub mod v1;
 pub mod v2;
 pub mod view;
 
-pub use group::{Group, PARENT, V1_CONTROLLERS, V2_CONTROLLERS, is_v2};
-pub use limits::{IoMax, LimitOptions, Limits, PERIOD, numbers, size};
+pub use cpu_list::CpuList;
+pub use directories::{Directories, PARENT, Parent, is_v2};
+pub use group::Group;
+pub use limits::{IoMax, LimitOptions, Limits, PERIOD, size};
 pub use stats::Used;
 
 /// A value for a file of a group.

@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::Result;
 use kernel::Failure;
 
+use crate::cpu_list::CpuList;
+
 /// How much of the machine the cell may use.
 #[derive(clap::Args, Debug)]
 pub struct LimitOptions {
@@ -95,7 +97,7 @@ impl LimitOptions {
     /// A number out of its range, more CPUs than there are, an invalid device, a path that leaves its tree.
     pub fn check(&self) -> Result<Limits> {
         Ok(Limits {
-            quota: self.cpus.as_deref().map(|text| quota(text, online().len())).transpose()?,
+            quota: self.cpus.as_deref().map(|text| quota(text, online().numbers().count())).transpose()?,
             cpuset: self.cpuset_cpus.as_deref().map(|text| cpuset(text, &online())).transpose()?,
             weight: self.cpu_weight.map(|weight| in_range("--cpu-weight", weight, 1, 10_000)).transpose()?,
             memory: self.memory.as_deref().map(memory).transpose()?,
@@ -117,29 +119,12 @@ impl Limits {
     }
 }
 
-/// The machine's CPUs by number, whichever of them this process may use itself (man 5 sysfs).
-fn online() -> Vec<usize> {
+/// The machine's CPUs, whichever of them this process may use itself (man 5 sysfs).
+fn online() -> CpuList {
     let list = std::fs::read_to_string("/sys/devices/system/cpu/online").ok();
-    let alone = || (0..std::thread::available_parallelism().map_or(1, usize::from)).collect();
-    list.and_then(|list| numbers(list.trim())).unwrap_or_else(alone)
+    let count = || std::thread::available_parallelism().map_or(1, usize::from);
+    list.and_then(|list| CpuList::parse(&list)).unwrap_or_else(|| (0..count()).collect())
 }
-
-/// A list such as `0-3,7` (man 7 cpuset, List format); `None` if it is not one.
-pub fn numbers(list: &str) -> Option<Vec<usize>> {
-    let mut all = Vec::new();
-    for range in list.split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        if last < first || last > MOST_CPUS {
-            return None;
-        }
-        all.extend(first..=last);
-    }
-    Some(all)
-}
-
-/// No kernel is built for more.
-const MOST_CPUS: usize = 8192;
 
 fn in_range(option: &str, value: u64, least: u64, most: u64) -> Result<u64, Failure> {
     let out = || Failure::new(format!("{option} {value} is out of its range")).hint(format!("{least} to {most}"));
@@ -160,13 +145,13 @@ fn quota(text: &str, cpus: usize) -> Result<u64, Failure> {
     Ok((number * PERIOD as f64).round() as u64)
 }
 
-fn cpuset(text: &str, online: &[usize]) -> Result<String, Failure> {
+fn cpuset(text: &str, online: &CpuList) -> Result<String, Failure> {
     let refuse = |why: String| Failure::new(format!("--cpuset-cpus {text:?}: {why}")).hint("such as 0, or 0-1,3");
     for range in text.split(',') {
-        let numbers =
-            numbers(range).ok_or_else(|| refuse(format!("{range:?} is neither a CPU nor a range of them")))?;
-        if numbers.iter().any(|number| !online.contains(number)) {
-            return Err(refuse(format!("this machine has CPUs 0 to {}", online.iter().max().unwrap_or(&0))));
+        let cpus =
+            CpuList::parse(range).ok_or_else(|| refuse(format!("{range:?} is neither a CPU nor a range of them")))?;
+        if !cpus.is_part_of(online) {
+            return Err(refuse(format!("this machine has CPUs 0 to {}", online.last().unwrap_or_default())));
         }
     }
     Ok(text.to_owned())
@@ -252,11 +237,12 @@ mod tests {
         for wrong in ["", "half", "0", "-1", "2.1", "inf", "NaN", "0.001"] {
             assert!(quota(wrong, 2).is_err(), "{wrong:?}");
         }
+        let online = &CpuList::from_iter([0, 1]);
         for right in ["0", "0-1", "0,1"] {
-            assert!(cpuset(right, &[0, 1]).is_ok(), "{right:?}");
+            assert!(cpuset(right, online).is_ok(), "{right:?}");
         }
         for wrong in ["", "2", "1-0", "a", "0-", "0,,1", "-1"] {
-            assert!(cpuset(wrong, &[0, 1]).is_err(), "{wrong:?}");
+            assert!(cpuset(wrong, online).is_err(), "{wrong:?}");
         }
     }
 

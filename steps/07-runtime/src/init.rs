@@ -16,7 +16,7 @@ use kernel::sys::inside::HeldLinks;
 use kernel::sys::mount::{self, Depth, Propagation};
 use kernel::sys::{netlink, privilege};
 use kernel::{Fd, purpose};
-use network::Network;
+use network::{Network, sysctl};
 use pivot_root::{Place, Trees, sources};
 use privileges::{Hatch, User};
 
@@ -247,9 +247,9 @@ fn set_sysctls(plan: &Plan) -> Result<()> {
     }
     purpose("settings of the kernel, in namespaces of its own; by a /proc of ours");
     let proc = mount::fsmount(&mount::fsopen(c"proc", "new")?, mount::Attributes::default(), "own /proc")?;
-    for setting in &plan.sysctl {
-        mount::write_below(&proc, Path::new(&setting.file), &setting.value)
-            .with_context(|| format!("linux.sysctl: {}", setting.file.trim_start_matches("sys/").replace('/', ".")))?;
+    for (name, value) in &plan.sysctl {
+        let file = format!("sys/{}", sysctl::file(name));
+        mount::write_below(&proc, Path::new(&file), value).with_context(|| format!("linux.sysctl: {name}"))?;
     }
     Ok(())
 }

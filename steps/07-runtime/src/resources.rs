@@ -5,6 +5,7 @@ use crate::groups::Kept;
 use crate::groups::device_rules::{Access, Kind, Rule};
 use crate::systemd::{self, Scope};
 use anyhow::{Context, Result};
+use cgroups::directories::is_not_ours;
 use kernel::{Errno, Failure};
 
 use crate::spec::{self, DeviceRuleKind, Spec};
@@ -70,12 +71,8 @@ fn asked_of(spec: &Spec) -> spec::Resources {
 /// A group that is not free; a missing controller; a value that the kernel refuses.
 pub fn make(path: &str, spec: &Spec, owner: &str) -> Result<Option<Kept>> {
     let asked = &asked_of(spec);
-    let not_ours = |error: &anyhow::Error| {
-        let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
-        matches!(errno, Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
-    };
     let group = match Kept::make_for(path, &asked.controllers(), Some(owner)) {
-        Err(error) if !asked.limits_anything() && not_ours(&error) => return Ok(None),
+        Err(error) if !asked.limits_anything() && is_not_ours(&error) => return Ok(None),
         made => made?,
     };
     limit(&group, asked).inspect_err(|_| drop(group.remove()))?;

@@ -111,8 +111,8 @@ impl Kept {
     /// user who may load no program (v2, EPERM).
     pub fn guard_devices(&self, rules: &[Rule]) -> Result<()> {
         purpose("which devices can be opened, and which nodes made");
-        match &self.unified {
-            Some(unified) if self.is_v2() => {
+        match &self.directories.unified {
+            Some(unified) if self.directories.is_v2() => {
                 let group = cgroup::open_group(unified, "group")?;
                 let program = bpf::load_device_program(&program(rules))
                     .context("cannot load the program that guards the devices")?;

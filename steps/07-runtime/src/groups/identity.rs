@@ -16,7 +16,7 @@ impl Kept {
     /// Notes on each of its directories whose they are, and remembers which they are.
     pub fn sign(&mut self, owner: &str) {
         self.owner = Some(owner.to_owned());
-        let directories: Vec<PathBuf> = self.all().map(Path::to_owned).collect();
+        let directories: Vec<PathBuf> = self.directories.all().map(Path::to_owned).collect();
         for directory in directories {
             let Some(inode) = inode(&directory) else { continue };
             group_owner::note(&directory, owner);
@@ -31,34 +31,27 @@ impl Kept {
 
     /// What of it is still this group, or gone: without the directories that are another's by now.
     pub fn still_ours(&self) -> Kept {
-        let ours = |directory: &PathBuf| !self.is_anothers(directory);
-        Kept {
-            legacy: self.legacy.iter().filter(|directory| ours(directory)).cloned().collect(),
-            unified: self.unified.clone().filter(ours),
-            ..self.clone()
-        }
+        self.with(self.directories.only(|directory| !self.is_anothers(directory)))
     }
 
     /// What of it carries its owner's note: nothing else proves whose a group is that was found by its path.
     pub fn noted_as_ours(&self) -> Kept {
-        let noted = |directory: &PathBuf| self.owner.is_some() && group_owner::noted(directory) == self.owner;
-        Kept {
-            legacy: self.legacy.iter().filter(|directory| noted(directory)).cloned().collect(),
-            unified: self.unified.clone().filter(noted),
-            ..self.clone()
-        }
+        let noted = |directory: &Path| self.owner.is_some() && group_owner::noted(directory) == self.owner;
+        self.with(self.directories.only(noted))
     }
 
     /// Removes what a launcher has made of it and not yet noted.
     pub fn remove_without_note(&self) {
         let new = |directory: &&Path| cgroup::is_ours(directory) && group_owner::noted(directory).is_none();
-        self.all().filter(new).for_each(|directory| drop(fs::remove_dir(directory))); // unless processes or groups are in it
+        self.directories.all().filter(new).for_each(|directory| drop(fs::remove_dir(directory))); // unless processes or groups are in it
     }
 
     /// # Errors
     /// Another group has its path.
     pub fn refuse_if_anothers(&self) -> Result<(), Failure> {
-        let Some(directory) = self.all().find(|directory| self.is_anothers(directory)) else { return Ok(()) };
+        let Some(directory) = self.directories.all().find(|directory| self.is_anothers(directory)) else {
+            return Ok(());
+        };
         let text = format!("the group {} is another's by now", directory.display());
         Err(Failure::new(text).hint("its own group was removed, or left empty and taken over by another container"))
     }

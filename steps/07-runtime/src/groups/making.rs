@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use cgroups::hierarchies::{Hierarchies, Hierarchy, has};
+use anyhow::Result;
+use cgroups::hierarchies::Hierarchies;
 use kernel::sys::{cgroup, group_owner};
 use kernel::{Errno, Failure, purpose};
 
 use super::{Kept, Wanted, members};
-use cgroups::delegated::{self, Aside, not_ours, not_ours_v1};
-use cgroups::{V1_CONTROLLERS, V2_CONTROLLERS, is_v2, v1, v2};
+use cgroups::delegated::{Aside, not_ours, not_ours_v1};
+use cgroups::{Directories, directories, is_v2, v1};
 
 /// A group that is being made. Dropped before it is done, it takes back what was made.
 #[derive(Default)]
@@ -28,12 +28,14 @@ impl Making {
     pub(crate) fn make(mut self, path: &Wanted, needed: &[&str]) -> Result<Kept> {
         let hierarchies = Hierarchies::read()?;
         purpose("a group that stays until it is removed");
-        let group = match is_v2(&hierarchies) {
-            true => self.in_v2(&hierarchies, path, needed)?,
-            false => self.in_v1(&hierarchies, path, needed)?,
-        };
+        self.note_missing(&Directories::of_parent(&hierarchies, &path.parent));
+        let needed = [needed, &of_later_use(&hierarchies)].concat();
+        let (parent, aside) = Directories::make_parent(&hierarchies, &path.parent, &needed)?;
+        self.aside = aside;
+        let directories = self.leaves(&parent, &path.name).map_err(refused(&hierarchies))?;
         self.made.clear();
-        let mut group = Kept { found: std::mem::take(&mut self.found), ..group };
+        let (parents, found) = (path.own_parents(&parent), std::mem::take(&mut self.found));
+        let mut group = Kept { directories, parents, found, ..Kept::default() };
         if let Some(owner) = &self.owner {
             group.sign(owner);
         }
@@ -42,64 +44,25 @@ impl Making {
         Ok(group)
     }
 
-    fn in_v2(&mut self, hierarchies: &Hierarchies, path: &Wanted, needed: &[&str]) -> Result<Kept> {
-        let tree = hierarchies.unified.as_ref();
-        let tree = tree.context("this machine has no cgroups: mount -t cgroup2 cgroup2 /sys/fs/cgroup")?;
-        let start = match !path.absolute && delegated::is_delegated(tree) {
-            true => delegated::base(hierarchies, tree),
-            false => PathBuf::from(&tree.point),
-        };
-        let there = cgroup::read(&start, "cgroup.controllers");
-        let mut controllers: Vec<&str> = V2_CONTROLLERS.into_iter().filter(|name| has(&there, name)).collect();
-        controllers.extend(needed.iter().filter(|name| !V2_CONTROLLERS.contains(name) || !has(&there, name)));
-        let parent = path.parent();
-        self.note_missing(&start, &parent);
-        let ours = PathBuf::from(hierarchies.our_directory(tree, ""));
-        let (above, aside) = v2::make_parent(&start, &parent, &ours, &controllers)?;
-        self.aside = aside;
-        let unified = self.leaf(&above, &path.name).map_err(refused(not_ours))?;
-        Ok(Kept { parents: own_parents(path, &[&start]), unified: Some(unified), ..Kept::default() })
+    /// Groups that are not there yet are ours to remove, if this goes wrong.
+    fn note_missing(&mut self, parent: &Directories) {
+        for directory in parent.all() {
+            let missing: Vec<&Path> = directory.ancestors().take_while(|above| !above.is_dir()).collect();
+            self.made.extend(missing.into_iter().rev().map(Path::to_owned));
+        }
     }
 
-    fn in_v1(&mut self, hierarchies: &Hierarchies, path: &Wanted, needed: &[&str]) -> Result<Kept> {
-        let unified = hierarchies.unified.as_ref().filter(|tree| !tree.read_only);
-        let mut controllers: Vec<&str> = V1_CONTROLLERS.to_vec();
-        controllers.push("cpuset"); // nobody asks now, but an update may, and then who is in no group of it stays outside
-        if unified.is_none() {
-            controllers.push("freezer"); // v2's tree freezes without a controller
-        }
-        controllers.retain(|name| hierarchies.legacy_with(name).is_some());
-        controllers.extend(needed.iter().map(|name| if *name == "io" { "blkio" } else { *name }));
-        let parent = path.parent();
-        let tops = hierarchies.legacy.iter().chain(unified).map(|tree: &Hierarchy| PathBuf::from(&tree.point));
-        let tops: Vec<PathBuf> = tops.collect();
-        tops.iter().for_each(|top| self.note_missing(top, &parent));
+    fn leaves(&mut self, parent: &Directories, name: &str) -> Result<Directories> {
+        let unified = parent.unified.as_ref().map(|above| self.leaf(above, name)).transpose()?;
         let mut legacy = Vec::new();
-        for above in v1::make_parents(hierarchies, &parent, &controllers)? {
-            let directory = self.leaf(&above, &path.name).map_err(refused(not_ours_v1))?;
+        for above in &parent.legacy {
+            let directory = self.leaf(above, name)?;
             if directory.join("cpuset.cpus").exists() {
-                v1::inherit_cpuset(&above, &directory)?;
+                v1::inherit_cpuset(above, &directory)?;
             }
             legacy.push(directory);
         }
-        let in_unified = |tree: &Hierarchy| {
-            let above = v1::make_in(Path::new(&tree.point), &parent, false)?;
-            self.leaf(&above, &path.name)
-        };
-        let unified = unified.map(in_unified).transpose()?;
-        let parents = own_parents(path, &tops.iter().collect::<Vec<_>>());
-        Ok(Kept { legacy, unified, parents, ..Kept::default() })
-    }
-
-    /// Groups that are not there yet are ours to remove, if this goes wrong.
-    fn note_missing(&mut self, top: &Path, below: &str) {
-        let mut group = top.to_owned();
-        for part in below.split('/').filter(|part| !part.is_empty()) {
-            group.push(part);
-            if !group.is_dir() {
-                self.made.push(group.clone());
-            }
-        }
+        Ok(Directories { legacy, unified })
     }
 
     /// The group itself. One that is there is taken if it is empty, as it is: its limits may be an administrator's.
@@ -139,43 +102,29 @@ fn must_be_free(group: &Path) -> Result<()> {
         let text = format!("the group {} is there already, and {why}", group.display());
         Err(Failure::new(text).hint("another container's? each needs a cgroupsPath of its own").into())
     };
-    match members::numbers(group) {
+    match directories::processes(group) {
         processes if !processes.is_empty() => refuse(&format!("not empty: {processes:?}")),
         _ if members::is_frozen(group) => refuse("frozen"),
         _ => Ok(()),
     }
 }
 
-/// The groups of our default that lie above a group; those of an absolute path are the caller's.
-pub(super) fn own_parents(path: &Wanted, tops: &[&PathBuf]) -> Vec<PathBuf> {
-    if path.absolute {
+/// The controllers of v1 that no limit asks for now, as far as they are there. An update may need cpuset, and a process that is in
+/// no group of it then stays outside. Without v2's tree, a group is frozen by a controller.
+fn of_later_use(trees: &Hierarchies) -> Vec<&'static str> {
+    if is_v2(trees) {
         return Vec::new();
     }
-    let parent = PathBuf::from(path.parent());
-    let below_top = |top: &&PathBuf| -> Vec<PathBuf> {
-        let parents = parent.ancestors().filter(|above| above.parent().is_some());
-        parents.map(|above| top.join(above.strip_prefix("/").expect("it begins with one"))).collect()
-    };
-    tops.iter().flat_map(below_top).collect()
+    let freezes_by_itself = trees.unified.as_ref().is_some_and(|tree| !tree.read_only);
+    let useful = if freezes_by_itself { &["cpuset"][..] } else { &["cpuset", "freezer"] };
+    useful.iter().filter(|name| trees.legacy_with(name).is_some()).copied().collect()
 }
 
-/// The hint for whom a tree does not belong to.
-fn refused(hint: fn(Failure) -> Failure) -> impl Fn(anyhow::Error) -> anyhow::Error {
+/// The hint where a tree belongs to another user.
+fn refused(trees: &Hierarchies) -> impl Fn(anyhow::Error) -> anyhow::Error {
+    let hint = if is_v2(trees) { not_ours } else { not_ours_v1 };
     move |error| match error.downcast::<Failure>() {
         Ok(failure) => hint(failure).into(),
         Err(error) => error,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_groups_of_our_default_go_with_the_last() {
-        let top = PathBuf::from("/top");
-        assert_eq!(own_parents(&Wanted::parse("/a/b").unwrap(), &[&top]), [""; 0].map(PathBuf::from));
-        let own = own_parents(&Wanted::parse("a/b").unwrap(), &[&top]);
-        assert_eq!(own, ["/top/cellblock/a", "/top/cellblock"].map(PathBuf::from));
     }
 }

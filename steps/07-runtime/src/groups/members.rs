@@ -11,6 +11,7 @@ use kernel::sys::{cgroup, group_tree};
 use kernel::{Errno, Failure, purpose};
 
 use super::Kept;
+use cgroups::{Directories, directories};
 
 /// How long a freeze may take: who sleeps in the kernel, on a dead network file system say, is not frozen until it wakes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,18 +19,21 @@ const PATIENCE: Duration = Duration::from_secs(10);
 impl Kept {
     /// The processes in the group and in the groups inside it, as this process's pid namespace numbers them.
     pub fn processes(&self) -> Vec<i32> {
-        self.all().find(|directory| directory.is_dir()).map(processes).unwrap_or_default()
+        self.directories.all().find(|directory| directory.is_dir()).map(processes).unwrap_or_default()
     }
 
     /// Where a process of the container's can be put beside `pid`. On v2 a group that hands controllers on holds no processes
     /// itself: if a process in there has done that, it is the group inside it that `pid` has moved to.
     pub fn group_of(&self, pid: i32) -> Kept {
         let here = self.clone();
-        let Some(unified) = self.unified.as_deref().filter(|_| self.is_v2()) else { return here };
+        let Some(unified) = self.directories.unified.as_deref().filter(|_| self.directories.is_v2()) else {
+            return here;
+        };
         if cgroup::read(unified, "cgroup.subtree_control").trim().is_empty() {
             return here;
         }
-        Kept { unified: group_with(unified, pid).or(here.unified), ..here }
+        let unified = group_with(unified, pid).or_else(|| Some(unified.to_owned()));
+        self.with(Directories { unified, legacy: Vec::new() })
     }
 
     /// Whether it is frozen.
@@ -52,7 +56,8 @@ impl Kept {
     }
 
     fn freezer(&self) -> Option<&Path> {
-        self.all()
+        self.directories
+            .all()
             .find(|directory| directory.join("cgroup.freeze").exists() || directory.join("freezer.state").exists())
     }
 
@@ -60,7 +65,7 @@ impl Kept {
     /// is no error, nor is a group that goes at this moment, as systemd's do when they are empty.
     pub fn kill_all(&self) -> Result<()> {
         purpose("nobody in the group lives on");
-        let killed = match &self.unified {
+        let killed = match &self.directories.unified {
             // A process that is forked at this moment is killed as well.
             Some(unified) if unified.join("cgroup.kill").exists() => {
                 cgroup::write(unified, "cgroup.kill", "1").map_err(anyhow::Error::from)
@@ -109,9 +114,9 @@ impl Kept {
 
     /// Whether nobody is left in it, or it is gone, before the time is up.
     pub fn is_empty_within(&self, patience: Duration) -> Result<bool> {
-        match &self.unified {
+        match &self.directories.unified {
             Some(unified) if unified.is_dir() => Ok(cgroup::is_empty_within(unified, patience)?),
-            _ => self.legacy.first().map_or(Ok(true), |group| each_ends_within(group, patience)),
+            _ => self.directories.legacy.first().map_or(Ok(true), |group| each_ends_within(group, patience)),
         }
     }
 }
@@ -133,14 +138,9 @@ fn send(pid: i32, number: i32) -> Result<(), Failure> {
 
 /// The processes in a group and in the groups inside it that have a number here.
 fn processes(group: &Path) -> Vec<i32> {
-    let mut numbers = numbers(group);
+    let mut numbers = directories::processes(group);
     numbers.retain(|number| *number > 0); // a signal to 0 would be one to ourselves
     numbers
-}
-
-/// The same as the kernel writes it: 0 is a process that our pid namespace has no number for.
-pub(crate) fn numbers(group: &Path) -> Vec<i32> {
-    group_tree::lines_of_all(group, c"cgroup.procs").iter().filter_map(|line| line.parse().ok()).collect()
 }
 
 /// The group with this process, at or below another.
@@ -190,7 +190,7 @@ fn set_frozen_v1(group: &Path, freeze: bool) -> Result<()> {
 fn each_ends_within(group: &Path, patience: Duration) -> Result<bool> {
     let end = Instant::now() + patience;
     loop {
-        let (there, left) = (numbers(group), end.saturating_duration_since(Instant::now()));
+        let (there, left) = (directories::processes(group), end.saturating_duration_since(Instant::now()));
         match there.iter().find(|pid| **pid > 0) {
             _ if there.is_empty() => return Ok(true),
             _ if left.is_zero() => return Ok(false),
@@ -200,32 +200,13 @@ fn each_ends_within(group: &Path, patience: Duration) -> Result<bool> {
     }
 }
 
-/// Removes a group, and the groups inside it. Gone is gone; nothing is removed where processes are in it.
-///
-/// A process that has just ended may count for another moment in v1, which wakes nobody when that changes: a few tries.
-pub(crate) fn remove_group(group: &Path) -> Result<()> {
-    for attempt in 0..100 {
-        match cgroup::remove(group) {
-            Ok(()) => return Ok(()),
-            Err(failure) if failure.errno() == Some(Errno::ENOENT) => return Ok(()),
-            Err(failure) if failure.errno() == Some(Errno::EBUSY) && numbers(group).is_empty() => {}
-            refused => return refused.with_context(|| format!("in {} are {:?}", group.display(), numbers(group))),
-        }
-        match attempt {
-            0 => group_tree::remove_inside(group)?,
-            _ => std::thread::sleep(Duration::from_millis(1)),
-        }
-    }
-    cgroup::remove(group).with_context(|| format!("cannot remove {}", group.display()))
-}
-
 /// Removes the groups inside a group that stays itself.
 ///
 /// # Errors
 /// Processes are in it.
 pub(crate) fn empty_group(group: &Path) -> Result<()> {
     group_tree::remove_inside(group)?;
-    match numbers(group) {
+    match directories::processes(group) {
         left if left.is_empty() => Ok(()),
         left => Err(Failure::new(format!("in {} are {left:?}", group.display())).into()),
     }

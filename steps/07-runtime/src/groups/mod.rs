@@ -6,9 +6,11 @@
 //!
 //! - `making`: the directories, found or made in each tree, and taken back after a failure.
 //! - `identity`: whose group it is, and whether it is still the one that was made.
+//! - `inside`: the groups that its processes have made in it.
 //! - [`members`]: its processes: listed, frozen, signalled, killed and waited for.
 //! - [`resources`]: the limits of a configuration as v1's and v2's files take them.
 //! - [`device_rules`]: which devices may be used.
+//! - `real_time`: budgets for real-time processes, which v1 gives to a group and those above it.
 //! - `statistics`: what it has used, for `events`.
 
 use std::collections::BTreeMap;
@@ -16,17 +18,18 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
-use cgroups::hierarchies::{Hierarchies, has};
+use cgroups::hierarchies::Hierarchies;
+use cgroups::{Directories, Parent, directories};
 use kernel::sys::{cgroup, group_owner};
 use kernel::{Errno, Failure, Fd, purpose};
 use serde::{Deserialize, Serialize};
 
-use cgroups::{PARENT, Used, delegated, stats};
-
 pub mod device_rules;
 mod identity;
+mod inside;
 mod making;
 pub mod members;
+mod real_time;
 pub mod resources;
 mod statistics;
 
@@ -35,10 +38,9 @@ use making::Making;
 /// A group that stays until [`Kept::remove`]. It can be written to a file and read again: it is a list of directories.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
-    /// In each tree of v1; none on v2.
-    pub legacy: Vec<PathBuf>,
-    /// In the tree of v2, if there is one, even without controllers.
-    pub unified: Option<PathBuf>,
+    /// One in v2's tree, or one in each of v1's.
+    #[serde(flatten, with = "RecordOfDirectories")]
+    pub directories: Directories,
     /// Groups above it that nobody but us has asked for: they go with the last group in them.
     pub parents: Vec<PathBuf>,
     /// Those of its directories that were there before it was made, an administrator's with limits, say. They stay.
@@ -50,6 +52,14 @@ pub struct Kept {
     /// Whose it is: the token that is noted on it, too.
     #[serde(default)]
     pub owner: Option<String>,
+}
+
+/// The form of [`Directories`] in a record.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Directories")]
+struct RecordOfDirectories {
+    legacy: Vec<PathBuf>,
+    unified: Option<PathBuf>,
 }
 
 impl Kept {
@@ -102,38 +112,19 @@ impl Kept {
     /// A path that leads out of its tree; there is no /proc.
     pub fn at(path: &str) -> Result<Kept> {
         let path = Wanted::parse(path)?;
-        let hierarchies = Hierarchies::read()?;
-        let below = |top: &PathBuf| top.join(path.parent().trim_start_matches('/')).join(&path.name);
-        let unified = hierarchies.unified.as_ref().map(|tree| match !path.absolute && delegated::is_delegated(tree) {
-            true => delegated::base(&hierarchies, tree),
-            false => PathBuf::from(&tree.point),
-        });
-        let legacy: Vec<PathBuf> = hierarchies.legacy.iter().map(|tree| PathBuf::from(&tree.point)).collect();
-        let tops: Vec<&PathBuf> = unified.iter().chain(&legacy).collect();
-        let parents = making::own_parents(&path, &tops);
-        let unified = unified.as_ref().map(below).filter(|group| group.is_dir());
-        let legacy = legacy.iter().map(below).filter(|group| group.is_dir()).collect();
-        Ok(Kept { legacy, unified, parents, ..Kept::default() })
-    }
-
-    /// Whether the controllers are in the tree of v2.
-    pub fn is_v2(&self) -> bool {
-        self.legacy.is_empty()
+        let parent = Directories::of_parent(&Hierarchies::read()?, &path.parent);
+        let directories = parent.inside(&path.name).only(Path::is_dir);
+        Ok(Kept { directories, parents: path.own_parents(&parent), ..Kept::default() })
     }
 
     /// Whether it is still there, in any tree.
     pub fn exists(&self) -> bool {
-        self.all().any(|directory| directory.is_dir())
+        self.directories.exist()
     }
 
-    /// Its directories: v2's first, for who is in it is best asked there.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Path> {
-        self.unified.iter().chain(&self.legacy).map(PathBuf::as_path)
-    }
-
-    /// Those with controllers.
-    pub(crate) fn limiting(&self) -> impl Iterator<Item = &Path> {
-        self.unified.iter().filter(|_| self.is_v2()).chain(&self.legacy).map(PathBuf::as_path)
+    /// The same group in other directories: some of its own, or some in these.
+    fn with(&self, directories: Directories) -> Kept {
+        Kept { directories, ..self.clone() }
     }
 
     /// Where a process is born into it: a descriptor for clone3. None on a machine without any v2 tree, and none for a
@@ -143,20 +134,20 @@ impl Kept {
     /// # Errors
     /// The group is gone.
     pub fn entrance(&self) -> Result<Option<Fd>, Failure> {
-        let unified = self.unified.as_ref().filter(|unified| !self.is_only_moved_into(unified));
+        let unified = self.directories.unified.as_ref().filter(|unified| !self.is_only_moved_into(unified));
         unified.map(|unified| cgroup::open_group(unified, "group")).transpose()
     }
 
     /// Whether no process can be born into it: it was there before, or it takes no processes but those that are moved.
     fn is_only_moved_into(&self, unified: &Path) -> bool {
         self.found.iter().any(|found| found == unified)
-            || self.is_v2() && cgroup::read(unified, "pids.max").trim() == "0"
+            || self.directories.is_v2() && cgroup::read(unified, "pids.max").trim() == "0"
     }
 
     /// The files by which a process enters the trees that it is not born into: v1's, and a group of v2's that was there before.
     fn entrances(&self) -> impl Iterator<Item = (&Path, &'static str)> {
-        let unified = self.unified.iter().filter(|unified| self.is_only_moved_into(unified));
-        let legacy = self.legacy.iter().map(|directory| (directory.as_path(), "tasks"));
+        let unified = self.directories.unified.iter().filter(|unified| self.is_only_moved_into(unified));
+        let legacy = self.directories.legacy.iter().map(|directory| (directory.as_path(), "tasks"));
         unified.map(|directory| (directory.as_path(), "cgroup.procs")).chain(legacy)
     }
 
@@ -188,52 +179,16 @@ impl Kept {
         doors.iter().try_for_each(|door| kernel::sys::clone::write_all(door, b"0"))
     }
 
-    /// A group inside this one, which a process in the container has made: `exec --cgroup`.
-    ///
-    /// # Errors
-    /// A path that leads out of it; a group that is not there.
-    pub fn inside(&self, path: &str) -> Result<Kept> {
-        let below = normal(path).with_context(|| format!("no group inside the container's: {path:?}"))?;
-        let join = |directory: &PathBuf| directory.join(&below);
-        let inside = Kept {
-            legacy: self.legacy.iter().map(join).collect(),
-            unified: self.unified.as_ref().map(join),
-            ..Kept::default()
-        };
-        if let Some(missing) = inside.all().find(|directory| !directory.is_dir()) {
-            return Err(Failure::new(format!("there is no group {}", missing.display())).into());
-        }
-        Ok(inside)
-    }
-
-    /// The directory that has a file of this name, if there is one.
-    pub(crate) fn place_of(&self, file: &str) -> Option<&Path> {
-        let controller = controller_of(file);
-        // Most machines mount each tree of v1 in a directory named after its controllers: look there first.
-        let names =
-            |directory: &&Path| directory.iter().any(|part| part.to_str().is_some_and(|part| has(part, controller)));
-        let (likely, others): (Vec<&Path>, Vec<&Path>) = self.limiting().partition(names);
-        likely.into_iter().chain(others).find(|directory| directory.join(file).exists())
-    }
-
-    /// The same, where it must be.
+    /// The directory that has a file of this name, where it must be.
     pub(crate) fn directory_with(&self, file: &str) -> Result<&Path, Failure> {
-        self.place_of(file).ok_or_else(|| {
-            let controller = controller_of(file);
-            let missing = match self.limiting().any(|directory| controller_is_in(directory, controller)) {
+        self.directories.with_file(file).ok_or_else(|| {
+            let controller = file.split('.').next().unwrap_or(file);
+            let missing = match self.directories.limiting().any(|directory| controller_is_in(directory, controller)) {
                 true => format!("this kernel has no {file}"),
                 false => format!("there is no controller {controller} for this group, and so no {file}"),
             };
             Failure::new(missing).hint("cat /proc/cgroups; cat /sys/fs/cgroup/cgroup.controllers")
         })
-    }
-
-    /// What the group has used until now.
-    pub fn used(&self) -> Used {
-        match &self.unified {
-            Some(unified) if self.is_v2() => stats::read_v2(unified),
-            _ => stats::read_v1(&self.limiting().collect::<Vec<_>>()),
-        }
     }
 
     /// Removes the group, and the groups inside it. What was there before it was made stays, without processes. That it is
@@ -243,23 +198,19 @@ impl Kept {
     /// EBUSY: processes are in it, and stay.
     pub fn remove(&self) -> Result<()> {
         purpose("the group goes");
+        self.give_back_real_time();
         // One that cannot be removed keeps none of the others, and is tried a second time: nobody else would.
         let remove = |directory: &Path| match self.found.iter().any(|found| found == directory) {
             true => members::empty_group(directory).inspect(|()| group_owner::clear(directory)),
-            false => members::remove_group(directory),
+            false => directories::remove(directory),
         };
-        let failed: Vec<&Path> = self.all().filter(|directory| remove(directory).is_err()).collect();
+        let failed: Vec<&Path> = self.directories.all().filter(|directory| remove(directory).is_err()).collect();
         let again = failed.into_iter().map(remove).collect::<Vec<Result<()>>>();
         for parent in &self.parents {
             cgroup::remove_if_ours(parent);
         }
         again.into_iter().collect()
     }
-}
-
-/// `memory`, of `memory.max`.
-fn controller_of(file: &str) -> &str {
-    file.split('.').next().unwrap_or(file)
 }
 
 /// Whether a directory's tree has the controller: v1 keeps each in trees of their own.
@@ -272,10 +223,8 @@ fn controller_is_in(directory: &Path, controller: &str) -> bool {
 /// Where a group is wanted.
 pub(crate) struct Wanted {
     pub(crate) text: String,
-    /// Below the mount points; else below our default.
-    pub(crate) absolute: bool,
-    /// The groups above it.
-    above: String,
+    /// The group above it: below the mount points, or below our default.
+    pub(crate) parent: Parent,
     pub(crate) name: String,
 }
 
@@ -284,12 +233,16 @@ impl Wanted {
         let below = normal(text).with_context(|| format!("not a path for a group: {text:?}"))?;
         let above = below.parent().map(|above| above.to_string_lossy().into_owned()).unwrap_or_default();
         let name = below.file_name().expect("it is not empty").to_string_lossy().into_owned();
-        Ok(Wanted { text: text.to_owned(), absolute: text.starts_with('/'), above, name })
+        let is_absolute = text.starts_with('/');
+        let parent = if is_absolute { Parent::named(&format!("/{above}")) } else { Parent::default_with(&above) };
+        Ok(Wanted { text: text.to_owned(), parent, name })
     }
 
-    /// The groups above, as a path from the mount point.
-    pub(crate) fn parent(&self) -> String {
-        if self.absolute { format!("/{}", self.above) } else { format!("{PARENT}/{}", self.above) }
+    /// The groups of our default that lie above, the nearest first; those of an absolute path are the caller's.
+    pub(crate) fn own_parents(&self, parent: &Directories) -> Vec<PathBuf> {
+        let depth = self.parent.path().split('/').filter(|part| !part.is_empty()).count();
+        let depth = if self.parent.is_default() { depth } else { 0 };
+        parent.all().flat_map(|directory| directory.ancestors().take(depth)).map(Path::to_owned).collect()
     }
 }
 
@@ -320,13 +273,24 @@ mod tests {
 
     #[test]
     fn paths_stay_in_their_tree() {
-        let place = |path: &str| Wanted::parse(path).map(|wanted| format!("{} {}", wanted.parent(), wanted.name)).ok();
+        let place =
+            |path: &str| Wanted::parse(path).map(|wanted| format!("{} {}", wanted.parent.path(), wanted.name)).ok();
         assert_eq!(place("/docker/c0ffee").as_deref(), Some("/docker c0ffee"));
         assert_eq!(place("//docker/./c0ffee/").as_deref(), Some("/docker c0ffee"));
         assert_eq!(place("/alone").as_deref(), Some("/ alone"));
-        assert_eq!(place("name").as_deref(), Some("/cellblock/ name"));
+        assert_eq!(place("name").as_deref(), Some("/cellblock name"));
         for wrong in ["", "/", ".", "..", "/../x", "/a/../../b", "a/..", "/a\nb", "/a\0b"] {
             assert_eq!(place(wrong), None, "{wrong:?}");
         }
+    }
+    #[test]
+    fn only_groups_of_our_default_go_with_the_last() {
+        let own = |path: &str| {
+            let wanted = Wanted::parse(path).unwrap();
+            let unified = Some(PathBuf::from(format!("/top{}", wanted.parent.path())));
+            wanted.own_parents(&Directories { unified, legacy: Vec::new() })
+        };
+        assert_eq!(own("/a/b"), [""; 0].map(PathBuf::from));
+        assert_eq!(own("a/b"), ["/top/cellblock/a", "/top/cellblock"].map(PathBuf::from));
     }
 }

@@ -101,14 +101,16 @@ impl Kept {
     /// refuses.
     pub fn limit(&self, resources: &Resources) -> Result<()> {
         purpose("what the container may use");
-        let is_there = |file: &str| self.place_of(file).is_some();
-        let settings = match self.is_v2() {
+        let is_there = |file: &str| self.directories.with_file(file).is_some();
+        let settings = match self.directories.is_v2() {
             true => {
                 self.check_usage(&resources.memory)?;
                 v2::settings(resources, &is_there)?
             }
             false => v1::settings(resources, &is_there)?,
         };
+        // First: a real-time process cannot enter a group without a budget.
+        self.limit_real_time(&resources.cpu)?;
         self.apply(&settings)
     }
 
@@ -117,7 +119,8 @@ impl Kept {
         if memory.check_before_update != Some(true) {
             return Ok(());
         }
-        let used = self.unified.as_deref().map(|group| cgroup::read(group, "memory.current")).unwrap_or_default();
+        let used =
+            self.directories.unified.as_deref().map(|group| cgroup::read(group, "memory.current")).unwrap_or_default();
         let Ok(used) = used.trim().parse::<i64>() else { return Ok(()) };
         for (what, limit) in [("memory", memory.limit), ("memory and swap together", memory.swap)] {
             if let Some(limit) = limit.filter(|limit| *limit > 0 && *limit <= used) {
@@ -165,7 +168,9 @@ impl Kept {
 
     /// What v1 means by EBUSY: the limit is below what cannot be freed.
     fn in_use(&self, Setting { file, value }: &Setting) -> String {
-        let of = |name: &str| self.limiting().map(|group| cgroup::read(group, name)).find(|text| !text.is_empty());
+        let of = |name: &str| {
+            self.directories.limiting().map(|group| cgroup::read(group, name)).find(|text| !text.is_empty())
+        };
         match (of("memory.usage_in_bytes"), of("memory.max_usage_in_bytes")) {
             (Some(usage), Some(peak)) if file.starts_with("memory.") => format!(
                 "unable to set memory limit to {value} (current usage: {}, peak usage: {})",

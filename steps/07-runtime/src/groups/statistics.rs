@@ -7,16 +7,17 @@ use kernel::sys::cgroup;
 use serde_json::{Map, Value, json};
 
 use super::Kept;
+use cgroups::CpuList;
 use cgroups::stats::{field, number};
 
 impl Kept {
     /// The `data` of a `stats` event: times in nanoseconds, memory in bytes, "no limit" as the largest number.
     pub fn statistics(&self) -> Value {
         let mut all = json!({
-            "cpu": if self.is_v2() { self.cpu_v2() } else { self.cpu_v1() },
-            "memory": if self.is_v2() { self.memory_v2() } else { self.memory_v1() },
+            "cpu": if self.directories.is_v2() { self.cpu_v2() } else { self.cpu_v1() },
+            "memory": if self.directories.is_v2() { self.memory_v2() } else { self.memory_v1() },
             "pids": { "current": self.number("pids.current"), "limit": number(&self.text("pids.max")) },
-            "blkio": if self.is_v2() { self.disks_v2() } else { self.disks_v1() },
+            "blkio": if self.directories.is_v2() { self.disks_v2() } else { self.disks_v1() },
             "hugetlb": self.huge_pages(),
             "intel_rdt": {},
             "network_interfaces": null,
@@ -30,7 +31,11 @@ impl Kept {
 
     /// A file, from the tree that has it.
     fn text(&self, file: &str) -> String {
-        self.limiting().map(|group| cgroup::read(group, file)).find(|text| !text.is_empty()).unwrap_or_default()
+        self.directories
+            .limiting()
+            .map(|group| cgroup::read(group, file))
+            .find(|text| !text.is_empty())
+            .unwrap_or_default()
     }
 
     /// `max` is the largest number; a file that is missing says 0.
@@ -147,7 +152,8 @@ impl Kept {
 
     /// By size: the files of the group say which there are.
     fn huge_pages(&self) -> Value {
-        let names = self.limiting().flat_map(|group| std::fs::read_dir(group).into_iter().flatten().flatten());
+        let names =
+            self.directories.limiting().flat_map(|group| std::fs::read_dir(group).into_iter().flatten().flatten());
         let names = names.filter_map(|entry| entry.file_name().into_string().ok());
         let size = |name: String| {
             let rest = name.strip_prefix("hugetlb.")?;
@@ -156,7 +162,7 @@ impl Kept {
         };
         let pages = names.filter_map(size).map(|size| {
             let file = |what: &str| self.number(&format!("hugetlb.{size}.{what}"));
-            let value = match self.is_v2() {
+            let value = match self.directories.is_v2() {
                 true => {
                     let failures = field(&self.text(&format!("hugetlb.{size}.events")), "max");
                     json!({ "usage": file("current"), "failcnt": failures })
@@ -172,7 +178,7 @@ impl Kept {
 
     /// v1's alone, as in runc.
     fn cpuset(&self) -> Value {
-        if self.is_v2() || self.directory_with("cpuset.cpus").is_err() {
+        if self.directories.is_v2() || self.directory_with("cpuset.cpus").is_err() {
             return Value::Null;
         }
         let of = |name: &str| self.number(&format!("cpuset.{name}"));
@@ -233,19 +239,20 @@ fn fields(text: &str) -> BTreeMap<String, u64> {
 
 /// `0-2,7` as numbers.
 fn list(text: &str) -> Vec<usize> {
-    cgroups::numbers(text.trim()).unwrap_or_default()
+    CpuList::parse(text).unwrap_or_default().numbers().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cgroups::Directories;
 
     /// A group of v2, as a directory with a few of its files.
     fn group(name: &str, files: &[(&str, &str)]) -> Kept {
         let directory = std::env::temp_dir().join(format!("cellblock-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         files.iter().for_each(|(file, text)| std::fs::write(directory.join(file), text).unwrap());
-        Kept { unified: Some(directory), ..Kept::default() }
+        Kept { directories: Directories { unified: Some(directory), legacy: Vec::new() }, ..Kept::default() }
     }
 
     #[test]
@@ -271,7 +278,7 @@ mod tests {
             ],
         );
         let all = group.statistics();
-        std::fs::remove_dir_all(group.unified.unwrap()).unwrap();
+        std::fs::remove_dir_all(group.directories.unified.unwrap()).unwrap();
         assert_eq!(all["cpu"]["usage"], json!({"total": 5000, "kernel": 2000, "user": 3000}));
         assert_eq!(all["cpu"]["throttling"], json!({"periods": 9, "throttledPeriods": 1, "throttledTime": 4000}));
         assert_eq!(all["cpu"]["psi"]["some"]["avg10"], json!(0.5));

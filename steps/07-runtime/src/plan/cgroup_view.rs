@@ -45,7 +45,8 @@ type Links = Vec<(String, Place)>;
 /// What step 5 would mount, at the place of `asked` and with its options; and the links that belong into it.
 fn view(asked: &PlannedMount, group: &Kept, own_namespace: bool) -> Result<(Vec<PlannedMount>, Links)> {
     let (mut mounts, mut links) = (Vec::new(), Vec::new());
-    for (part, directory) in parts(&asked.place.path().to_string_lossy(), group)? {
+    let hierarchies = Hierarchies::read()?;
+    for (part, directory) in view::of(&asked.place.path().to_string_lossy(), &hierarchies, &group.directories) {
         let source = match directory {
             Some(directory) if !own_namespace => {
                 MountSource::Bind { tree: directory.to_owned(), depth: Depth::One, owners: None }
@@ -58,20 +59,6 @@ fn view(asked: &PlannedMount, group: &Kept, own_namespace: bool) -> Result<(Vec<
         }
     }
     Ok((mounts, links))
-}
-
-/// The file systems, each with the group's directory in it.
-fn parts<'a>(top: &str, group: &'a Kept) -> Result<Vec<(FileSystem, Option<&'a Path>)>> {
-    let unified = group.unified.as_deref();
-    if group.is_v2() && unified.is_some() {
-        return Ok(view::v2(top).into_iter().map(|part| (part, unified)).collect());
-    }
-    let all = Hierarchies::read()?;
-    let tree_of = |directory: &Path| all.legacy.iter().find(|tree| directory.starts_with(&tree.point));
-    let (directories, trees): (Vec<&Path>, Vec<_>) =
-        group.legacy.iter().filter_map(|directory| Some((directory.as_path(), tree_of(directory)?))).unzip();
-    let top_and_below = std::iter::once(None).chain(directories.into_iter().chain(unified).map(Some));
-    Ok(view::v1(top, &trees, unified.is_some()).into_iter().zip(top_and_below).collect())
 }
 
 fn place_at(path: &str) -> Result<Place, Failure> {

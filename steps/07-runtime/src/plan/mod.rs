@@ -18,10 +18,8 @@ use crate::spec::{self, DeviceKind, IdMapping, Linux, NamespaceKind, Spec};
 
 mod cgroup_view;
 pub mod mounts;
-mod sysctl;
 mod task;
 
-pub use sysctl::Setting as Sysctl;
 pub use task::{Affinity, MEMORY_FLAGS, MEMORY_MODES, Task};
 
 /// An annotation for what the configuration has no word for: the root filesystem is shown with the container's owners, as
@@ -48,8 +46,8 @@ pub struct Plan {
     pub hostname: Option<String>,
     /// Its NIS domain.
     pub domainname: Option<String>,
-    /// Settings of the kernel, in its own namespaces.
-    pub sysctl: Vec<Sysctl>,
+    /// Settings of the kernel, in its own namespaces: name and value.
+    pub sysctl: Vec<(String, String)>,
     /// Devices of the host's network that move in: their names there, and in here.
     pub net_devices: Vec<(String, String)>,
     /// Clocks of a new time namespace, as /proc/PID/timens_offsets takes them.
@@ -87,7 +85,7 @@ impl Plan {
             rootfs: bundle.join(&root.path),
             hostname: spec.hostname.clone(),
             domainname: spec.domainname.clone(),
-            sysctl: linux.sysctl.iter().map(|(name, value)| Sysctl::new(name, value)).collect(),
+            sysctl: linux.sysctl.clone().into_iter().collect(),
             clocks: linux.time_offsets.iter().map(|(clock, offset)| clock_line(clock, offset)).collect(),
             task: Task::new("config.json: process", process, linux)?,
             net_devices: linux.net_devices.iter().map(|(name, device)| net_device(name, device)).collect(),

@@ -3,6 +3,7 @@
 use crate::sys::schedule::{self, Scheduling};
 use crate::sys::terminal::Size;
 use anyhow::{Context, Result};
+use cgroups::CpuList;
 use kernel::Failure;
 use privileges::seccomp::Filter;
 use privileges::{Capabilities, Confinement, Rlimit, Set, User};
@@ -273,25 +274,5 @@ pub const MEMORY_FLAGS: [(&str, u32); 3] =
 
 /// `0-3,7`
 fn numbers(text: &str) -> Option<Vec<usize>> {
-    const MOST: usize = 1024;
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (first.trim().parse::<usize>().ok()?, last.trim().parse::<usize>().ok()?);
-        (first <= last && last < MOST).then_some(first..=last)
-    };
-    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-    Some(ranges?.into_iter().flatten().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_of_numbers() {
-        assert_eq!(numbers("0-2,7"), Some(vec![0, 1, 2, 7]));
-        for wrong in ["", "a", "2-1", "0-", "0-99999999", "1,,2"] {
-            assert_eq!(numbers(wrong), None, "{wrong:?}");
-        }
-    }
+    CpuList::parse(text).map(|list| list.numbers().collect())
 }

@@ -21,7 +21,7 @@ mod resources;
 mod state;
 mod template;
 
-pub use check::{Known, check, check_id, check_process, check_resources, is_done, sysctl_file};
+pub use check::{Known, check, check_id, check_process, check_resources, is_done};
 pub use hooks::*;
 pub use linux::*;
 pub use mounts::*;

@@ -16,9 +16,9 @@ use kernel::sys::cgroup;
 use kernel::{Errno, Failure, purpose};
 use serde::{Deserialize, Serialize};
 
-use crate::groups::{Kept, members};
+use crate::groups::Kept;
 use crate::spec::Resources;
-use cgroups::{delegated, is_v2, v1, v2};
+use cgroups::{Directories, delegated, directories, is_v2, v1, v2};
 
 mod bus;
 mod manager;
@@ -148,12 +148,13 @@ impl Scope {
         let directory = |tree: &Hierarchy| PathBuf::from(tree.path_of(path));
         let in_unified = trees.our_groups().any(|(controllers, own)| controllers.is_empty() && own == path);
         let unified = trees.unified.as_ref().filter(|_| in_unified).map(directory);
+        let kept = |directories| Kept { directories, ..Kept::default() };
         if is_v2(&trees) {
-            return Ok(Kept { unified, ..Kept::default() });
+            return Ok(kept(Directories { unified, legacy: Vec::new() }));
         }
         let legacy = trees.legacy.iter().filter(|tree| !tree.read_only && !tree.controllers().is_empty());
         let legacy = if self.of_user { Vec::new() } else { legacy.map(directory).collect() };
-        Ok(Kept { legacy, unified, ..Kept::default() })
+        Ok(kept(Directories { legacy, unified }))
     }
 
     /// Makes what systemd has not made of the group, with the process in it: directories in v1's trees that it does not
@@ -163,12 +164,14 @@ impl Scope {
     /// A controller that is not to be had.
     pub fn complete(&self, group: &Kept, pid: i32, needed: &[&str]) -> Result<()> {
         let trees = Hierarchies::read()?;
-        for directory in group.legacy.iter().filter(|directory| !members::numbers(directory).contains(&pid)) {
+        for directory in
+            group.directories.legacy.iter().filter(|directory| !directories::processes(directory).contains(&pid))
+        {
             let tree = trees.legacy.iter().find(|tree| directory.starts_with(&tree.point)).context("it was there")?;
             enter(tree, directory, pid)?;
         }
-        match (&group.unified, &trees.unified) {
-            (Some(unified), Some(tree)) if group.is_v2() && !self.of_user => pass_on(tree, unified, needed),
+        match (&group.directories.unified, &trees.unified) {
+            (Some(unified), Some(tree)) if group.directories.is_v2() && !self.of_user => pass_on(tree, unified, needed),
             _ => Ok(()),
         }
     }
@@ -178,10 +181,10 @@ impl Scope {
     /// # Errors
     /// As [`Kept::limit`]; systemd refuses.
     pub fn limit(&self, group: &Kept, resources: &Resources) -> Result<()> {
-        if group.is_v2() {
+        if group.directories.is_v2() {
             group.check_usage(&resources.memory)?; // systemd would not ask
         }
-        let known = properties::of(&with_period(group, resources), group.is_v2())?;
+        let known = properties::of(&with_period(group, resources), group.directories.is_v2())?;
         if !known.is_empty() {
             let refused = |refusal| Failure::from(refusal);
             let set = Manager::connect(self.of_user)?.set(&self.unit, &known)?.map_err(refused);
@@ -195,7 +198,7 @@ impl Scope {
     /// # Errors
     /// systemd refuses: the process is another user's, or the scope is gone.
     pub fn attach(&self, pid: i32, whole: &Kept, group: &Kept) -> Result<()> {
-        let paths = group.unified.as_ref().zip(whole.unified.as_ref());
+        let paths = group.directories.unified.as_ref().zip(whole.directories.unified.as_ref());
         let below =
             paths.and_then(|(group, whole)| group.strip_prefix(whole).ok()).filter(|path| *path != Path::new(""));
         let below = below.map(|path| format!("/{}", path.display())).unwrap_or_default();
@@ -250,7 +253,7 @@ fn is_populated(directory: &Path, unit: &str) -> bool {
     let Ok(entries) = fs::read_dir(directory) else { return false };
     let below = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     below.into_iter().any(|entry| match entry.file_name() == unit {
-        true => !members::numbers(&entry.path()).is_empty(),
+        true => !directories::processes(&entry.path()).is_empty(),
         false => is_populated(&entry.path(), unit),
     })
 }
@@ -283,7 +286,7 @@ fn pass_on(tree: &Hierarchy, group: &Path, needed: &[&str]) -> Result<()> {
 fn with_period(group: &Kept, resources: &Resources) -> Resources {
     let mut resources = resources.clone();
     if resources.cpu.quota.is_some() && resources.cpu.period.is_none() {
-        let own = group.limiting().find_map(|directory| {
+        let own = group.directories.limiting().find_map(|directory| {
             let v1 = cgroup::read(directory, "cpu.cfs_period_us");
             let v2 = cgroup::read(directory, "cpu.max");
             v1.trim().parse().ok().or_else(|| v2.split_whitespace().nth(1)?.parse().ok())

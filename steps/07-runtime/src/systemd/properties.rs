@@ -4,6 +4,7 @@
 //!
 //! All of these properties are older than the oldest kernel of this workshop: the youngest came with systemd 244.
 
+use cgroups::CpuList;
 use kernel::Failure;
 
 use super::bus::{Property, Value};
@@ -67,22 +68,10 @@ fn quota(cpu: &Cpu, put: &mut dyn FnMut(&str, u64)) {
     }
 }
 
-/// A list such as `0-3,7` as a number with these bits, the lowest byte first.
+/// A list such as `0-3,7` as systemd takes it.
 fn bits(list: &str) -> Result<Vec<u8>, Failure> {
-    const MOST: usize = 8192; // the kernel's NR_CPUS at its largest
     let refuse = || Failure::new(format!("{list:?} is no list of CPUs or memory nodes")).hint("such as 0-3,7");
-    let mut bits = Vec::new();
-    for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let number = |text: &str| text.trim().parse().ok().filter(|number| *number < MOST).ok_or_else(refuse);
-        let (first, last): (usize, usize) = (number(first)?, number(last)?);
-        if last < first {
-            return Err(refuse());
-        }
-        bits.resize(bits.len().max(last / 8 + 1), 0);
-        (first..=last).for_each(|bit| bits[bit / 8] |= 1 << (bit % 8));
-    }
-    if bits.is_empty() { Err(refuse()) } else { Ok(bits) }
+    CpuList::parse(list).map(|list| list.mask()).ok_or_else(refuse)
 }
 
 /// A file of v2 that has a property of its own; none for others.
@@ -223,15 +212,6 @@ mod tests {
         assert_eq!(of_file("cpu.max", "25000 50000"), half);
         assert_eq!(of_file("memory.oom.group", "1"), []);
         assert!(super::of_file("pids.max", "many").is_err() && super::of_file("cpu.max", "1 x").is_err());
-    }
-
-    #[test]
-    fn lists_are_bits() {
-        assert_eq!(bits("0").unwrap(), [1]);
-        assert_eq!(bits("1, 8-10").unwrap(), [2, 7]);
-        for wrong in ["", ",", "x", "-1", "3-1", "9999999", "1--2"] {
-            assert!(bits(wrong).is_err(), "{wrong:?}");
-        }
     }
 
     #[test]

@@ -78,9 +78,10 @@ pub struct Exec {
     #[arg(long, value_name = "PROFILE")]
     apparmor: Option<String>,
 
-    /// A group inside the container's, which a process in there has made
-    #[arg(long, value_name = "PATH")]
-    cgroup: Option<String>,
+    /// A group inside the container's, which a process in there has made; with controllers, one in their trees of cgroup v1,
+    /// and may be given again
+    #[arg(long, value_name = "[CONTROLLER,...:]PATH")]
+    cgroup: Vec<String>,
 
     /// Pass N more descriptors, starting at 3
     #[arg(long, value_name = "N", default_value = "0")]
@@ -183,9 +184,9 @@ impl Exec {
 
     /// Which group it is born into: the one that was asked for, or where the container's first process is now.
     fn group(&self, group: &Kept, container: &Container) -> Result<Kept> {
-        match &self.cgroup {
-            Some(path) => group.inside(path).with_context(|| format!("--cgroup {path}")),
-            None => Ok(group.group_of(container.record.pid.unwrap_or_default())),
+        match self.cgroup.is_empty() {
+            false => group.inside(&self.cgroup).with_context(|| format!("--cgroup {}", self.cgroup.join(" --cgroup "))),
+            true => Ok(group.group_of(container.record.pid.unwrap_or_default())),
         }
     }
 

@@ -3,7 +3,6 @@
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use crate::groups::Kept;
 use anyhow::Result;
 use cgroups::Limits;
 
@@ -109,7 +108,7 @@ impl WhileItRuns {
             Err(_) => drop(child), // kills it
         }
         if let (Some(limits), Ok(Some(group))) = (limits, container.group()) {
-            Kept::used(group).tell_end(limits);
+            group.directories.used().tell_end(limits);
         }
         if !self.keep {
             remove(container, &spec)?;

@@ -62,12 +62,10 @@ fn memory(memory: &Memory, is_there: &dyn Fn(&str) -> bool) -> Result<Vec<Settin
     Ok(all)
 }
 
-/// Scheduler/sched-bwc.rst. Real-time first: who is a real-time process already cannot enter without its share.
+/// Scheduler/sched-bwc.rst. Real-time budgets are given apart ([`super::super::real_time`]).
 fn cpu(cpu: &Cpu) -> Result<Vec<Setting>, Failure> {
     let mut all = Vec::new();
     let mut put = |file: &str, value: String| all.push(Setting::new(file, value));
-    asked(cpu.realtime_period).into_iter().for_each(|time| put("cpu.rt_period_us", time.to_string()));
-    asked(cpu.realtime_runtime).into_iter().for_each(|time| put("cpu.rt_runtime_us", time.to_string()));
     if cpu.idle == Some(0) {
         put("cpu.idle", "0".to_owned()); // who is idle takes no shares
     }

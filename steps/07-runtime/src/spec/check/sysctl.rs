@@ -3,6 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use kernel::Failure;
+use network::sysctl;
 
 use super::{ensure, entry};
 use crate::spec::{Linux, NamespaceKind};
@@ -19,25 +20,11 @@ const OF_IPC: [&str; 8] = [
     "kernel/shmmni",
 ];
 
-/// The file below /proc/sys for a setting, whose parts are parted by dots or by slashes, as in sysctl(8): whichever
-/// comes first parts them, and the other is a dot in a name (`net.ipv4.conf.eth0/100.forwarding`).
-pub fn sysctl_file(name: &str) -> String {
-    if name.find(['.', '/']).is_some_and(|first| name.as_bytes()[first] == b'/') {
-        return name.to_owned();
-    }
-    let swap = |c| match c {
-        '.' => '/',
-        '/' => '.',
-        other => other,
-    };
-    name.chars().map(swap).collect()
-}
-
 /// Checks that each setting is one of a namespace, and that the container has its own.
 pub fn check(linux: &Linux) -> Result<(), Failure> {
     for name in linux.sysctl.keys() {
         let path = entry("linux.sysctl", name);
-        let file = sysctl_file(name);
+        let file = sysctl::file(name);
         let plain = file.split('/').all(|part| !part.is_empty() && part != "." && part != "..");
         ensure(plain, &path, "not a name such as net.ipv4.ip_forward")?;
         let why = "hostname sets this, in an own uts namespace";
@@ -72,14 +59,6 @@ fn has_own(linux: &Linux, kind: NamespaceKind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn files() {
-        assert_eq!(sysctl_file("net.ipv4.ip_forward"), "net/ipv4/ip_forward");
-        assert_eq!(sysctl_file("net/ipv4/conf/eth0.100/forwarding"), "net/ipv4/conf/eth0.100/forwarding");
-        assert_eq!(sysctl_file("net.ipv4.conf.eth0/100.forwarding"), "net/ipv4/conf/eth0.100/forwarding");
-        assert_eq!(sysctl_file("plain"), "plain");
-    }
 
     /// With new namespaces of all kinds, or those with these paths.
     fn refused(name: &str, kinds: &[(&str, Option<&str>)]) -> bool {
