@@ -78,11 +78,12 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     let (plan, task) = (&*cell.plan, &cell.plan.task);
     enter_group(cell)?;
     join_namespaces(cell)?;
+    let place = place_of_root(cell)?;
     take_on_root(plan)?;
     terminal::new_session()?;
     set_names(plan)?;
     settle_in(cell)?;
-    let custom = furnish(cell, number.is_some())?;
+    let custom = furnish(cell, place, number.is_some())?;
     let terminal = take_terminal(cell, &custom, number.is_some())?;
     set_sysctls(plan)?;
     make_workdir(&custom, task)?;
@@ -200,8 +201,17 @@ fn set_names(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// Where createContainer hooks will see the new root. Root of a user namespace may not reach it: so the caller's user opens it.
+fn place_of_root(cell: &Cell) -> Result<Option<Fd>> {
+    if cell.hooks.create_container.is_empty() {
+        return Ok(None);
+    }
+    let opened = mounts::open_place(&cell.plan.rootfs, cell.plan.furniture.propagation.is_some());
+    opened.map(Some).context("hooks.createContainer: they cannot be shown the mounts")
+}
+
 /// All that is mounted; and the programs of the caller's that want to see it before the host goes.
-fn furnish<'a>(cell: &'a Cell, is_outside: bool) -> Result<Custom<'a>> {
+fn furnish<'a>(cell: &'a Cell, place: Option<Fd>, is_outside: bool) -> Result<Custom<'a>> {
     let plan = &*cell.plan;
     purpose("what is mounted in here does not appear on the host");
     match plan.furniture.propagation {
@@ -218,15 +228,12 @@ fn furnish<'a>(cell: &'a Cell, is_outside: bool) -> Result<Custom<'a>> {
     custom.part_from_host()?;
     let _links = is_outside.then(HeldLinks::hold).transpose()?; // the new /proc does not show this process
     let state = State { pid: Some(std::process::id() as i32), ..cell.state.clone() };
-    let has_users = plan.id_maps.is_some() || plan.joined_users().is_some();
-    if has_users || cell.hooks.create_container.is_empty() {
-        // In a user namespace the kernel does not let go of an old root in which the new one was shown: hooks see no mounts there.
-        hooks::run("createContainer", &cell.hooks.create_container, &state)?;
+    let Some(place) = place else {
         custom.pivot()?;
         custom.furnish()?;
         return Ok(custom);
-    }
-    custom.show_at(&plan.rootfs).context("hooks.createContainer: they cannot be shown the mounts")?;
+    };
+    custom.show_at(&place).context("hooks.createContainer: they cannot be shown the mounts")?;
     custom.furnish()?;
     hooks::run("createContainer", &cell.hooks.create_container, &state)?;
     custom.pivot()?;
