@@ -10,8 +10,20 @@ use serde_json::{Value, json};
 
 /// What the runtime needs under the filter when it waits for start, and what a small static program needs.
 const NEEDED: [&str; 5] = ["execve", "capset", "read", "write", "close"];
-const OF_THE_PROGRAM: [&str; 10] =
-    ["brk", "arch_prctl", "mmap", "mprotect", "munmap", "exit_group", "uname", "futex", "getuid", "getgid"];
+const OF_THE_PROGRAM: [&str; 12] = [
+    "brk",
+    "arch_prctl",
+    "mmap",
+    "mprotect",
+    "munmap",
+    "exit_group",
+    "uname",
+    "futex",
+    "getuid",
+    "getgid",
+    "nanosleep",
+    "clock_nanosleep",
+];
 
 /// What a runtime may be tempted to call: it would be killed. Not fcntl, by which a debug build
 /// looks at what it closes.
@@ -73,6 +85,52 @@ fn the_shortest_allow_list() {
             }
         }
     });
+}
+
+/// What the kernel is asked for at the birth of a process that `exec` adds, where it must be under the filter.
+const OF_THE_BIRTH: [&str; 6] = ["clone", "prctl", "poll", "setsid", "ioctl", "dup2"];
+
+/// `exec` as above, with a terminal and without. A container in a user namespace may also trace: then its processes cannot attach
+/// to what joins them. In the host's they can, and the filter, which takes a right without noNewPrivileges, comes before the birth.
+#[test]
+fn the_shortest_allow_list_of_exec() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "shortest-exec");
+        desk.configure(|config| {
+            config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL"]);
+            config["process"]["capabilities"]["inheritable"] = json!(["CAP_KILL"]);
+            config["linux"]["seccomp"] = shortest();
+        });
+        exec_is_allowed(&desk, "");
+        desk.configure(|config| {
+            config["process"]["capabilities"]["bounding"].as_array_mut().unwrap().push(json!("CAP_SYS_PTRACE"));
+            let filter = &mut config["linux"]["seccomp"]["syscalls"];
+            filter[0]["names"].as_array_mut().unwrap().extend(OF_THE_BIRTH.map(Value::from));
+            filter[1]["names"].as_array_mut().unwrap().retain(|name| !OF_THE_BIRTH.iter().any(|each| name == each));
+        });
+        exec_is_allowed(&desk, "may trace");
+        desk.configure(|config| config["linux"]["seccomp"] = shortest());
+        desk.map_users(100_000, 65536);
+        exec_is_allowed(&desk, "may trace, mapped");
+    });
+}
+
+fn exec_is_allowed(desk: &Desk, what: &str) {
+    for promised in [false, true] {
+        desk.configure(|config| config["process"]["noNewPrivileges"] = json!(promised));
+        desk.create();
+        desk.succeed(&["start", "one"]);
+        for user in ["0", "1000"] {
+            let plain = ["exec", "--user", user, "--cwd", "/tmp", "one", "echo", "started"];
+            let tty = [&["exec", "--tty"], &plain[1..]].concat();
+            let promise = [&["exec", "--no-new-privs"], &plain[1..]].concat();
+            for words in [&plain[..], &tty, &promise] {
+                assert_eq!(desk.succeed(words).trim_end(), "started", "{what}, promised {promised}, {words:?}");
+            }
+        }
+        desk.kill();
+        desk.succeed(&["delete", "one"]);
+    }
 }
 
 /// The right to filter is gone when the program runs, and while the container waits for start.

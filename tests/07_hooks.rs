@@ -1,6 +1,7 @@
 //! Step 7, the runtime: programs of the caller's at six moments of a container's life.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use classroom::{Desk, World, lab};
 use serde_json::{Value, json};
@@ -132,6 +133,70 @@ fn what_hooks_find() {
         }
         fs::remove_dir_all(&folder).unwrap();
     });
+}
+
+/// In a user namespace they see the mounts as well.
+#[test]
+fn hooks_see_the_mounts_in_a_user_namespace() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "users");
+        desk.map_users(100_000, 65536);
+        hooks_see_the_mounts(&desk);
+    });
+}
+
+#[test]
+fn hooks_see_the_mounts_rootless() {
+    lab!(World::Rootless, |lab| {
+        let desk = Desk::new(lab, "rootless");
+        desk.map_users(0, 1);
+        desk.configure(|config| {
+            config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
+            let mounts = config["mounts"].as_array_mut().unwrap();
+            let terminals = mounts.iter_mut().find(|mount| mount["destination"] == "/dev/pts").unwrap();
+            terminals["options"].as_array_mut().unwrap().retain(|option| option != "gid=5");
+        });
+        hooks_see_the_mounts(&desk);
+    });
+}
+
+/// The hooks that run in the container's namespaces see its mounts, and can make one; nothing of the host is left in it.
+fn hooks_see_the_mounts(desk: &Desk) {
+    const NAMESPACES: &str = "for each in /proc/self/ns/*; do readlink $each; done";
+    let log = desk.lab.folder.join("log");
+    fs::create_dir(&log).unwrap();
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::write(log.join("there"), "").unwrap();
+    let rootfs = fs::canonicalize(desk.bundle.join("rootfs")).unwrap().display().to_string();
+    let tell = |root: &str, place: &str| {
+        format!("{{ ls '{root}/mnt' | grep there; grep -c . '{root}/proc/self/mountinfo'; {NAMESPACES}; }} >'{place}'")
+    };
+    let hook =
+        |script: String| json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}]);
+    let early = format!(
+        "set -e; mount -t tmpfs -o size=1m hooked '{rootfs}/tmp'; touch '{rootfs}/tmp/hooked'; {}",
+        tell(&rootfs, &format!("{}/createContainer", log.display()))
+    );
+    desk.configure(|config| {
+        config["hooks"] =
+            json!({"createContainer": hook(early), "startContainer": hook(tell("", "/mnt/startContainer"))});
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/mnt", "type": "bind", "source": log, "options": ["rbind"]}));
+    });
+    desk.set_command(&format!("ls /mnt/there /tmp; cut -d' ' -f5 /proc/self/mountinfo | grep -c '^/$'; {NAMESPACES}"));
+    for propagation in [Value::Null, json!("rshared"), json!("rprivate")] {
+        desk.configure(|config| config["linux"]["rootfsPropagation"] = propagation.clone());
+        let said = desk.succeed(&["run", "--bundle", "target/bundle", "one"]);
+        let (head, namespaces) = said.split_once("1\n").unwrap_or(("", &said));
+        assert_eq!(head, "/mnt/there\n\n/tmp:\nhooked\n", "{propagation}: {said}");
+        for moment in ["createContainer", "startContainer"] {
+            let told = fs::read_to_string(log.join(moment)).unwrap();
+            assert!(told.starts_with("there\n"), "{propagation}, {moment}: {told}");
+            assert!(told.ends_with(namespaces), "{propagation}, {moment}: {told} {namespaces}");
+        }
+        assert!(fs::read_dir(format!("{rootfs}/mnt")).unwrap().next().is_none(), "the host sees no mount");
+    }
+    fs::remove_dir_all(&log).unwrap();
 }
 
 /// A mount that a createContainer hook makes in the root filesystem is in the container.

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::groups::Kept;
 use crate::handed_on::HandedOn;
 use crate::listener::Relay;
-use crate::mounts::PreparedRoot;
+use crate::mounts::{PreparedRoot, open_place};
 use crate::sys::{namespace, schedule, terminal};
 use crate::systemd::Scope;
 use anyhow::{Context, Result};
@@ -78,11 +78,12 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     let (plan, task) = (&*cell.plan, &cell.plan.task);
     enter_group(cell)?;
     join_namespaces(cell)?;
+    let place = place_of_root(cell)?;
     take_on_root(plan)?;
     terminal::new_session()?;
     set_names(plan)?;
     settle_in(cell)?;
-    let root = prepare_root(cell, number.is_some())?;
+    let root = prepare_root(cell, place, number.is_some())?;
     let terminal = take_terminal(cell, &root, number.is_some())?;
     set_sysctls(plan)?;
     make_workdir(&root, task)?;
@@ -200,8 +201,17 @@ fn set_names(plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// Where createContainer hooks will see the new root. Root of a user namespace may not reach it: so the caller's user opens it.
+fn place_of_root(cell: &Cell) -> Result<Option<Fd>> {
+    if cell.hooks.create_container.is_empty() {
+        return Ok(None);
+    }
+    let opened = open_place(&cell.plan.rootfs, cell.plan.root.propagation.is_some());
+    opened.map(Some).context("hooks.createContainer: they cannot be shown the mounts")
+}
+
 /// All that is mounted; and the programs of the caller's that want to see it before the host goes.
-fn prepare_root<'a>(cell: &'a Cell, is_outside: bool) -> Result<PreparedRoot<'a>> {
+fn prepare_root<'a>(cell: &'a Cell, place: Option<Fd>, is_outside: bool) -> Result<PreparedRoot<'a>> {
     let plan = &*cell.plan;
     purpose("what is mounted in here does not appear on the host");
     match plan.root.propagation {
@@ -218,15 +228,12 @@ fn prepare_root<'a>(cell: &'a Cell, is_outside: bool) -> Result<PreparedRoot<'a>
     root.part_from_host()?;
     let _links = is_outside.then(HeldLinks::hold).transpose()?; // the new /proc does not show this process
     let state = State { pid: Some(std::process::id() as i32), ..cell.state.clone() };
-    let has_users = plan.id_maps.is_some() || plan.joined_users().is_some();
-    if has_users || cell.hooks.create_container.is_empty() {
-        // In a user namespace the kernel does not let go of an old root in which the new one was shown: hooks see no mounts there.
-        hooks::run("createContainer", &cell.hooks.create_container, &state)?;
+    let Some(place) = place else {
         root.pivot()?;
         root.attach_mounts()?;
         return Ok(root);
-    }
-    root.show_at(&plan.rootfs).context("hooks.createContainer: they cannot be shown the mounts")?;
+    };
+    root.show_at(&place).context("hooks.createContainer: they cannot be shown the mounts")?;
     root.attach_mounts()?;
     hooks::run("createContainer", &cell.hooks.create_container, &state)?;
     root.pivot()?;

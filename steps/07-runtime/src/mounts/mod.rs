@@ -16,7 +16,7 @@ pub mod nodes;
 mod root;
 
 pub use nodes::{CHARACTER_DEVICE, DeviceNode};
-pub use root::PreparedRoot;
+pub use root::{PreparedRoot, open_place};
 
 /// All that is mounted and made in the new root.
 #[derive(Debug, Default)]

@@ -27,6 +27,21 @@ pub struct PreparedRoot<'a> {
     plan: &'a RootPlan,
 }
 
+/// Opens the place on the host where a root filesystem lies. `parts` says that a propagation was asked for: then the mount above
+/// may be shared with the host, and no longer is.
+///
+/// # Errors
+/// This user cannot reach it.
+pub fn open_place(rootfs: &Path, parts: bool) -> Result<Fd> {
+    purpose("where the root filesystem lies on the host: there createContainer hooks will see the mounts");
+    let rootfs = rootfs.canonicalize().with_context(|| format!("cannot reach {}", rootfs.display()))?;
+    let above = |path: &&Path| mount::propagate(&path.to_string_lossy(), Depth::One, Propagation::Private).is_ok();
+    if parts {
+        rootfs.ancestors().find(above); // the first that is a mount
+    }
+    Ok(mount::open_path(&rootfs, "rootfs")?)
+}
+
 impl RootPlan {
     /// Makes all mounts, without a place. `trees` are the opened trees of the host, in the order of [`RootPlan::binds`]. Where
     /// there are many, the later ones are made when they are attached, because a process may not have as many descriptors.
@@ -68,20 +83,15 @@ impl PreparedRoot<'_> {
         Ok(mount::propagate_mount(&self.root, Depth::Recursive, Propagation::Slave)?)
     }
 
-    /// Shows the new root at its place on the host, in this mount namespace alone: for programs of the host's that are to see
-    /// what is mounted in it. The mount above must not be shared, or the host would see it as well.
+    /// Shows the new root at its place on the host, which [`open_place`] has opened, in this mount namespace alone: for programs
+    /// of the host's that are to see what is mounted in it.
     ///
     /// # Errors
-    /// In a user namespace: its root cannot reach the place.
-    pub fn show_at(&self, rootfs: &Path) -> Result<()> {
+    /// EINVAL: the mount above is shared, so that the host would see it as well.
+    pub fn show_at(&self, place: &Fd) -> Result<()> {
         purpose("the mounts are made before the root is exchanged, as the createContainer hooks are to see them");
-        let rootfs = rootfs.canonicalize().with_context(|| format!("cannot reach {}", rootfs.display()))?;
-        let above = |path: &&Path| mount::propagate(&path.to_string_lossy(), Depth::One, Propagation::Private).is_ok();
-        if self.plan.propagation.is_some() {
-            rootfs.ancestors().find(above); // the first that is a mount
-        }
-        mount::move_mount(&self.root, &mount::open_path(&rootfs, "rootfs")?)
-            .with_context(|| format!("cannot mount the root filesystem at {}", rootfs.display()))
+        mount::move_mount(&self.root, place).context("cannot mount the root filesystem at its own place")?;
+        Ok(mount::fchdir(&self.root)?) // as after the exchange: what lies over the root meanwhile is taken away from here
     }
 
     /// Exchanges the root, as in the lesson.

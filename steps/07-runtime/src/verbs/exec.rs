@@ -108,7 +108,7 @@ struct Visit<'a> {
     /// The container's first process: its namespaces are joined.
     init: &'a Fd,
     namespaces: CloneFlags,
-    /// Processes in there may trace others.
+    /// Processes in there may trace the child.
     traced: bool,
     master_socket: Option<MasterSocket>,
     detached: bool,
@@ -211,7 +211,9 @@ impl Exec {
         shut(task, affinity)?;
         let listener = listener::Relay::connect(task)?;
         let doors = group.map(Kept::doors).transpose()?.unwrap_or_default();
-        let traced = spec.process.as_ref().is_some_and(Process::may_trace);
+        // Not from a user namespace of the container's: the child is not dumpable, and belongs to the host's (man 2 ptrace).
+        let may_trace = spec.process.as_ref().is_some_and(Process::may_trace);
+        let traced = may_trace && !namespaces.contains(CloneFlags::CLONE_NEWUSER);
         let visit = Visit {
             task,
             affinity,
@@ -310,8 +312,8 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     let terminal = open_terminal(visit)?;
     task.schedule()?;
     close_descriptors(visit, terminal.as_ref())?;
-    // Where processes may trace, they may attach to any other in their user namespace: what is born there has no capability
-    // that the command will not have. Elsewhere it drops them in there, and the filter need not allow its birth.
+    // Where processes may trace the host's, they may attach to any other: what is born there has no capability that the command
+    // will not have; without noNewPrivileges the filter must allow its birth. Elsewhere it drops them in there, and the filter need not allow its birth.
     if !visit.traced {
         be_born(visit, terminal.as_ref())?;
     }
