@@ -83,8 +83,8 @@ fn test(package: &str, binary: &str, name: &str, program: &Path) -> Result<Strin
 
 /// What the test's own assertion says. The lab's, around it, says only that it failed.
 fn why_red(text: &str) -> String {
-    let mut lines = text.lines().skip_while(|line| !line.contains("panicked at") || line.contains("lab.rs"));
-    lines.nth(1).unwrap_or_default().to_owned()
+    let panicked = text.lines().skip_while(|line| !line.contains("panicked at") || line.contains("lab.rs"));
+    panicked.skip(1).find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned()
 }
 
 /// In namespaces as a test's lab has them, and a root filesystem that is a copy.
