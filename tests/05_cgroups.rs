@@ -204,6 +204,34 @@ fn killed_at_twenty_moments() {
     });
 }
 
+/// A lock is what tells a launcher that lives from one that was killed: another user must not be able to hold it.
+#[test]
+fn a_strangers_lock() {
+    lab!(World::Root, |lab| {
+        let parent = "/cellblock-locked";
+        let mut cell = Cell::start(lab, parent, &["--pids", "9", "sh", "-c", "echo up; exec sleep 20"]);
+        cell.launcher.kill().unwrap();
+        cell.launcher.wait().unwrap();
+        assert!(orphans_end_within(Duration::from_secs(3)));
+        let left = directories(parent);
+        let places: String = left.iter().map(|group| format!(" '{}'", group.display())).collect();
+        let script = format!(
+            "for place in $(find{places} -readable); do exec {{held}}<$place && flock -n $held; done; echo held; exec sleep 60"
+        );
+        let mut stranger = Command::new("setpriv");
+        stranger.args(["--reuid", "12345", "--regid", "12345", "--clear-groups", "bash", "-c", &script]);
+        let mut stranger = stranger.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        assert_eq!(every_step::wait_for_a_line(&mut stranger), "held\n");
+        let is_free =
+            |place: &PathBuf| Command::new("flock").arg("-n").arg(place).arg("true").status().unwrap().success();
+        assert!(!left.is_empty() && !left.iter().any(is_free), "the stranger holds nothing");
+        let removed = lab.run(STEP, &["--cgroup-parent", parent, "prune"]);
+        assert!(removed.text.contains("cellblock-locked/cell-"), "{removed}");
+        assert_eq!(directories(parent), Vec::<PathBuf>::new());
+        stranger.kill().and_then(|()| stranger.wait()).unwrap();
+    });
+}
+
 /// Killed while it takes its own group away: what is left of that must still be found.
 #[test]
 fn killed_at_its_end() {

@@ -13,7 +13,7 @@ fn seen(options: &[&str]) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     eprintln!("{FIGURES}:\n{text}{}", String::from_utf8_lossy(&output.stderr));
     assert!(!text.is_empty(), "nothing was run");
-    let verdict = |line: &str| line.get(..72).unwrap_or(line).trim_end().to_owned() + "\n";
+    let verdict = |line: &str| line.get(..88).unwrap_or(line).trim_end().to_owned() + "\n";
     text.lines().map(verdict).collect()
 }
 

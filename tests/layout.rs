@@ -65,3 +65,18 @@ fn words_of_the_lessons_are_plain() {
         lines().into_iter().filter(|(place, line)| place.starts_with("steps/") && is_bad(line)).collect();
     assert!(found.is_empty(), "{found:#?}");
 }
+
+/// By a name, the oldest process of any user's could be hit: the book and the scripts end processes by number.
+#[test]
+fn processes_are_ended_by_number() {
+    let folders = [workspace().join("book/src"), workspace().join("scripts")];
+    let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).expect("a folder of the repository").flatten());
+    let files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    assert!(files.len() > 15, "they were not found: {files:?}");
+    let by_name = |path: &&PathBuf| {
+        let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        ["pkill", "killall", "fuser -k"].iter().any(|word| text.contains(word))
+    };
+    let found: Vec<_> = files.iter().filter(by_name).collect();
+    assert!(found.is_empty(), "{found:?}");
+}

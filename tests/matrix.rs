@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use classroom::attacks::{COLUMNS, Column, columns_with_init};
-use classroom::lab::{LOUD, binary, workspace};
+use classroom::lab::{LOUD, binary, script, workspace};
 use classroom::{Lab, World, check, every_step, lab};
 
 fn matrix(lab: &Lab, columns: &[Column], name: &str) {
@@ -59,7 +59,7 @@ fn no_more_than_an_ordinary_user(lab: &Lab) {
         let row = recorded.lines().find(|row| row.split_whitespace().next() == Some(&attack));
         let row: Vec<&str> = row.unwrap_or_else(|| panic!("{attack} is in no row")).split_whitespace().collect();
         for (launcher, ordinary) in heads.iter().zip(&row[2..]) {
-            let mut command = Command::new(workspace().join("scripts/as-root"));
+            let mut command = Command::new(script("as-root"));
             command.arg(binary(launcher)).args(["inmate", "attack", &attack]);
             command.env("CELLBLOCK_AS_ROOT", "sandbox").env("CELLBLOCK_ROOTFS", &lab.rootfs);
             let verdict = lab.attack_by(command, &attack);

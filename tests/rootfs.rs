@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use classroom::lab::{not_run, workspace};
+use classroom::lab::{not_run, script, workspace};
 use classroom::world::sh;
 use classroom::{Lab, World, lab};
 
@@ -146,7 +146,7 @@ fn foreign() {
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let (ordinary, unchanged) = seize_interpreter(lab, "echo \"$rule\" >/proc/sys/fs/binfmt_misc/register");
         assert!(ordinary.contains("held") && ordinary.contains("ESCAPED") && !unchanged, "{ordinary}");
-        let (sealed, unchanged) = seize_interpreter(lab, "scripts/foreign \"$rule\"");
+        let (sealed, unchanged) = seize_interpreter(lab, &format!("'{}' \"$rule\"", script("foreign").display()));
         assert!(sealed.contains("held") && sealed.contains("tried") && !sealed.contains("ESCAPED"), "{sealed}");
         assert!(unchanged, "{sealed}");
         fs::remove_file(program).unwrap();

@@ -56,8 +56,23 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate lies two folders below")
 }
 
+/// Set by tests/variants: a launcher or a script with a wall taken out, which the test is given instead of the real one.
+pub const INSTEAD: &str = "CELLBLOCK_INSTEAD";
+
+fn instead(name: &str) -> Option<PathBuf> {
+    std::env::var_os(INSTEAD).map(PathBuf::from).filter(|program| program.file_name().is_some_and(|file| file == name))
+}
+
+/// One of the repository's scripts.
+pub fn script(name: &str) -> PathBuf {
+    instead(name).unwrap_or_else(|| workspace().join("scripts").join(name))
+}
+
 /// Where cargo has put the launchers: beside the `deps` in which this test lies.
 pub fn binary(name: &str) -> PathBuf {
+    if let Some(program) = instead(name) {
+        return program;
+    }
     let test = std::env::current_exe().expect("/proc is there");
     test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").join(name)
 }

@@ -30,6 +30,14 @@ cd /dev && stat -c 'outside: %n %a %u:%g' null zero full random urandom tty
 exit $code
 "#;
 
+/// The same command, on a host whose /dev is the test's own: what is done to its nodes is not done to the machine's.
+/// After the command each node is shown: its name, permissions and owner.
+pub fn on_own_dev(command: &Command) -> Command {
+    let mut own = Command::new("unshare");
+    own.args(["--mount", "sh", "-c", OWN_DEV, "sh"]).arg(command.get_program()).args(command.get_args());
+    own
+}
+
 /// What root of a cell tries on the device nodes that it sees, and that they can be read and written.
 pub const SEIZE_NODES: &str = "cd /dev; for node in null zero full random urandom tty; do \
     chmod 600 $node; chown 1:1 $node; done; dd if=zero bs=1 count=1 2>null >null && echo works";
@@ -74,11 +82,9 @@ impl Lab {
         Output { command: shown, text: self.normalise(&String::from_utf8_lossy(&text)), code: code(status) }
     }
 
-    /// The same command, on a host whose /dev is the test's own: what is done to its nodes is not done to the machine's.
-    /// After the command each node is shown: its name, permissions and owner.
+    /// A launcher [`on_own_dev`].
     pub fn on_own_dev(&self, command: &Command) -> Command {
-        let mut own = Command::new("unshare");
-        own.args(["--mount", "sh", "-c", OWN_DEV, "sh"]).arg(command.get_program()).args(command.get_args());
+        let mut own = on_own_dev(command);
         own.env("CELLBLOCK_ROOTFS", &self.rootfs).env_remove("TERM").stdin(Stdio::null());
         own
     }

@@ -3,18 +3,19 @@
 //! A line is found by a part of it, which is in its function exactly once: so a hole moves with its function, and
 //! `variants check` says when it does not fit any more. The order is that of the lessons.
 
-use crate::proof::Probe::{self, Attack, Check};
+use crate::mends;
+use crate::proof::Probe::{self, Attack, Check, Test};
 
 /// A wall taken out.
 #[derive(Debug, Clone, Copy)]
 pub struct Hole {
     /// How it is called.
     pub name: &'static str,
-    /// The package that is built, and its program.
+    /// The package that is built, and its program; or a script that is changed.
     pub package: &'static str,
     /// What changes.
     pub edits: &'static [Edit],
-    /// What must say ESCAPED or UNSAFE.
+    /// What must say ESCAPED or UNSAFE, or be red.
     pub seen_by: &'static [Probe],
 }
 
@@ -23,7 +24,7 @@ pub struct Hole {
 pub struct Edit {
     /// From the repository's root.
     pub file: &'static str,
-    /// The function, or the constant, in which the line is.
+    /// The function, or the constant, in which the line is; nothing in a script.
     pub function: &'static str,
     /// What becomes of it.
     pub change: Change,
@@ -38,11 +39,11 @@ pub enum Change {
     Instead(&'static str, &'static str),
 }
 
-const fn without(file: &'static str, function: &'static str, line: &'static str) -> Edit {
+pub(crate) const fn without(file: &'static str, function: &'static str, line: &'static str) -> Edit {
     Edit { file, function, change: Change::Without(line) }
 }
 
-const fn instead(file: &'static str, function: &'static str, from: &'static str, to: &'static str) -> Edit {
+pub(crate) const fn instead(file: &'static str, function: &'static str, from: &'static str, to: &'static str) -> Edit {
     Edit { file, function, change: Change::Instead(from, to) }
 }
 
@@ -64,8 +65,13 @@ const NO_NET: &[&str] = &["--net", "none"];
 const UNFILTERED: &[&str] = &["--net", "none", "--userns", "host", "--seccomp", "unconfined"];
 const UNMAPPED: &[&str] = &["--net", "none", "--userns", "host"];
 
-/// All of them.
-pub const HOLES: &[Hole] = &[
+/// Every hole there is.
+pub fn all() -> impl Iterator<Item = &'static Hole> {
+    HOLES.iter().chain(mends::HOLES)
+}
+
+/// Those that an attack or a check sees.
+const HOLES: &[Hole] = &[
     Hole {
         name: "chroot-to-nowhere",
         package: "chroot",
@@ -447,7 +453,7 @@ pub const HOLES: &[Hole] = &[
             EXEC,
             "enter",
             "let terminal = open_terminal(visit)?;",
-            "let terminal = open_terminal(visit)?; let _inside = crate::listener::prepare(task)?;",
+            "let terminal = open_terminal(visit)?; let _inside = task.listener().map(std::os::unix::net::UnixStream::connect);",
         )],
         seen_by: &[Check("listener-is-planted")],
     },
@@ -491,7 +497,7 @@ pub const HOLES: &[Hole] = &[
             instead(FILES, "make_directory", "from_bits_truncate(0o700)", "from_bits_truncate(0o755)"),
             instead(PLACE, "write", "from_bits_truncate(0o600)", "from_bits_truncate(0o644)"),
         ],
-        seen_by: &[Check("state-is-open")],
+        seen_by: &[Check("state-is-open"), Test("cellblock", "step_07_callers", "readiness_is_passed_on")],
     },
     Hole {
         name: "names-can-be-guessed",

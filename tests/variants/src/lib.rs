@@ -5,5 +5,6 @@
 //! repository, never to the repository, and says so loudly when a function or a line is gone.
 
 pub mod holes;
+mod mends;
 pub mod proof;
 pub mod tree;

@@ -5,7 +5,7 @@
 //! variants check             does each of them still fit its function?
 //! variants show NAME         the change, as a diff
 //! variants build NAME        builds it, and prints where it is
-//! variants run [NAME...]     builds each, and demands ESCAPED or UNSAFE of all that must see it
+//! variants run [NAME...]     builds each, and demands ESCAPED, UNSAFE or RED of all that must see it
 //! ```
 //!
 //! They are made in a copy of the repository, target/variants, and are never shipped.
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
-use variants::holes::{HOLES, Hole};
+use variants::holes::{self, Hole};
 use variants::proof::{self, Probe};
 use variants::tree::Tree;
 
@@ -41,7 +41,7 @@ enum Verb {
         /// The hole.
         name: String,
     },
-    /// Builds each, and demands ESCAPED or UNSAFE of all that must see it.
+    /// Builds each, and demands ESCAPED, UNSAFE or RED of all that must see it.
     Run {
         /// Only every so many, beginning with the one that the number of the commit chooses.
         #[arg(long, value_name = "COUNT", conflicts_with = "names")]
@@ -85,28 +85,28 @@ fn main() -> ExitCode {
 }
 
 fn find(name: &str) -> Result<&'static Hole> {
-    match HOLES.iter().find(|hole| hole.name == name) {
+    match holes::all().find(|hole| hole.name == name) {
         Some(hole) => Ok(hole),
         None => bail!("no hole named {name}: variants list"),
     }
 }
 
 fn list() {
-    for hole in HOLES {
+    for hole in holes::all() {
         let seen_by = hole.seen_by.iter().map(Probe::to_string).collect::<Vec<_>>().join(", ");
-        println!("{:<30}{:<12}{seen_by}", hole.name, hole.package);
+        println!("{:<30}{:<16}{seen_by}", hole.name, hole.package);
     }
 }
 
 fn check() -> Result<()> {
     let tree = Tree::here();
     let wrong: Vec<String> =
-        HOLES.iter().filter_map(|hole| tree.changed(hole).err()).map(|e| format!("{e:#}")).collect();
+        holes::all().filter_map(|hole| tree.changed(hole).err()).map(|e| format!("{e:#}")).collect();
     if wrong.is_empty() {
-        println!("{} holes fit", HOLES.len());
+        println!("{} holes fit", holes::all().count());
         return Ok(());
     }
-    bail!("{} of {} holes do not fit any more:\n{}", wrong.len(), HOLES.len(), wrong.join("\n"))
+    bail!("{} of {} holes do not fit any more:\n{}", wrong.len(), holes::all().count(), wrong.join("\n"))
 }
 
 fn chosen(sample: Option<usize>, names: &[String]) -> Result<Vec<&'static Hole>> {
@@ -114,7 +114,7 @@ fn chosen(sample: Option<usize>, names: &[String]) -> Result<Vec<&'static Hole>>
         return proof::sample(count);
     }
     if names.is_empty() {
-        return Ok(HOLES.iter().collect());
+        return Ok(holes::all().collect());
     }
     names.iter().map(|name| find(name)).collect()
 }
@@ -134,8 +134,8 @@ fn run(holes: &[&'static Hole]) -> Result<()> {
         for probe in hole.seen_by {
             let (word, why) =
                 probe.try_on(hole.package, &program).unwrap_or_else(|error| ("n/a".into(), error.to_string()));
-            println!("{:<30}{:<34}{word:<8}{}", hole.name, probe.to_string(), why.lines().next().unwrap_or_default());
-            if !["UNSAFE", "ESCAPED"].contains(&&*word) {
+            println!("{:<30}{:<50}{word:<8}{}", hole.name, probe.to_string(), why.lines().next().unwrap_or_default());
+            if !["UNSAFE", "ESCAPED", "RED"].contains(&&*word) {
                 blind.push(format!("{} by {probe}", hole.name));
             }
         }

@@ -1,14 +1,14 @@
-//! What must see a hole: an attack of the inmate by a launcher, or a check of tests/escapes on the runtime.
+//! What must see a hole: an attack of the inmate by a launcher, a check of tests/escapes on the runtime, or a test of a lesson.
 
 use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
-use classroom::lab::{Lab, World, workspace};
+use anyhow::{Context, Result, bail, ensure};
+use classroom::lab::{INSTEAD, LOUD, Lab, World, workspace};
 
-use crate::holes::{HOLES, Hole};
+use crate::holes::{self, Hole};
 
 /// What must see a hole.
 #[derive(Debug, Clone, Copy)]
@@ -17,12 +17,17 @@ pub enum Probe {
     Attack(&'static str, &'static [&'static str]),
     /// A check of tests/escapes.
     Check(&'static str),
+    /// A test that is red then: the package, the test binary and the test's name.
+    Test(&'static str, &'static str, &'static str),
 }
 
 impl fmt::Display for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Probe::Attack(name, _) | Probe::Check(name)) = self;
-        let kind = if matches!(self, Probe::Check(_)) { "check" } else { "attack" };
+        let (kind, name) = match self {
+            Probe::Attack(name, _) => ("attack", name),
+            Probe::Check(name) => ("check", name),
+            Probe::Test(_, _, name) => ("test", name),
+        };
         f.pad(&format!("{kind} {name}"))
     }
 }
@@ -33,6 +38,7 @@ impl Probe {
         let line = match self {
             Probe::Check(name) => check(name, program)?,
             Probe::Attack(name, options) => attack(name, options, launcher, program)?,
+            Probe::Test(package, binary, name) => test(package, binary, name, program)?,
         };
         let (word, why) = line.split_once(' ').unwrap_or((&line, ""));
         Ok((word.to_owned(), why.trim().to_owned()))
@@ -49,8 +55,36 @@ fn beside(name: &str) -> Result<std::path::PathBuf> {
 fn check(name: &str, runtime: &Path) -> Result<String> {
     let output = Command::new(beside("escapes")?).arg("--runtime").arg(runtime).arg(name).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    Ok(line.with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?.trim().to_owned())
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| errors.clone())?;
+    // A check that panics is not one that sees: why it did is not in its line.
+    let panicked = errors.lines().skip_while(|line| !line.contains("panicked at")).nth(1);
+    ensure!(panicked.is_none(), "{name} came to grief: {}", panicked.unwrap_or_default());
+    Ok(line.trim().to_owned())
+}
+
+/// RED and the reason, or GREEN. The test finds the changed program where it would find the real one.
+fn test(package: &str, binary: &str, name: &str, program: &Path) -> Result<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["test", "--quiet", "--package", package, "--test", binary, "--", "--exact", name]);
+    let output = command.env(INSTEAD, program).env("INSTA_UPDATE", "no").current_dir(workspace()).output()?;
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    if let Some(line) = text.lines().find(|line| line.contains(LOUD)) {
+        return Ok(format!("n/a {line}"));
+    }
+    let is = |result: &str| text.contains(&format!("test result: {result}"));
+    match (is("FAILED"), is("ok. 1 passed")) {
+        (true, _) => Ok(format!("RED {}", why_red(&text))),
+        (_, true) => Ok("GREEN".to_owned()),
+        _ => bail!("{binary} {name} was not run: {text}"),
+    }
+}
+
+/// What the test's own assertion says. The lab's, around it, says only that it failed.
+fn why_red(text: &str) -> String {
+    let panicked = text.lines().skip_while(|line| !line.contains("panicked at") || line.contains("lab.rs"));
+    panicked.skip(1).find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned()
 }
 
 /// In namespaces as a test's lab has them, and a root filesystem that is a copy.
@@ -91,6 +125,6 @@ pub fn sample(count: usize) -> Result<Vec<&'static Hole>> {
     let output = Command::new("git").args(["rev-parse", "--short=8", "HEAD"]).current_dir(workspace()).output()?;
     let commit = String::from_utf8(output.stdout)?;
     let number = usize::from_str_radix(commit.trim(), 16).unwrap_or(0);
-    let every = HOLES.len().div_ceil(count.max(1));
-    Ok(HOLES.iter().skip(number % every).step_by(every).collect())
+    let every = holes::all().count().div_ceil(count.max(1));
+    Ok(holes::all().skip(number % every).step_by(every).collect())
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,6 +11,9 @@ use classroom::lab::workspace;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::holes::{Change, Edit, Hole};
+
+/// A hole of a script has its path for a package.
+const SCRIPTS: &str = "scripts/";
 
 /// A tree of sources.
 #[derive(Debug)]
@@ -79,25 +83,39 @@ impl Tree {
         for (path, text) in &changed {
             fs::write(path, text)?;
         }
-        let built = self.cargo(hole.package);
+        let built = self.make(hole.package);
         for ((path, _), text) in changed.iter().zip(before) {
             fs::write(path, text)?;
         }
-        built.with_context(|| format!("{} does not build", hole.name))?;
-        let above = workspace().join("target/variants");
-        let program = above.join("programs").join(hole.name).join(hole.package);
-        fs::create_dir_all(program.parent().context("it has one")?)?;
+        let built = built.with_context(|| format!("{} does not build", hole.name))?;
+        let folder = workspace().join("target/variants/programs").join(hole.name);
+        fs::create_dir_all(&folder)?;
+        let program = folder.join(built.file_name().context("it is a file")?);
         let _ = fs::remove_file(&program);
-        fs::rename(above.join("target/debug").join(hole.package), &program)?;
+        fs::rename(built, &program)?;
         Ok(program)
     }
 
-    fn cargo(&self, package: &str) -> Result<()> {
+    /// The changed program, in a place where it does not stay.
+    fn make(&self, package: &str) -> Result<PathBuf> {
+        let target = workspace().join("target/variants/target");
+        let Some(script) = package.strip_prefix(SCRIPTS) else {
+            self.cargo(package, &target)?;
+            return Ok(target.join("debug").join(package));
+        };
+        fs::create_dir_all(&target)?;
+        fs::copy(self.root.join(package), target.join(script))?;
+        fs::set_permissions(target.join(script), fs::Permissions::from_mode(0o755))?;
+        Ok(target.join(script))
+    }
+
+    fn cargo(&self, package: &str, target: &Path) -> Result<()> {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--package", package, "--bin", package]).current_dir(&self.root);
-        build.env("CARGO_TARGET_DIR", workspace().join("target/variants/target"));
-        build.env("CARGO_PROFILE_DEV_DEBUG", "0").env("RUSTFLAGS", "--cap-lints=allow");
+        build.env("CARGO_TARGET_DIR", target);
+        // One line changes from hole to hole: what was compiled of the same crate before is of use, whatever the caller has set.
+        build.env("CARGO_INCREMENTAL", "1").env("CARGO_PROFILE_DEV_DEBUG", "0").env("RUSTFLAGS", "--cap-lints=allow");
         let output = build.output().context("cargo is missing")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
@@ -110,7 +128,7 @@ fn known_files() -> Result<Vec<String>> {
     let output = git.output().context("git is missing")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
-    let needed = |path: &&str| ["steps/", "tests/", "Cargo."].iter().any(|start| path.starts_with(start));
+    let needed = |path: &&str| ["steps/", "tests/", "Cargo.", SCRIPTS].iter().any(|start| path.starts_with(start));
     Ok(text.split('\0').filter(|path| !path.is_empty()).filter(needed).map(str::to_owned).collect())
 }
 
@@ -122,16 +140,18 @@ fn write_if_changed(file: &Path, now: &[u8]) -> Result<()> {
     Ok(fs::write(file, now)?)
 }
 
-/// The text with one line changed, within the function. Two functions may have the name: then the line says which.
+/// The text with one line changed, within the function, or in the whole file where none is named. Two functions may have the
+/// name: then the line says which.
 fn apply(text: &str, edit: &Edit) -> Result<String> {
     let lines: Vec<&str> = text.lines().collect();
     let begins: Vec<usize> = (0..lines.len()).filter(|&at| begins(lines[at], edit.function)).collect();
-    ensure!(!begins.is_empty(), "the function is gone");
+    ensure!(!begins.is_empty() || edit.function.is_empty(), "the function is gone");
     let wanted = match edit.change {
         Change::Without(line) | Change::Instead(line, _) => line,
     };
-    let inside = begins.iter().flat_map(|&begin| begin..=begin + length(&lines[begin..]));
-    let found: Vec<usize> = inside.filter(|&at| lines[at].contains(wanted)).collect();
+    let inside = |at: &usize| begins.iter().any(|&begin| (begin..=begin + length(&lines[begin..])).contains(at));
+    let searched = (0..lines.len()).filter(|at| edit.function.is_empty() || inside(at));
+    let found: Vec<usize> = searched.filter(|&at| lines[at].contains(wanted)).collect();
     let &[at] = &found[..] else { bail!("{wanted:?} is there {} times", found.len()) };
     let mut changed: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
     match edit.change {
@@ -160,7 +180,7 @@ fn begins(line: &str, function: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::holes::HOLES;
+    use crate::holes::all;
 
     const TEXT: &str = "fn one() {\n    a();\n    b();\n}\n\nfn two() {\n    a();\n}\n";
 
@@ -185,16 +205,15 @@ mod tests {
     #[test]
     fn every_hole_fits() {
         let tree = Tree::here();
-        let wrong: Vec<String> =
-            HOLES.iter().filter_map(|hole| tree.changed(hole).err()).map(|e| format!("{e:#}")).collect();
+        let wrong: Vec<String> = all().filter_map(|hole| tree.changed(hole).err()).map(|e| format!("{e:#}")).collect();
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 
     #[test]
     fn names_are_unique() {
-        let mut names: Vec<&str> = HOLES.iter().map(|hole| hole.name).collect();
+        let mut names: Vec<&str> = all().map(|hole| hole.name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), HOLES.len());
+        assert_eq!(names.len(), all().count());
     }
 }

@@ -4,12 +4,14 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use classroom::run::{SEIZE_MOUNTED_NODES, SEIZE_NODES, on_own_dev};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use serde_json::json;
 
-use super::{Check, Unsafe, Verdict, judge, worst};
-use crate::case::{Case, Output, put, read};
+use super::{Check, Safe, Unsafe, Verdict, judge, safe_if, worst};
+use crate::case::{Case, Output, put, read, text};
 
-pub const CHECKS: [Check; 4] = [
+pub const CHECKS: [Check; 5] = [
     Check {
         name: "null-is-another",
         known_as: "CVE-2025-31133",
@@ -33,6 +35,12 @@ pub const CHECKS: [Check; 4] = [
         known_as: "runtime-spec default devices",
         tries: "use the devices that each container has",
         run: devices_are_usable,
+    },
+    Check {
+        name: "device-nodes-are-seized",
+        known_as: "the host's nodes, bound",
+        tries: "take the permissions of the host's device nodes away, as its root by number in a user namespace",
+        run: device_nodes_are_seized,
     },
 ];
 
@@ -97,4 +105,27 @@ fn devices_are_usable(case: &Case) -> Verdict {
         [ $(stat -c %t:%T /dev/null) = 1:3 ] || echo ESCAPED: /dev/null is another
         echo x >/dev/null && head -c 9 /dev/zero >/dev/null && head -c 9 /dev/urandom >/dev/null && echo tried";
     judge(&case.run(case.bundle().script(script)))
+}
+
+/// On a /dev of its own in place of the machine's.
+fn device_nodes_are_seized(case: &Case) -> Verdict {
+    let scripts = [("", SEIZE_NODES), ("CAP_SYS_ADMIN", SEIZE_MOUNTED_NODES)];
+    worst(scripts.map(|(capability, script)| {
+        let mut bundle = case.bundle();
+        let map = json!([{ "containerID": 0, "hostID": 0, "size": 65536 }]);
+        bundle.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+        bundle.config["linux"]["namespaces"].as_array_mut().expect("a list").push(json!({ "type": "user" }));
+        bundle.allow(if capability.is_empty() { "CAP_CHOWN" } else { capability });
+        let id = case.place(bundle.script(script));
+        let folder = text(&bundle.folder);
+        let output = case.output(on_own_dev(&case.command(&["run", "--bundle", &folder, &id])));
+        case.call(&["delete", "--force", &id]);
+        let changed = output.text.lines().find(|line| line.starts_with("outside: ") && !line.ends_with(" 666 0:0"));
+        match changed {
+            Some(line) => Unsafe(format!("a node is another's now: {line}")),
+            None if !output.text.contains("outside: null") => Unsafe(format!("it could not look: {}", output.line())),
+            None if output.code != 0 => Safe(format!("refused: {}", output.line())),
+            None => safe_if(output.text.contains("works"), "held", format!("its nodes do not work: {}", output.line())),
+        }
+    }))
 }

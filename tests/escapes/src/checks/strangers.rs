@@ -135,22 +135,24 @@ fn keyring_made_first(case: &Case) -> Verdict {
 }
 
 fn listener_is_planted(case: &Case) -> Verdict {
-    let path = case.folder.join("listener");
+    // A socket's path has 107 bytes at most, and the repository may lie anywhere.
+    let meeting = Meeting::new(case);
+    let path = meeting.path("listener");
     let outside = std::os::unix::net::UnixListener::bind(&path).expect("the sandbox is ours");
     outside.set_nonblocking(true).expect("it is ours");
     let mut bundle = case.bundle();
-    fs::create_dir_all(bundle.rootfs(&text(&case.folder))).expect("it is ours");
+    fs::create_dir_all(bundle.rootfs(MEETING)).expect("it is ours");
     let architecture = if cfg!(target_arch = "aarch64") { "SCMP_ARCH_AARCH64" } else { "SCMP_ARCH_X86_64" };
     bundle.set(
         "/linux/seccomp",
         json!({
             "defaultAction": "SCMP_ACT_ALLOW",
             "architectures": [architecture],
-            "listenerPath": text(&path),
+            "listenerPath": path,
             "syscalls": [{ "names": ["mknod", "mknodat"], "action": "SCMP_ACT_NOTIFY" }]
         }),
     );
-    let container = match case.boot(bundle.args(&["/bin/inmate", "listen", &text(&path)])) {
+    let container = match case.boot(bundle.args(&["/bin/inmate", "listen", &path])) {
         Ok(container) => container,
         Err(output) => return judge(&output),
     };
