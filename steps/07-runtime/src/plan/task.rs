@@ -1,5 +1,7 @@
 //! What runs in a container: the `process` of the configuration, or the one that `exec` adds.
 
+use std::collections::BTreeMap;
+
 use crate::sys::schedule::{self, Scheduling};
 use crate::sys::terminal::Size;
 use anyhow::{Context, Result};
@@ -140,26 +142,41 @@ impl Task {
 /// Linux Process), and a container with less is no weaker wall.
 fn capabilities(place: &str, asked: Option<&spec::Capabilities>, to_be_had: Set) -> Capabilities {
     let Some(asked) = asked else { return Capabilities::default() };
-    let set = |name: &str, names: &[String], most: Set| {
-        let one = |text: &String| match Set::named(text) {
-            Ok(one) if one.without(most) == Set::default() => Some(one),
-            _ => {
-                log::warn(&format!("{place}.capabilities.{name}: {text:?} cannot be given"));
-                None
-            }
-        };
-        names.iter().filter_map(one).sum::<Set>()
+    let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let bounding = given("bounding", &asked.bounding, to_be_had, &mut refused);
+    let permitted = given("permitted", &asked.permitted, to_be_had, &mut refused);
+    let inheritable = given("inheritable", &asked.inheritable, to_be_had, &mut refused);
+    // The kernel makes effective only what is permitted, and hands on by itself only what is permitted and inheritable.
+    let effective = given("effective", &asked.effective, permitted, &mut refused);
+    let ambient = given("ambient", &asked.ambient, to_be_had, &mut refused);
+    if !refused.is_empty() {
+        let sets = refused.iter().map(|(name, sets)| format!("{name:?} ({})", sets.join(", ")));
+        let list = sets.collect::<Vec<_>>().join(", ");
+        log::warn(&format!("{place}.capabilities: cannot be given: {list}"));
+    }
+    let handed_on = Set(ambient.0 & permitted.0 & inheritable.0);
+    tell_of_ambient(place, ambient.without(handed_on));
+    Capabilities { bounding, effective, permitted, inheritable, ambient: handed_on }
+}
+
+/// Those of a set's names that are among `most`; the others are noted, with the set.
+fn given<'a>(set: &'a str, names: &'a [String], most: Set, refused: &mut BTreeMap<&'a str, Vec<&'a str>>) -> Set {
+    let one = |name: &'a String| match Set::named(name) {
+        Ok(one) if one.without(most) == Set::default() => Some(one),
+        _ => {
+            refused.entry(name).or_default().push(set);
+            None
+        }
     };
-    let bounding = set("bounding", &asked.bounding, to_be_had);
-    let permitted = set("permitted", &asked.permitted, to_be_had);
-    let inheritable = set("inheritable", &asked.inheritable, to_be_had);
-    // The kernel hands on by itself only what is permitted and inheritable, and makes effective only what is permitted.
-    Capabilities {
-        bounding,
-        effective: set("effective", &asked.effective, permitted),
-        permitted,
-        inheritable,
-        ambient: set("ambient", &asked.ambient, Set(permitted.0 & inheritable.0)),
+    names.iter().filter_map(one).sum()
+}
+
+/// The template that runc and many engines begin with lists capabilities as ambient which it does not make inheritable: peers
+/// leave them out silently, and a line at each start would hide what matters. It is a warning of the log alone.
+fn tell_of_ambient(place: &str, left_out: Set) {
+    if left_out != Set::default() {
+        let names = left_out.names().join(", ");
+        log::note(&format!("{place}.capabilities.ambient: not permitted and inheritable, so not handed on: {names}"));
     }
 }
 
