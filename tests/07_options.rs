@@ -4,55 +4,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use classroom::lab::{binary, not_run};
+use classroom::lab::not_run;
 use classroom::runtimes::installed;
-use classroom::{Desk, Lab, Output, World, lab};
+use classroom::{Desk, Output, World, lab};
 use serde_json::{Value, json};
-
-/// A script of bash's, with the runtime as `cellblock`, the bundle as `$bundle`, and the lab's folder as `$folder`.
-fn bash(lab: &Lab, desk: &Desk, script: &str) -> Output {
-    let mut shell = Command::new("bash");
-    let head = "cellblock() { timeout --signal=KILL 30 \"$0\" --root \"$root\" \"$@\"; }\n";
-    shell.args(["-c", &format!("{head}{script}")]).arg(binary("cellblock")).stdin(Stdio::null());
-    shell.env("root", &desk.root).env("bundle", &desk.bundle).env("folder", &lab.folder);
-    lab.output(script.to_owned(), shell)
-}
-
-/// `<(...)` is /dev/fd/63, and a directory or file may be named by an open descriptor, too.
-#[test]
-fn files_by_descriptor() {
-    lab!(World::Root, |lab| {
-        let desk = Desk::new(lab, "descriptors");
-        desk.set_command("echo ran");
-        let process = r#"{"cwd": "/", "args": ["echo", "ran"], "env": ["PATH=/bin"]}"#;
-        fs::write(lab.folder.join("process.json"), process).unwrap();
-        for script in [
-            "cellblock run --bundle \"$bundle\" --config <(sleep .2; cat \"$bundle\"/config.json) one",
-            "cellblock run --bundle \"$bundle\" -f /dev/stdin one < \"$bundle\"/config.json",
-            "cellblock run --bundle /dev/fd/7 one 7< \"$bundle\"",
-            "cellblock create --bundle /dev/fd/7 one 7< \"$bundle\" >\"$folder\"/told && cellblock delete one && echo ran",
-        ] {
-            let output = bash(lab, &desk, script);
-            assert!(output.code == 0 && output.text.ends_with("ran\n"), "{output}");
-        }
-        desk.start("sleep 1000");
-        for script in [
-            format!("cellblock exec --process <(sleep .2; echo '{process}') one"),
-            "cellblock exec --process /dev/fd/5 one 5< \"$folder\"/process.json".to_owned(),
-            "cellblock exec -p /proc/self/fd/5 one 5< \"$folder\"/process.json".to_owned(),
-            "cellblock update -r <(sleep .2; echo '{\"pids\": {\"limit\": 50}}') one && echo ran".to_owned(),
-        ] {
-            let output = bash(lab, &desk, &script);
-            assert!(output.code == 0 && output.text.ends_with("ran\n"), "{output}");
-        }
-        let output = bash(lab, &desk, "cellblock exec --process <(:) one");
-        assert!(output.code == 125 && output.text.contains("EOF"), "{output}");
-        desk.succeed(&["delete", "--force", "one"]);
-        for file in ["process.json", "told"] {
-            fs::remove_file(lab.folder.join(file)).unwrap();
-        }
-    });
-}
 
 /// Without a pid namespace of its own nothing ends with the first process: KILL is for all of the group, as runc has it.
 #[test]
@@ -142,7 +97,7 @@ fn the_callers_cpus_are_not_inherited() {
             return not_run("the_callers_cpus_are_not_inherited", "this machine has one CPU");
         }
         let bound = |rest: &str| {
-            let output = bash(lab, &desk, &format!("taskset -p -c 0 $$ >/dev/null; {rest}"));
+            let output = desk.bash(&format!("taskset -p -c 0 $$ >/dev/null; {rest}"));
             assert_eq!(output.code, 0, "{output}");
             output.text.lines().last().unwrap_or_default().rsplit('\t').next().unwrap().to_owned()
         };
@@ -240,15 +195,15 @@ fn a_start_without_noise() {
         let desk = Desk::new(lab, "noise");
         let run = "cellblock run --bundle \"$bundle\" one";
         desk.set_command("echo ran");
-        assert_eq!(said(&bash(lab, &desk, run)), "ran\n");
+        assert_eq!(said(&desk.bash(run)), "ran\n");
         // Ambient without inheritable, as runc's own template has it: peers leave it out silently.
         let log = format!("cellblock --log \"$folder\"/log {}", run.trim_start_matches("cellblock "));
         desk.configure(|config| {
             config["process"]["capabilities"]["inheritable"] = json!([]);
             config["process"]["capabilities"]["ambient"] = json!(["CAP_KILL", "CAP_AUDIT_WRITE"]);
         });
-        assert_eq!(said(&bash(lab, &desk, run)), "ran\n");
-        assert_eq!(said(&bash(lab, &desk, &log)), "ran\n");
+        assert_eq!(said(&desk.bash(run)), "ran\n");
+        assert_eq!(said(&desk.bash(&log)), "ran\n");
         let text = fs::read_to_string(lab.folder.join("log")).unwrap();
         let is_told = text.contains("level=warning") && text.contains("CAP_KILL, CAP_AUDIT_WRITE");
         assert!(text.lines().count() == 1 && is_told, "the specification wants a warning: {text}");
@@ -259,7 +214,7 @@ fn a_start_without_noise() {
                 names.extend([json!("CAP_NO_SUCH"), json!("CAP_NOR_THIS")]);
             }
         });
-        let text = said(&bash(lab, &desk, run));
+        let text = said(&desk.bash(run));
         let is_told =
             text.contains("\"CAP_NO_SUCH\" (bounding, permitted, effective)") && text.contains("CAP_NOR_THIS");
         assert!(text.lines().count() == 2 && is_told, "{text}");
@@ -283,7 +238,7 @@ fn a_start_of_runcs_template_without_noise() {
             config["linux"]["cgroupsPath"] = json!(group);
         });
         desk.set_command("echo ran");
-        assert_eq!(said(&bash(lab, &desk, "cellblock run --bundle \"$bundle\" one")), "ran\n");
+        assert_eq!(said(&desk.bash("cellblock run --bundle \"$bundle\" one")), "ran\n");
     });
 }
 

@@ -241,7 +241,7 @@ impl Exec {
             listener.pass_on(child.watch().0, container.state(Status::Running))?;
         }
         child.read_report()?;
-        caller::write_pid_file(self.pid_file.as_deref(), child.pid())?;
+        caller::write_pid_file(self.pid_file.as_deref(), child.pid(), handed_on)?;
         pidfd_socket.map_or(Ok(()), |socket| caller::send_pidfd(&socket, &child))?;
         let terminal = seat.map(Seat::take).transpose()?;
         if self.detach {
