@@ -297,8 +297,8 @@ fn events_tell_of_memory_that_runs_out() {
     lab!(World::Root, |lab| {
         let desk = Desk::new(lab, "oom");
         desk.configure(|config| config["linux"]["resources"]["memory"] = json!({"limit": 16 << 20, "swap": 16 << 20}));
-        let hog = "dd if=/dev/zero of=/dev/null bs=64M count=1";
-        desk.start(&format!("until test -e /dev/shm/go; do sleep .05; done; exec {hog}"));
+        let hog = "echo 1000 >/proc/self/oom_score_adj; exec dd if=/dev/zero of=/dev/null bs=64M count=1";
+        desk.start(&format!("until test -e /dev/shm/go; do sleep .05; done; {hog}"));
         let (mut events, mut lines) = follow(&desk, "1h");
         next_event(&mut lines, "stats");
         for _ in 0..2 {
