@@ -99,6 +99,7 @@ impl Privileges {
             new_keyring: self.new_keyring,
             rlimits: &self.rlimits,
             user,
+            keeps_groups: false,
             capabilities,
             no_new_privileges: self.no_new_privileges,
             filter: self.filter.as_ref(),
@@ -117,6 +118,8 @@ pub struct Handcuffs<'a> {
     pub rlimits: &'a [Rlimit],
     /// Whom it runs as.
     pub user: User,
+    /// It stays in the caller's other groups, instead of the user's (step 7).
+    pub keeps_groups: bool,
     /// Its five sets.
     pub capabilities: Capabilities,
     /// No program makes more of it.
@@ -154,7 +157,11 @@ impl Handcuffs<'_> {
         self.capabilities.bound()?; // needs SETPCAP
         purpose("whom the command runs as: groups first, for who is root no more cannot change them");
         privilege::keep_capabilities()?; // else all are lost with root
-        self.user.put_on()?; // needs SETGID and SETUID
+        if self.keeps_groups {
+            self.user.put_on_alone()?
+        } else {
+            self.user.put_on()?
+        } // needs SETGID and SETUID
         if self.filters_by_right() {
             self.capabilities.set_and_filter()?
         } else {

@@ -23,7 +23,7 @@ mod sysctl;
 mod task;
 
 pub use sysctl::Setting as Sysctl;
-pub use task::{Affinity, MEMORY_FLAGS, MEMORY_MODES, Task};
+pub use task::{Affinity, KEEPS_GROUPS, MEMORY_FLAGS, MEMORY_MODES, Task};
 
 /// An annotation for what the configuration has no word for: the root filesystem is shown with the container's owners, as
 /// `idmap` does it for a mount. For `true` only.
@@ -90,7 +90,7 @@ impl Plan {
             domainname: spec.domainname.clone(),
             sysctl: linux.sysctl.iter().map(|(name, value)| Sysctl::new(name, value)).collect(),
             clocks: linux.time_offsets.iter().map(|(clock, offset)| clock_line(clock, offset)).collect(),
-            task: Task::new("config.json: process", process, linux)?,
+            task: Task::new("config.json: process", process, spec)?,
             net_devices: linux.net_devices.iter().map(|(name, device)| net_device(name, device)).collect(),
             small_init: has_small_init(spec),
             by_root: privilege::user() == 0,

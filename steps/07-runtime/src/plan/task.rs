@@ -10,7 +10,11 @@ use privileges::seccomp::Filter;
 use privileges::{Capabilities, Handcuffs, Rlimit, Set, User};
 
 use crate::log;
-use crate::spec::{self, IoPriorityClass, Linux, NamespaceKind, Process, SchedulerFlag, SchedulerPolicy};
+use crate::spec::{self, IoPriorityClass, Linux, NamespaceKind, Process, SchedulerFlag, SchedulerPolicy, Spec};
+
+/// The annotation by which crun keeps the caller's supplementary groups, unless its value is 0: podman's `--group-add
+/// keep-groups`. So an ordinary user's container can use what is open to a group of that user's, with no id for it in there.
+pub const KEEPS_GROUPS: &str = "run.oci.keep_original_groups";
 
 /// A process to be.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub struct Task {
     pub user: User,
     /// Which rights new files do not have; none: as the runtime's.
     pub umask: Option<u32>,
+    /// It stays in the caller's other groups ([`KEEPS_GROUPS`]), whatever the configuration's user has.
+    keeps_groups: bool,
     /// Leave the caller's session keyring.
     pub new_keyring: bool,
     capabilities: Capabilities,
@@ -51,7 +57,9 @@ impl Task {
     ///
     /// # Errors
     /// An invalid capability, limit or filter.
-    pub fn new(place: &str, process: &Process, linux: &Linux) -> Result<Task> {
+    pub fn new(place: &str, process: &Process, spec: &Spec) -> Result<Task> {
+        let nothing = Linux::default();
+        let linux = spec.linux.as_ref().unwrap_or(&nothing);
         let has_users = linux.namespace(NamespaceKind::User).is_some();
         let to_be_had = if has_users { Set::known() } else { Set::to_be_had()? };
         let capabilities = capabilities(place, process.capabilities.as_ref(), to_be_had);
@@ -67,6 +75,7 @@ impl Task {
             terminal: process.terminal.then_some(size),
             user: User { uid: user.uid, gid: user.gid, groups: user.additional_gids, home: None },
             umask: user.umask,
+            keeps_groups: spec.annotations.get(KEEPS_GROUPS).is_some_and(|value| value != "0"),
             new_keyring: true,
             capabilities,
             rlimits: process.rlimits.iter().enumerate().map(limit).collect::<Result<_>>()?,
@@ -112,12 +121,24 @@ impl Task {
         Ok(())
     }
 
+    /// The first step in a user namespace: root of it, in no groups but those that are to be kept.
+    pub fn take_on_root(&self) -> Result<()> {
+        let root = User::default();
+        if self.keeps_groups {
+            root.put_on_alone()?
+        } else {
+            root.put_on()?
+        }
+        namespaces::die_with_parent() // a change of user has made the kernel forget it
+    }
+
     /// Its handcuffs, as step 6 puts them on.
     pub fn handcuffs(&self) -> Handcuffs<'_> {
         Handcuffs {
             new_keyring: self.new_keyring,
             rlimits: &self.rlimits,
             user: self.user.clone(),
+            keeps_groups: self.keeps_groups,
             capabilities: self.capabilities,
             no_new_privileges: self.no_new_privileges,
             filter: self.filter.as_ref(),

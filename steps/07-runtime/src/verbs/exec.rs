@@ -17,7 +17,7 @@ use privileges::User;
 
 use super::Context;
 use crate::plan::{self, Affinity, Task};
-use crate::spec::{self, Linux, Process, Spec, Status};
+use crate::spec::{self, Process, Spec, Status};
 use crate::store::Container;
 use crate::sys::schedule;
 use crate::terminal::{Outlet, Seat};
@@ -128,7 +128,7 @@ impl Exec {
         let spec = container.spec()?;
         let process = self.process(given, &spec, &container)?;
         spec::check_process(&process, "process.", &launch::known())?;
-        let task = Task::new("process", &process, spec.linux.as_ref().unwrap_or(&Linux::default()))?;
+        let task = Task::new("process", &process, &spec)?;
         let affinity = Affinity::new(&process)?;
         crate::terminal::check(task.terminal.is_some(), self.console_socket.as_deref(), self.detach)?;
         self.visit(&container, &spec, &task, &affinity, &handed_on)
@@ -303,8 +303,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     purpose("into the container's namespaces, all at once");
     namespace::join(visit.init, visit.namespaces).context("cannot join the container's namespaces")?;
     if visit.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
-        User::default().put_on()?;
-        namespaces::die_with_parent()?;
+        task.take_on_root()?;
     }
     let terminal = open_terminal(visit)?;
     task.schedule()?;
