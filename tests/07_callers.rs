@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 
@@ -10,7 +11,7 @@ use classroom::desk::reap;
 use classroom::lab::binary;
 use classroom::run::code;
 use classroom::short::ShortPath;
-use classroom::{Desk, World, lab};
+use classroom::{Desk, Lab, World, lab};
 use kernel::Fd;
 use kernel::sys::socket::receive_fd;
 use nix::unistd::{read, write};
@@ -332,4 +333,77 @@ fn a_log_that_cannot_be_opened() {
         std::fs::remove_file(fifo).unwrap();
         desk.fail(&["kill", "one", "0"], "does not exist");
     });
+}
+
+/// crun's annotation, which `podman run --group-add keep-groups` sets: the caller's groups are the container's, also where it has no
+/// ids for them, and where setgroups is denied.
+#[test]
+fn the_callers_groups_can_be_kept() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "keep-groups");
+        let groups = "grep Groups /proc/self/status; cat /secret";
+        fs::write(lab.rootfs.join("secret"), "secret\n").unwrap();
+        chown(lab.rootfs.join("secret"), None, Some(12)).unwrap();
+        fs::set_permissions(lab.rootfs.join("secret"), fs::Permissions::from_mode(0o640)).unwrap();
+        let keep = |value: Option<&str>| {
+            desk.configure(|config| {
+                config["process"]["args"] = json!(["sh", "-c", groups]);
+                config["process"]["user"] = json!({"uid": 7, "gid": 7, "additionalGids": [5]});
+                config["annotations"] = value.map_or(json!({}), |value| json!({"run.oci.keep_original_groups": value}));
+            });
+        };
+        let as_member = |words: &str| {
+            let script = format!("setpriv --groups 11,12 \"$0\" --root \"$root\" {words} 2>&1");
+            desk.bash(&script).text.replace(['\t', '\n'], " ").replace("  ", " ").trim().to_owned()
+        };
+        let run = "run --bundle \"$bundle\" one";
+        for users in [false, true] {
+            let (kept, own) = if users { ("65534 65534", "5") } else { ("11 12", "5") };
+            for (value, expected, may) in [(None, own, false), (Some("0"), own, false), (Some("1"), kept, true)] {
+                keep(value);
+                let text = as_member(run);
+                assert!(
+                    text.starts_with(&format!("Groups: {expected} ")) && text.ends_with(" secret") == may,
+                    "{text}"
+                );
+            }
+            keep(Some("true"));
+            desk.start("sleep 1000");
+            let text = as_member(&format!("exec one sh -c '{groups}'"));
+            assert_eq!(text, format!("Groups: {kept} secret"), "exec keeps those of its own caller");
+            desk.succeed(&["delete", "--force", "one"]);
+            desk.map_users(100_000, 1_000);
+        }
+        as_an_ordinary_user(lab, &desk, &keep);
+        fs::remove_file(lab.rootfs.join("secret")).unwrap();
+    });
+}
+
+/// One id is all there is, and setgroups is denied: the configuration's groups could not be had.
+fn as_an_ordinary_user(lab: &Lab, desk: &Desk, keep: &dyn Fn(Option<&str>)) {
+    fs::remove_file(desk.bundle.join("config.json")).unwrap();
+    desk.succeed(&["spec", "--rootless", "--bundle", "target/bundle"]);
+    keep(Some("1"));
+    desk.configure(|config| {
+        config["process"]["terminal"] = json!(false);
+        config["process"]["user"] = json!({"uid": 0, "gid": 0, "additionalGids": [5]});
+        for map in ["uidMappings", "gidMappings"] {
+            config["linux"][map] = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
+        }
+    });
+    let own = lab.folder.join("own");
+    fs::create_dir(&own).and_then(|()| chown(&own, Some(1000), None)).unwrap();
+    let user =
+        "setpriv --reuid 1000 --regid 1000 --groups 11,12 \"$0\" --cgroup-manager disabled --root \"$folder\"/own/root";
+    let run = desk.bash(&format!("{user} run --bundle \"$bundle\" one"));
+    assert!(run.code == 0 && run.text == "Groups:\t65534 65534\nsecret\n", "{run}");
+    let exec = "exec one sh -c 'grep Groups /proc/self/status; cat /secret'";
+    desk.configure(|config| config["process"]["args"] = json!(["sleep", "1000"]));
+    let script = format!(
+        "{user} create --bundle \"$bundle\" one >/dev/null 2>&1 && {user} start one && {user} {exec}; \
+        {user} delete --force one"
+    );
+    let exec = desk.bash(&script);
+    assert!(exec.code == 0 && exec.text == "Groups:\t65534 65534\nsecret\n", "{exec}");
+    fs::remove_dir_all(own).unwrap();
 }

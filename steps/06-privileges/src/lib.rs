@@ -102,6 +102,7 @@ impl Privileges {
             new_keyring: self.new_keyring,
             rlimits: &self.rlimits,
             user,
+            keeps_groups: false,
             capabilities,
             no_new_privileges: self.no_new_privileges,
             filter: self.filter.as_ref(),
@@ -120,6 +121,8 @@ pub struct Confinement<'a> {
     pub rlimits: &'a [Rlimit],
     /// The user that it runs as.
     pub user: User,
+    /// It stays in the caller's other groups, instead of the user's (step 7).
+    pub keeps_groups: bool,
     /// Its five sets.
     pub capabilities: Capabilities,
     /// No program that it starts gets more rights.
@@ -160,7 +163,11 @@ impl Confinement<'_> {
         self.capabilities.bound()?; // needs SETPCAP
         purpose("the user that the command runs as: groups first, they cannot be changed once root is given up");
         privilege::keep_capabilities()?; // else all are lost with root
-        self.user.switch_to()?; // needs SETGID and SETUID
+        if self.keeps_groups {
+            self.user.switch_ids()?;
+        } else {
+            self.user.switch_to()?;
+        } // needs SETGID and SETUID
         if self.filters_early() {
             self.capabilities.set_and_filter()?
         } else {

@@ -132,6 +132,8 @@ pub(crate) fn name_of(passwd: &str, uid: u32) -> Option<String> {
     found.map(|entry| entry[0].to_owned())
 }
 
+const NO_SUCH_ID: &str = "this cell's user namespace has no such id: --userns gives it more";
+
 impl User {
     /// The user with this number, from outside of its root filesystem: a name of digits is never meant. Without an entry it is
     /// in group 0 alone.
@@ -150,20 +152,27 @@ impl User {
     /// # Errors
     /// EINVAL: the cell's user namespace has no such id.
     pub fn switch_to(&self) -> Result<()> {
-        let no_such = "this cell's user namespace has no such id: --userns gives it more";
         // Where a single id is all there is, groups are shut: there are none to lose.
         let groups = privilege::set_groups(&self.groups);
         if !self.groups.is_empty() || !is_shut(&groups) {
-            groups.hint_on(Errno::EINVAL, no_such).context("cannot leave the caller's groups")?;
+            groups.hint_on(Errno::EINVAL, NO_SUCH_ID).context("cannot leave the caller's groups")?;
         }
-        privilege::set_group(self.gid)
-            .hint_on(Errno::EINVAL, no_such)
-            .with_context(|| format!("cannot become group {}", self.gid))?;
-        privilege::set_user(self.uid)
-            .hint_on(Errno::EINVAL, no_such)
-            .with_context(|| format!("cannot become user {}", self.uid))
+        self.switch_ids()
     }
     // ANCHOR_END: switch_to
+
+    /// Becomes the user, and stays in the other groups that this process belongs to: the caller's, where these are to be kept.
+    ///
+    /// # Errors
+    /// EINVAL: the cell's user namespace has no such id.
+    pub fn switch_ids(&self) -> Result<()> {
+        privilege::set_group(self.gid)
+            .hint_on(Errno::EINVAL, NO_SUCH_ID)
+            .with_context(|| format!("cannot become group {}", self.gid))?;
+        privilege::set_user(self.uid)
+            .hint_on(Errno::EINVAL, NO_SUCH_ID)
+            .with_context(|| format!("cannot become user {}", self.uid))
+    }
 }
 
 fn numbered(uid: u32, passwd: &str, group: &str) -> Result<User, Failure> {

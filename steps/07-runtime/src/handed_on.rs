@@ -1,8 +1,9 @@
 //! Descriptors of the caller that go on to the command, from 3 on: first the sockets of a service manager that starts the
 //! runtime when the first client comes (man 3 sd_listen_fds), then those of `--preserve-fds`.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use anyhow::Result;
 use chroot::Command;
@@ -25,12 +26,15 @@ pub struct HandedOn {
     sockets: u32,
     names: Option<String>,
     others: u32,
+    /// Those by which an option names a file. They do not go on, and are held by the runtime alone.
+    named: Vec<u32>,
 }
 
 impl HandedOn {
     // ANCHOR: take
     /// Takes what the caller hands on: the sockets, if they are meant for this process, and `others` after them. What else the
-    /// caller has left open is closed. It comes before the runtime opens anything that stays open: none of its own descriptors,
+    /// caller has left open is closed, but those by which a word of the command line names a file (bash's `<(...)` is /dev/fd/63):
+    /// it may be opened later. It comes before the runtime opens anything that stays open: none of its own descriptors,
     /// which lead to the host, can have a number among those. Programs that the runtime starts, such as hooks, get none.
     ///
     /// # Errors
@@ -38,11 +42,15 @@ impl HandedOn {
     pub fn take(others: u32) -> Result<HandedOn> {
         let sockets = sockets(variable(SOCKETS).as_deref(), variable(RECIPIENT).as_deref(), std::process::id())?;
         let names = if sockets > 0 { variable(NAMES) } else { None };
-        let handed_on = HandedOn { sockets, names, others };
+        let named = named_in(std::env::args_os()).filter(|number| descriptor::is_open(*number)).collect();
+        let handed_on = HandedOn { sockets, names, others, named };
         handed_on.refuse_closed()?;
-        process::close_from(handed_on.end())?;
+        handed_on.close_others()?;
         process::refuse_directories()?;
-        handed_on.numbers().try_for_each(|number| descriptor::set_close_on_exec(number, true))?;
+        handed_on
+            .numbers()
+            .chain(handed_on.held())
+            .try_for_each(|number| descriptor::set_close_on_exec(number, true))?;
         Ok(handed_on)
     }
     // ANCHOR_END: take
@@ -56,6 +64,31 @@ impl HandedOn {
             purpose("what the caller hands on stays open");
         }
         Ok(self.numbers().try_for_each(|number| descriptor::set_close_on_exec(number, false))?)
+    }
+
+    /// Closes all that is neither handed on nor named.
+    fn close_others(&self) -> Result<(), Failure> {
+        let mut held: Vec<u32> = self.held().collect();
+        held.sort_unstable();
+        let mut next = self.end();
+        for number in held {
+            if number > next {
+                descriptor::close(next, number - 1)?;
+            }
+            next = number + 1;
+        }
+        process::close_from(next)
+    }
+
+    /// The named ones that do not go on.
+    fn held(&self) -> impl Iterator<Item = u32> {
+        self.named.iter().copied().filter(|number| *number >= self.end())
+    }
+
+    /// Closes the descriptor that a path names, after the file has served: a process that reads from it waits for that.
+    pub fn let_go(&self, path: &Path) -> Result<(), Failure> {
+        let Some((number, _)) = descriptor::named_by(path) else { return Ok(()) };
+        if self.held().filter(|held| *held == number).count() == 1 { descriptor::close(number, number) } else { Ok(()) }
     }
 
     fn numbers(&self) -> std::ops::Range<u32> {
@@ -89,6 +122,19 @@ impl HandedOn {
     }
 }
 
+/// The descriptors by which words name files: as a word, as the value in `--log=/dev/fd/5`, and before the colon of a volume.
+/// Words of the container's command count, too: what they name stays open in the runtime and nowhere else.
+fn named_in(words: impl Iterator<Item = OsString>) -> impl Iterator<Item = u32> {
+    let named = |word: &[u8]| {
+        let source = word.split(|byte| *byte == b':').next()?;
+        descriptor::named_by(Path::new(OsStr::from_bytes(source))).map(|(number, _)| number)
+    };
+    words.filter_map(move |word| {
+        let word = word.as_bytes();
+        named(word).or_else(|| named(&word[word.iter().position(|byte| *byte == b'=')? + 1..]))
+    })
+}
+
 /// A variable of the runtime's own. Bytes that are not UTF-8 belong to no number, and a socket's name has none.
 fn variable(name: &str) -> Option<String> {
     std::env::var_os(name).map(OsString::into_vec).map(|value| String::from_utf8_lossy(&value).into_owned())
@@ -110,6 +156,23 @@ fn sockets(number: Option<&str>, recipient: Option<&str>, own: u32) -> Result<u3
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_by_descriptor() {
+        let words = [
+            "run",
+            "--log=/dev/fd/5",
+            "--pid-file",
+            "/proc/self/fd/6",
+            "-v",
+            "/dev/fd/7/data:/data:ro",
+            "a=b",
+            "=",
+            "/dev/null",
+        ];
+        let named: Vec<u32> = named_in(words.into_iter().map(OsString::from)).collect();
+        assert_eq!(named, [5, 6, 7]);
+    }
 
     #[test]
     fn sockets_are_for_one_process() {

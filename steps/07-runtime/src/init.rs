@@ -18,7 +18,7 @@ use kernel::sys::{netlink, privilege};
 use kernel::{Fd, purpose};
 use network::{Network, sysctl};
 use pivot_root::{Place, Trees, sources};
-use privileges::{Hatch, User};
+use privileges::Hatch;
 
 use crate::plan::{Plan, Task};
 use crate::spec::{Hooks, State, Status};
@@ -183,9 +183,10 @@ fn join_namespaces(cell: &Cell) -> Result<()> {
 fn take_on_root(plan: &Plan) -> Result<()> {
     if plan.id_maps.is_some() || plan.joined_users().is_some() {
         purpose("root of this user namespace; until now we were nobody in it");
-        User::default().switch_to()?;
+        plan.task.take_on_root()?;
+    } else {
+        namespaces::die_with_parent()?;
     }
-    namespaces::die_with_parent()?;
     purpose("no other process may look into this one while it holds what is the runtime's (CVE-2016-9962)");
     Ok(privilege::not_dumpable()?)
 }

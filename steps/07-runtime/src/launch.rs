@@ -218,7 +218,7 @@ fn make(
     if request.waits && begin_of(child.pid()).is_none() {
         return Err(gate::was_killed().into());
     }
-    caller::write_pid_file(request.pid_file, child.pid())?;
+    caller::write_pid_file(request.pid_file, child.pid(), &request.handed_on)?;
     request.pidfd_socket.as_ref().map_or(Ok(()), |socket| caller::send_pidfd(socket, &child))?;
     moved.into_iter().for_each(Moved::stay);
     Ok((child, terminal))

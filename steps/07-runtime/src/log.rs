@@ -24,6 +24,13 @@ pub fn warn(message: &str) {
     }
 }
 
+/// Tells what every other runtime does silently: a warning in the log if there is one. Without a log nothing is printed.
+pub fn note(message: &str) {
+    if let Some(log @ Log { file: Some(file), .. }) = CURRENT.get() {
+        log.append(file, "warning", message);
+    }
+}
+
 /// Where and how failures are told.
 #[derive(Debug, Clone, Default)]
 pub struct Log {

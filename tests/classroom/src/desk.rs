@@ -119,6 +119,16 @@ impl<'a> Desk<'a> {
         self.lab.output(format!("# cellblock {}", words.join(" ")), shell)
     }
 
+    /// A script of bash's, with the runtime as `cellblock`, its path as `$0`, the bundle as `$bundle`, and the lab's folder as
+    /// `$folder`.
+    pub fn bash(&self, script: &str) -> Output {
+        let mut shell = Command::new("bash");
+        let head = "cellblock() { timeout --signal=KILL 30 \"$0\" --root \"$root\" \"$@\"; }\n";
+        shell.args(["-c", &format!("{head}{script}")]).arg(binary(STEP)).stdin(Stdio::null());
+        shell.env("root", &self.root).env("bundle", &self.bundle).env("folder", &self.lab.folder);
+        self.lab.output(script.to_owned(), shell)
+    }
+
     /// It must succeed; what it printed.
     pub fn succeed(&self, words: &[&str]) -> String {
         let output = self.run(words);

@@ -225,7 +225,7 @@ const HOLES: &[Hole] = &[
         name: "nothing-is-closed",
         package: "cellblock",
         edits: &[
-            without("steps/07-runtime/src/handed_on.rs", "take", "process::close_from(handed_on.end())?;"),
+            without("steps/07-runtime/src/handed_on.rs", "take", "handed_on.close_others()?;"),
             without("steps/02-namespaces/src/report.rs", "close_all_but", "process::close_all_but(&kept, first)?;"),
             without(INIT, "run", "make_workdir(&root, task)?;"),
             instead(

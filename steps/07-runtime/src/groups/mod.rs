@@ -7,6 +7,7 @@
 //! - `making`: the directories, found or made in each tree, and taken back after a failure.
 //! - `identity`: whose group it is, and whether it is still the one that was made.
 //! - `inside`: the groups that its processes have made in it.
+//! - [`memory_events`]: that it runs out of memory, for `events`.
 //! - [`members`]: its processes: listed, frozen, signalled, killed and waited for.
 //! - [`resources`]: the limits of a configuration as v1's and v2's files take them.
 //! - [`device_rules`]: which devices may be used.
@@ -29,6 +30,7 @@ mod identity;
 mod inside;
 mod making;
 pub mod members;
+pub mod memory_events;
 mod real_time;
 pub mod resources;
 mod statistics;

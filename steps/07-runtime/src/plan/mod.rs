@@ -20,7 +20,7 @@ mod cgroup_view;
 pub mod mounts;
 mod task;
 
-pub use task::{Affinity, MEMORY_FLAGS, MEMORY_MODES, Task};
+pub use task::{Affinity, KEEPS_GROUPS, MEMORY_FLAGS, MEMORY_MODES, Task};
 
 /// An annotation for what the configuration has no word for: the root filesystem is shown with the container's owners, as
 /// `idmap` does it for a mount. For `true` only.
@@ -87,7 +87,7 @@ impl Plan {
             domainname: spec.domainname.clone(),
             sysctl: linux.sysctl.clone().into_iter().collect(),
             clocks: linux.time_offsets.iter().map(|(clock, offset)| clock_line(clock, offset)).collect(),
-            task: Task::new("config.json: process", process, linux)?,
+            task: Task::new("config.json: process", process, spec)?,
             net_devices: linux.net_devices.iter().map(|(name, device)| net_device(name, device)).collect(),
             small_init: has_small_init(spec),
             by_root: privilege::user() == 0,

@@ -1,5 +1,7 @@
 //! What runs in a container: the `process` of the configuration, or the one that `exec` adds.
 
+use std::collections::BTreeMap;
+
 use crate::sys::schedule::{self, Scheduling};
 use crate::sys::terminal::Size;
 use anyhow::{Context, Result};
@@ -9,7 +11,11 @@ use privileges::seccomp::Filter;
 use privileges::{Capabilities, Confinement, Rlimit, Set, User};
 
 use crate::log;
-use crate::spec::{self, IoPriorityClass, Linux, NamespaceKind, Process, SchedulerFlag, SchedulerPolicy};
+use crate::spec::{self, IoPriorityClass, Linux, NamespaceKind, Process, SchedulerFlag, SchedulerPolicy, Spec};
+
+/// The annotation by which crun keeps the caller's supplementary groups, unless its value is 0: podman's `--group-add
+/// keep-groups`. So an ordinary user's container can use what is open to a group of that user's, with no id for it in there.
+pub const KEEPS_GROUPS: &str = "run.oci.keep_original_groups";
 
 /// A process to be.
 #[derive(Debug)]
@@ -22,6 +28,8 @@ pub struct Task {
     pub user: User,
     /// Which rights new files do not have; none: as the runtime's.
     pub umask: Option<u32>,
+    /// It stays in the caller's other groups ([`KEEPS_GROUPS`]), whatever the configuration's user has.
+    keeps_groups: bool,
     /// Leave the caller's session keyring.
     pub new_keyring: bool,
     capabilities: Capabilities,
@@ -50,7 +58,9 @@ impl Task {
     ///
     /// # Errors
     /// An invalid capability, limit or filter.
-    pub fn new(place: &str, process: &Process, linux: &Linux) -> Result<Task> {
+    pub fn new(place: &str, process: &Process, spec: &Spec) -> Result<Task> {
+        let nothing = Linux::default();
+        let linux = spec.linux.as_ref().unwrap_or(&nothing);
         let has_users = linux.namespace(NamespaceKind::User).is_some();
         let to_be_had = if has_users { Set::known() } else { Set::to_be_had()? };
         let capabilities = capabilities(place, process.capabilities.as_ref(), to_be_had);
@@ -66,6 +76,7 @@ impl Task {
             terminal: process.terminal.then_some(size),
             user: User { uid: user.uid, gid: user.gid, groups: user.additional_gids, home: None },
             umask: user.umask,
+            keeps_groups: spec.annotations.get(KEEPS_GROUPS).is_some_and(|value| value != "0"),
             new_keyring: true,
             capabilities,
             rlimits: process.rlimits.iter().enumerate().map(limit).collect::<Result<_>>()?,
@@ -111,12 +122,24 @@ impl Task {
         Ok(())
     }
 
+    /// The first step in a user namespace: root of it, in no groups but those that are to be kept.
+    pub fn take_on_root(&self) -> Result<()> {
+        let root = User::default();
+        if self.keeps_groups {
+            root.switch_ids()?
+        } else {
+            root.switch_to()?
+        }
+        namespaces::die_with_parent() // a change of user has made the kernel forget it
+    }
+
     /// What step 6 applies to it: from user to filter.
     pub fn confinement(&self) -> Confinement<'_> {
         Confinement {
             new_keyring: self.new_keyring,
             rlimits: &self.rlimits,
             user: self.user.clone(),
+            keeps_groups: self.keeps_groups,
             capabilities: self.capabilities,
             no_new_privileges: self.no_new_privileges,
             filter: self.filter.as_ref(),
@@ -141,26 +164,41 @@ impl Task {
 /// Linux Process), and a container with less is no weaker wall.
 fn capabilities(place: &str, asked: Option<&spec::Capabilities>, to_be_had: Set) -> Capabilities {
     let Some(asked) = asked else { return Capabilities::default() };
-    let set = |name: &str, names: &[String], most: Set| {
-        let one = |text: &String| match Set::named(text) {
-            Ok(one) if one.without(most) == Set::default() => Some(one),
-            _ => {
-                log::warn(&format!("{place}.capabilities.{name}: {text:?} cannot be given"));
-                None
-            }
-        };
-        names.iter().filter_map(one).sum::<Set>()
+    let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let bounding = given("bounding", &asked.bounding, to_be_had, &mut refused);
+    let permitted = given("permitted", &asked.permitted, to_be_had, &mut refused);
+    let inheritable = given("inheritable", &asked.inheritable, to_be_had, &mut refused);
+    // The kernel makes effective only what is permitted, and hands on by itself only what is permitted and inheritable.
+    let effective = given("effective", &asked.effective, permitted, &mut refused);
+    let ambient = given("ambient", &asked.ambient, to_be_had, &mut refused);
+    if !refused.is_empty() {
+        let sets = refused.iter().map(|(name, sets)| format!("{name:?} ({})", sets.join(", ")));
+        let list = sets.collect::<Vec<_>>().join(", ");
+        log::warn(&format!("{place}.capabilities: cannot be given: {list}"));
+    }
+    let handed_on = Set(ambient.0 & permitted.0 & inheritable.0);
+    tell_of_ambient(place, ambient.without(handed_on));
+    Capabilities { bounding, effective, permitted, inheritable, ambient: handed_on }
+}
+
+/// Those of a set's names that are among `most`; the others are noted, with the set.
+fn given<'a>(set: &'a str, names: &'a [String], most: Set, refused: &mut BTreeMap<&'a str, Vec<&'a str>>) -> Set {
+    let one = |name: &'a String| match Set::named(name) {
+        Ok(one) if one.without(most) == Set::default() => Some(one),
+        _ => {
+            refused.entry(name).or_default().push(set);
+            None
+        }
     };
-    let bounding = set("bounding", &asked.bounding, to_be_had);
-    let permitted = set("permitted", &asked.permitted, to_be_had);
-    let inheritable = set("inheritable", &asked.inheritable, to_be_had);
-    // The kernel hands on by itself only what is permitted and inheritable, and makes effective only what is permitted.
-    Capabilities {
-        bounding,
-        effective: set("effective", &asked.effective, permitted),
-        permitted,
-        inheritable,
-        ambient: set("ambient", &asked.ambient, Set(permitted.0 & inheritable.0)),
+    names.iter().filter_map(one).sum()
+}
+
+/// The template that runc and many engines begin with lists capabilities as ambient which it does not make inheritable: peers
+/// leave them out silently, and a line at each start would hide what matters. It is a warning of the log alone.
+fn tell_of_ambient(place: &str, left_out: Set) {
+    if left_out != Set::default() {
+        let names = left_out.names().join(", ");
+        log::note(&format!("{place}.capabilities.ambient: not permitted and inheritable, so not handed on: {names}"));
     }
 }
 

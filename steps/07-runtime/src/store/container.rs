@@ -87,10 +87,21 @@ impl Container {
         Ok(Some(group))
     }
 
-    // ANCHOR: status
     /// Where it is in its life, now.
     pub fn status(&self) -> Status {
-        match self.look() {
+        self.status_by(self.look().as_ref())
+    }
+
+    /// Where it is in its life, and its first process, held by a descriptor: what one look shows.
+    pub fn status_and_process(&self) -> (Status, Result<Process>) {
+        let sight = self.look();
+        (self.status_by(sight.as_ref()), self.process_by(sight))
+    }
+
+    // ANCHOR: status
+    /// Where it is in its life, by what is seen of its first process, if there is one yet.
+    fn status_by(&self, sight: Option<&Sight>) -> Status {
+        match sight {
             None if self.is_being_made() => Status::Creating,
             Some(Sight::Lives(_)) => {
                 if self.record.group.as_ref().is_some_and(|group| group.still_ours().is_frozen()) {
@@ -135,7 +146,11 @@ impl Container {
     /// # Errors
     /// It has ended, or cannot be seen from here.
     pub fn process(&self) -> Result<Process> {
-        match self.look() {
+        self.process_by(self.look())
+    }
+
+    fn process_by(&self, sight: Option<Sight>) -> Result<Process> {
+        match sight {
             Some(Sight::Lives(process)) => Ok(process),
             Some(Sight::Unseen(why)) => Err(why).with_context(|| format!("container {:?}", self.record.id)),
             _ => Err(Failure::new(format!("container {:?}: container not running", self.record.id)).into()),

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | [`arena`] | the memory of a program that lives for a moment |
 //! | [`descriptor`] | descriptors that another program has opened, by number |
+//! | [`event`] | a counter that the kernel adds to |
 //! | [`namespace`] | namespaces and processes that are there already: joined, signalled, waited for |
+//! | [`pattern`] | regular expressions |
 //! | [`schedule`] | scheduler, priorities, processors, memory policy, personality |
 //! | [`signal`] | the runtime's own signals |
 //! | [`terminal`] | pseudo-terminals |
@@ -12,7 +14,9 @@
 
 pub mod arena;
 pub mod descriptor;
+pub mod event;
 pub mod namespace;
+pub mod pattern;
 pub mod schedule;
 pub mod signal;
 pub mod terminal;

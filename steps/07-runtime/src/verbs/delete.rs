@@ -1,4 +1,4 @@
-//! `delete`: what is left of a container goes.
+//! `delete`: what is left of a container goes, or of all whose names fit a pattern.
 
 use std::process::ExitCode;
 
@@ -11,6 +11,7 @@ use crate::groups::Kept;
 use crate::removal::Strangers;
 use crate::spec::Status;
 use crate::store::{Container, is_missing};
+use crate::sys::pattern::Pattern;
 use crate::{log, removal};
 
 /// Remove a container that has stopped
@@ -20,12 +21,45 @@ pub struct Delete {
     #[arg(long, short)]
     force: bool,
 
+    /// The name is a regular expression (man 7 regex, "extended"): remove all containers whose names it fits, in any part
+    #[arg(long, short)]
+    regex: bool,
+
     /// The container's name
     id: String,
 }
 
 impl Delete {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
+        if self.regex {
+            self.remove_all(context)?
+        } else {
+            self.remove(context)?
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Removes each whose name fits. One that cannot be removed keeps none of the others.
+    fn remove_all(&self, context: &Context) -> Result<()> {
+        let pattern = Pattern::new(&self.id).map_err(|why| {
+            let text = format!("--regex {:?}: it is not a regular expression: {why}", self.id);
+            Failure::new(text).hint("such as '^web-[0-9]+$': man 7 regex")
+        })?;
+        let ids = context.store.ids()?.into_iter().filter(|id| pattern.fits(id));
+        let mut failed = Vec::new();
+        for id in ids {
+            let one = Delete { id, ..*self };
+            match one.remove(context) {
+                Err(error) if !is_missing(&error, &one.id) => failed.push(error),
+                _ => {} // removed, by another command perhaps, or not ours
+            }
+        }
+        let Some(last) = failed.pop() else { return Ok(()) };
+        failed.iter().for_each(|error| log::warn(&format!("{error:#}")));
+        Err(last)
+    }
+
+    fn remove(&self, context: &Context) -> Result<()> {
         let container = match context.store.open(&self.id) {
             Err(_) if self.force => return self.remove_unknown(context),
             found => found?,
@@ -34,7 +68,7 @@ impl Delete {
         let was_killed =
             self.force && container.process().and_then(|process| Ok(process.send_signal(SIGKILL)?)).is_ok();
         let container = match container.lock() {
-            Err(error) if self.force && is_missing(&error, &self.id) => return Ok(ExitCode::SUCCESS),
+            Err(error) if self.force && is_missing(&error, &self.id) => return Ok(()),
             locked => locked?,
         };
         let strangers = match container.status() {
@@ -56,12 +90,11 @@ impl Delete {
             }
             spec => Some(spec?),
         };
-        removal::remove(&container, spec.as_ref(), strangers)?;
-        Ok(ExitCode::SUCCESS)
+        removal::remove(&container, spec.as_ref(), strangers)
     }
 
     /// There is no record, or none that can be read.
-    fn remove_unknown(&self, context: &Context) -> Result<ExitCode> {
+    fn remove_unknown(&self, context: &Context) -> Result<()> {
         match context.store.damaged(&self.id) {
             Err(error) if is_missing(&error, &self.id) => {}
             damaged => match damaged? {
@@ -69,7 +102,7 @@ impl Delete {
                 None => drop(context.store.remove_new(&self.id)?),
             },
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 
     /// Its first process cannot be seen from here, but its group is certainly its own: all processes in it are ended there.

@@ -1,26 +1,31 @@
-//! `events`: what a container uses, as JSON, once or again and again; the shape is runc's, which others read.
+//! `events`: what a container uses, as JSON, once or again and again, and that it has run out of memory; the shape is runc's,
+//! which others read.
 
+use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use kernel::Failure;
+use kernel::sys::clone::Process;
+use kernel::{Errno, Failure};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::spec::Status;
+use crate::groups::memory_events::MemoryWatch;
 use crate::store::Container;
+use crate::{clock, log};
 
-/// Print what a container uses
+/// Print what a container uses, and that it runs out of memory
 #[derive(clap::Args, Debug)]
 pub struct Events {
     /// Once, and no more
     #[arg(long)]
     stats: bool,
 
-    /// Print again after this many seconds
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = clap::value_parser!(u16).range(1..=60))]
-    interval: u16,
+    /// Print again after this time, such as 5, 1s, 100ms or 1m30s
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = clock::duration)]
+    interval: Duration,
 
     /// The container's name
     id: String,
@@ -29,23 +34,60 @@ pub struct Events {
 impl Events {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let container = context.store.open(&self.id)?;
-        if matches!(container.status(), Status::Stopped | Status::Unknown) {
-            drop(container.process()?); // says why
-        }
-        super::print(&format!("{}\n", event(&container)?))?;
+        let process = container.process()?; // says why it has stopped, or is unknown
         if self.stats {
+            print(&statistics(&container)?)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let process = container.process()?;
-        let milliseconds = Duration::from_secs(self.interval.into()).as_millis() as u16;
-        while !process.wait_for_end(milliseconds)? {
-            super::print(&format!("{}\n", event(&container)?))?;
-        }
+        let watch = match container.group()?.map(crate::groups::Kept::watch_memory).transpose() {
+            Err(error) => {
+                log::warn(&format!("there will be no oom events: {error:#}"));
+                None
+            }
+            watch => watch?.flatten(),
+        };
+        self.follow(&container, &process, watch)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Prints until the container ends.
+    fn follow(&self, container: &Container, process: &Process, mut watch: Option<MemoryWatch>) -> Result<()> {
+        let mut next = Instant::now();
+        loop {
+            let now = Instant::now();
+            let ended = wait(process, watch.as_ref(), next.saturating_duration_since(now))?;
+            match watch.as_mut().map(MemoryWatch::has_run_out) {
+                Some(Some(true)) => print(&json!({"type": "oom", "id": container.record.id}))?,
+                Some(None) => watch = None,
+                _ => {}
+            }
+            if ended {
+                return Ok(());
+            }
+            if Instant::now() >= next {
+                print(&statistics(container)?)?;
+                next = Instant::now() + self.interval;
+            }
+        }
     }
 }
 
-fn event(container: &Container) -> Result<Value> {
+/// Waits for whatever comes first: the time is up, the group runs out of memory, or the process has ended. Whether it has.
+fn wait(process: &Process, watch: Option<&MemoryWatch>, time: Duration) -> Result<bool, Failure> {
+    let mut polled = vec![PollFd::new(process.descriptor().as_fd(), PollFlags::POLLIN)];
+    polled.extend(watch.map(MemoryWatch::polled));
+    let milliseconds = Duration::from_millis(time.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX));
+    match poll(&mut polled, PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)) {
+        Ok(_) | Err(Errno::EINTR) => Ok(polled[0].any().unwrap_or(false)),
+        Err(errno) => Err(Failure::call(format_args!("poll({})", process.descriptor()), errno)),
+    }
+}
+
+fn print(event: &Value) -> Result<()> {
+    super::print(&format!("{event}\n"))
+}
+
+fn statistics(container: &Container) -> Result<Value> {
     let no_group = || Failure::new(format!("container {:?}: it has no group", container.record.id));
     let group = container.group()?.ok_or_else(no_group)?;
     Ok(json!({"type": "stats", "id": container.record.id, "data": group.statistics()}))

@@ -17,7 +17,7 @@ use privileges::User;
 
 use super::Context;
 use crate::plan::{self, Affinity, Task};
-use crate::spec::{self, Linux, Process, Spec, Status};
+use crate::spec::{self, Process, Spec, Status};
 use crate::store::Container;
 use crate::sys::schedule;
 use crate::terminal::{MasterSocket, PendingRelay};
@@ -129,7 +129,7 @@ impl Exec {
         let spec = container.spec()?;
         let process = self.process(given, &spec, &container)?;
         spec::check_process(&process, "process.", &launch::known())?;
-        let task = Task::new("process", &process, spec.linux.as_ref().unwrap_or(&Linux::default()))?;
+        let task = Task::new("process", &process, &spec)?;
         let affinity = Affinity::new(&process)?;
         crate::terminal::check(task.terminal.is_some(), self.console_socket.as_deref(), self.detach)?;
         self.visit(&container, &spec, &task, &affinity, &handed_on)
@@ -244,7 +244,7 @@ impl Exec {
             listener.pass_on(child.watch().0, container.state(Status::Running))?;
         }
         child.read_report()?;
-        caller::write_pid_file(self.pid_file.as_deref(), child.pid())?;
+        caller::write_pid_file(self.pid_file.as_deref(), child.pid(), handed_on)?;
         pidfd_socket.map_or(Ok(()), |socket| caller::send_pidfd(&socket, &child))?;
         let terminal = relay.map(PendingRelay::start).transpose()?;
         if self.detach {
@@ -306,8 +306,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
     purpose("into the container's namespaces, all at once");
     namespace::join(visit.init, visit.namespaces).context("cannot join the container's namespaces")?;
     if visit.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
-        User::default().switch_to()?;
-        namespaces::die_with_parent()?;
+        task.take_on_root()?;
     }
     let terminal = open_terminal(visit)?;
     task.schedule()?;

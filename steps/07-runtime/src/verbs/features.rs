@@ -7,7 +7,7 @@ use privileges::seccomp;
 
 use super::Context;
 use crate::features::{SeccompTables, Tables, features};
-use crate::plan::{IDMAPPED_ROOT, MEMORY_FLAGS, MEMORY_MODES, SMALL_INIT, mounts};
+use crate::plan::{IDMAPPED_ROOT, KEEPS_GROUPS, MEMORY_FLAGS, MEMORY_MODES, SMALL_INIT, mounts};
 
 /// Print what this runtime can do
 #[derive(clap::Args, Debug)]
@@ -35,7 +35,7 @@ impl Features {
             net_devices: true,
             memory_modes: MEMORY_MODES.map(|(name, _)| name).to_vec(),
             memory_flags: MEMORY_FLAGS.map(|(name, _)| name).to_vec(),
-            unsafe_annotations: vec![IDMAPPED_ROOT, SMALL_INIT, crate::systemd::ANNOTATION],
+            unsafe_annotations: vec![IDMAPPED_ROOT, SMALL_INIT, crate::systemd::ANNOTATION, KEEPS_GROUPS],
             version: env!("CARGO_PKG_VERSION"),
         };
         super::print(&format!("{}\n", serde_json::to_string_pretty(&features(tables))?))?;

@@ -1,6 +1,7 @@
 //! The verbs: a file for each, with its options and what it does.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -126,7 +127,7 @@ impl Options {
             let text = error.render().to_string();
             let line = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect::<Vec<_>>().join(" ");
             let failure = Failure::new(line.trim_start_matches("error: ")).hint(usage::where_to_look(&words));
-            Log { file: log_file_among(std::env::args()), json: true }.tell(&failure);
+            Log { file: log_file_among(&words), json: true }.tell(&failure);
             std::process::exit(failure.exit_code().into())
         })
     }
@@ -187,9 +188,9 @@ fn default_root() -> PathBuf {
 }
 
 /// The log file, even if other words cannot be understood.
-fn log_file_among(words: impl Iterator<Item = String>) -> Option<PathBuf> {
-    let words: Vec<String> = words.collect();
-    let given = words.iter().find_map(|word| word.strip_prefix("--log=").map(PathBuf::from));
+fn log_file_among(words: &[OsString]) -> Option<PathBuf> {
+    let value = |word: &OsString| word.as_bytes().strip_prefix(b"--log=").map(|path| OsStr::from_bytes(path).into());
+    let given = words.iter().find_map(value);
     given.or_else(|| words.windows(2).find(|pair| pair[0] == "--log").map(|pair| PathBuf::from(&pair[1])))
 }
 

@@ -22,14 +22,14 @@ impl Start {
     pub(super) fn run(self, context: &Context) -> Result<ExitCode> {
         let container = context.store.open(&self.id)?.lock()?;
         let refuse = |why: &str| Failure::new(format!("container {:?}: {why}", self.id));
-        match container.status() {
-            Status::Created | Status::Creating => {}
+        let (status, process) = container.status_and_process();
+        match status {
+            Status::Created | Status::Creating | Status::Unknown => {}
             Status::Stopped => return Err(refuse("cannot start a container that has stopped").into()),
-            Status::Unknown => drop(container.process()?), // says why
-            _ => return Err(refuse("cannot start an already running container").into()),
+            Status::Running | Status::Paused => return Err(refuse("cannot start an already running container").into()),
         }
+        let process = process?; // says why it is unknown
         let notify = notify::listen(container.place())?;
-        let process = container.process()?;
         let answer = waiting::say_start(container.directory())
             .map_err(|_| refuse("cannot start a container that has stopped"))?;
         namespaces::read_signed(&answer)?;
@@ -39,7 +39,7 @@ impl Start {
         removal::poststart(&container, &spec).inspect_err(|_| removal::after_failed_poststart(&container, &spec))?;
         let container = container.unlock(); // others may have to stop it, if it is never ready
         if let Some(notify) = notify {
-            notify.pass_on(container.record.pid.unwrap_or_default(), &[container.process()?.descriptor().as_fd()])?;
+            notify.pass_on(container.record.pid.unwrap_or_default(), &[process.descriptor().as_fd()])?;
         }
         Ok(ExitCode::SUCCESS)
     }
