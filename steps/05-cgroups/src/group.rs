@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::hierarchies::{Hierarchies, Hierarchy, has};
 use anyhow::{Context, Result};
+use kernel::sys::lock::Lock;
 use kernel::sys::{cgroup, group_tree};
 use kernel::{Errno, Failure, Fd, purpose};
-use nix::fcntl::{Flock, FlockArg};
 use pivot_root::FileSystem;
 
 use crate::delegated::{self, Aside};
@@ -39,7 +39,7 @@ pub struct Group {
     /// The tree with limits is v2's.
     is_v2: bool,
     entrance: Option<Fd>,
-    lock: Option<Flock<File>>,
+    lock: Option<Lock>,
     /// Dropped after the group has been removed.
     _aside: Option<Aside>,
 }
@@ -242,10 +242,10 @@ fn lock_file(directory: &Path) -> std::io::Result<File> {
 ///
 /// # Errors
 /// EWOULDBLOCK: another process holds it. ENOENT: another process held it, and has removed the group.
-fn lock(directory: &Path) -> Result<Flock<File>, Failure> {
+fn lock(directory: &Path) -> Result<Lock, Failure> {
     let failed = |errno| Failure::call(format_args!("flock({directory:?})"), errno);
     let file = lock_file(directory).map_err(|_| failed(Errno::ENOENT))?;
-    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| failed(errno))?;
+    let lock = Lock::without_waiting(file, &format!("{directory:?}"))?;
     if directory.is_dir() { Ok(lock) } else { Err(failed(Errno::ENOENT)) }
 }
 
@@ -345,7 +345,7 @@ pub fn remove_abandoned<'a>(parents: impl Iterator<Item = &'a PathBuf>) -> Resul
         let name = entry.file_name().to_string_lossy().into_owned();
         let cell = (is_drawn(&name) && cgroup::is_ours(&entry.path())).then(|| entry.path());
         let Some(file) = cell.and_then(|cell| lock_file(&cell).ok()) else { continue };
-        let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
+        let Ok(_lock) = Lock::without_waiting(file, &name) else { continue };
         purpose("a group whose launcher was killed");
         let groups: Vec<PathBuf> = parents.iter().map(|parent| parent.join(&name)).collect();
         let gone = kill_all(&groups[0]).and_then(|()| groups.iter().rev().try_for_each(|group| remove_tree(group)));
