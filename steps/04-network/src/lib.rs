@@ -9,7 +9,7 @@
 //! 1. [`Plan::prepare`], before the child is born: the bridge is there, an address is chosen, and nobody else can choose.
 //! 2. [`Network::plug`], while the child waits at the gate: the parent makes the cable, with one end in the child's
 //!    namespace. Only the parent can: it alone stands on the host's side.
-//! 3. [`Network::settle_in`], in the child: its own end gets its address and its way out. Only the child can, for the
+//! 3. [`Network::configure_interfaces`], in the child: its own end gets its address and its way out. Only the child can, for the
 //!    same reason.
 //!
 //! All of this is asked for by [`link`]'s messages; the firewall's rules by [`firewall`]'s.
@@ -79,11 +79,11 @@ impl Network {
         }
     }
 
-    // ANCHOR: settle_in
+    // ANCHOR: configure_interfaces
     /// Switches on what the child finds in its namespace: the loopback, and its end of the cable.
     ///
     /// # Shell: `ip link set lo up; ip address add ADDRESS dev eth0; ip link set eth0 up; ip route add default via ...`
-    pub fn settle_in(&self) -> Result<()> {
+    pub fn configure_interfaces(&self) -> Result<()> {
         if self.plan.mode == Mode::Host {
             return Ok(());
         }
@@ -111,7 +111,7 @@ impl Network {
         }
         Ok(())
     }
-    // ANCHOR_END: settle_in
+    // ANCHOR_END: configure_interfaces
 
     /// Which cable is the cell's, once it is laid: to be written down (step 7).
     pub fn cable(&self) -> Option<Cable> {

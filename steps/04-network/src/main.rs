@@ -64,10 +64,10 @@ fn parent(options: Options) -> Result<ExitCode> {
 fn child(cell: &Cell) -> Result<Infallible> {
     namespaces::make_mounts_private()?;
     cell.options.namespaces.set_hostname()?;
-    cell.network.settle_in()?;
+    cell.network.configure_interfaces()?;
     let root = pivot_root::prepare(&cell.command.rootfs, cell.mounts)?;
     root.pivot()?;
-    root.furnish()?;
+    root.attach_mounts()?;
     namespaces::close_descriptors()?;
     cell.options.namespaces.become_command(|| chroot::exec(cell.command))
 }

@@ -17,8 +17,8 @@ use crate::relay::{Ends, Relay};
 pub enum Outlet {
     /// A socket of the caller's.
     Socket(Fd),
-    /// Our own hatch: we sit at it ourselves.
-    Hatch(Fd),
+    /// This process, which relays in the foreground.
+    Foreground(Fd),
 }
 
 impl Outlet {
@@ -34,7 +34,7 @@ impl Outlet {
 
     fn give(&self, master: &Fd) -> Result<()> {
         match self {
-            Outlet::Socket(socket) | Outlet::Hatch(socket) => Ok(socket::send_fd(socket, b"terminal", master)?),
+            Outlet::Socket(socket) | Outlet::Foreground(socket) => Ok(socket::send_fd(socket, b"terminal", master)?),
         }
     }
 }
@@ -53,7 +53,7 @@ pub fn open(root: &Fd, outlet: &Outlet, size: Size, console: Option<&Fd>) -> Res
         .context("cannot make a terminal")?;
     let size = Some(size).filter(|size| !size.is_unknown()).or_else(terminal::size_of_standard);
     size.map_or(Ok(()), |size| terminal::resize(&slave, size))?;
-    if let Outlet::Hatch(_) = outlet {
+    if let Outlet::Foreground(_) = outlet {
         terminal::keep_line_feeds(&slave)?;
     }
     if let Some(target) = console {
@@ -80,14 +80,14 @@ pub fn begin_session(terminal: Option<&Fd>) -> Result<()> {
 /// The caller's place at a terminal that is made later.
 #[derive(Debug)]
 pub struct Seat {
-    hatch: Fd,
+    channel: Fd,
     ends: Ends,
 }
 
 impl Seat {
     /// The terminal has been made: its master comes, and bytes can pass.
     pub fn take(self) -> Result<Relay> {
-        Relay::new(self.ends, socket::receive_fd(&self.hatch, "terminal's master")?)
+        Relay::new(self.ends, socket::receive_fd(&self.channel, "terminal's master")?)
     }
 }
 
@@ -96,8 +96,8 @@ pub fn seat(task: &Task, outlet: Option<Outlet>) -> Result<(Option<Seat>, Option
     if task.terminal.is_none() || outlet.is_some() {
         return Ok((None, outlet));
     }
-    let (hatch, theirs) = socket::pair("hatch", "hatch")?;
-    Ok((Some(Seat { hatch, ends: Ends::open()? }), Some(Outlet::Hatch(theirs))))
+    let (channel, theirs) = socket::pair("terminal channel", "terminal channel")?;
+    Ok((Some(Seat { channel, ends: Ends::open()? }), Some(Outlet::Foreground(theirs))))
 }
 
 /// Refuses a terminal without anybody to sit at it, and the reverse.
