@@ -52,13 +52,13 @@ fn explained() {
     lab!(World::Root, |lab| {
         let story = run(lab, &["--explain", "true"]).to_string();
         const PURPOSES: [&str; 13] = [
-            "a hatch",
+            "a channel",
             "who is who",
             "shown with",
-            "hand them in",
+            "send them to the child",
             "root of this user",
             "look into",
-            "handed in",
+            "parent has sent",
             "keys of its own",
             "can ever have",
             "the user that",

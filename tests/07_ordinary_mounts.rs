@@ -119,7 +119,7 @@ fn every_word_of_an_option() {
     });
 }
 
-/// The host's /dev as a bind mount is not furnished: nothing is made in it, whether it can be written or not.
+/// The host's /dev as a bind mount is left as it is: nothing is made in it, whether it can be written or not.
 #[test]
 fn a_dev_of_the_hosts() {
     lab!(World::Root, |lab| {

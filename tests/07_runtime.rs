@@ -29,7 +29,7 @@ fn by_hand() {
 
 /// A story with every purpose, once, and the calls of those that this step is about.
 fn new_in_this_step(story: &str) -> String {
-    const OURS: [&str; 5] = ["our own file", "a hatch", "all is made", "say start", "no other process may look"];
+    const OURS: [&str; 5] = ["our own file", "a channel", "all is made", "say start", "no other process may look"];
     const CALLS: [&str; 3] = ["clone3(", "listen(", "execve"];
     // Which groups there are, and what must be covered, differs between machines.
     const LEFT_OUT: [&str; 8] = [

@@ -9,7 +9,7 @@
 //! 1. [`prepare`]: everything that needs the host is opened now: the root filesystem, the volumes, fresh file
 //!    systems. These mounts have no place yet; a descriptor is all there is of them.
 //! 2. [`Root::pivot`]: the root filesystem becomes the root, and the host goes away.
-//! 3. [`Root::furnish`]: each mount is put onto its place *below the new root*, resolved once. Whatever symbolic links
+//! 3. [`Root::attach_mounts`]: each mount is put onto its place *below the new root*, resolved once. Whatever symbolic links
 //!    the root filesystem holds, they can lead nowhere else: there is no elsewhere any more.
 
 use std::ffi::OsString;
@@ -183,14 +183,14 @@ impl Root {
         pivot(&self.mount)
     }
 
-    // ANCHOR: furnish
+    // ANCHOR: attach
     /// Puts each mount onto its place below the new root, then closes what no process in the cell may write or read.
     ///
     /// All our descriptors are closed with it: the root filesystem's place on the host is one of them.
     ///
     /// # Errors
     /// A place that cannot be made; /proc, /sys or /dev being a symbolic link.
-    pub fn furnish(self) -> Result<()> {
+    pub fn attach_mounts(self) -> Result<()> {
         if let Some(files) = &self.files {
             files.place(&self.mount)?;
         }
@@ -205,7 +205,7 @@ impl Root {
         proc::make_read_only(&self.mount, proc::READ_ONLY.into_iter())?;
         if self.read_only { make_read_only(&self.mount) } else { Ok(()) }
     }
-    // ANCHOR_END: furnish
+    // ANCHOR_END: attach
 }
 
 /// Puts a mount onto its place.

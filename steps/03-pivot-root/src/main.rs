@@ -54,7 +54,7 @@ fn child(cell: &Cell) -> Result<Infallible> {
     cell.options.namespaces.set_hostname()?;
     let root = pivot_root::prepare(&cell.command.rootfs, cell.mounts)?;
     root.pivot()?;
-    root.furnish()?;
+    root.attach_mounts()?;
     namespaces::close_descriptors()?;
     cell.options.namespaces.become_command(|| chroot::exec(cell.command))
 }

@@ -4,12 +4,13 @@ use std::fs;
 use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
+use kernel::sys::lock::Lock;
 use kernel::sys::netlink::Netlink;
 use kernel::{Errno, Failure, Remedy, purpose};
 
 use crate::cable::Cable;
 use crate::firewall;
-use crate::lease::{self, Lease, Lock, OURS};
+use crate::lease::{self, Lease, OURS};
 use crate::link::{self, Link, Mac};
 use crate::neighbours;
 use crate::options::Plan;
@@ -56,7 +57,7 @@ impl Plugged {
     pub fn prepare(plan: &Plan) -> Result<Plugged> {
         firewall::check()?;
         let netlink = Netlink::route()?;
-        let lock = Lock::take()?;
+        let lock = lease::lock()?;
         lease::refuse_taken(&netlink, &plan.ports)?;
         let reserved = plan.ports.iter().map(|port| port.reserve()).collect::<Result<Vec<_>, _>>()?;
         let (bridge, subnets) = find_or_make(&netlink, plan)?;
@@ -149,7 +150,7 @@ pub fn unplug(cable: &Cable) -> Result<()> {
         return Ok(()); // what has its names now is another's
     }
     let netlink = Netlink::route()?;
-    let _lock = Lock::take()?;
+    let _lock = lease::lock()?;
     purpose("give the address back; the kernel removes the cable with the cell");
     link::unplug(&netlink, &cable.veth)?;
     update_rules(&netlink, &link::links(&netlink)?, &cable.bridge, Change::Out)

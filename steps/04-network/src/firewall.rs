@@ -196,7 +196,7 @@ pub fn tables() -> Result<Vec<String>> {
 /// Runs `nft`, told as `shown`, and returns what it prints.
 pub fn nft(shown: &str, arguments: &[&str], script: &str) -> Result<String> {
     let output = run_nft(arguments, script);
-    let told = output.as_ref().map(drop).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)));
+    let told = output.as_ref().map(drop).map_err(kernel::sys::errno);
     call(format_args!("nft({shown})"), told)?;
     let output = output.expect("told above");
     if output.status.success() {

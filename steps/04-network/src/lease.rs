@@ -8,9 +8,10 @@ use std::fs::File;
 use std::time::Duration;
 
 use anyhow::Result;
+use kernel::sys::errno;
+use kernel::sys::lock::Lock;
 use kernel::sys::netlink::Netlink;
 use kernel::{Errno, Failure, Remedy, purpose};
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::bridge::{our_mac, subnets_of};
 use crate::link::{self, Link, Mac};
@@ -74,28 +75,16 @@ pub fn leases(links: &[Link], bridge: &Link, v4: Subnet) -> Vec<(String, Lease)>
 }
 
 // ANCHOR: lock
-/// Its holder may change the bridges of this network namespace. It is a lock on a file that each network namespace has, and
-/// that only the namespace's root can open: any process may open the namespace itself, and a stranger's lock on that would keep
-/// root waiting. There is nothing to make and nothing to remove, and the lock ends with its holder. It is the same file for
-/// all launchers that see the same /proc; one in a pid namespace of its own, but in this network namespace, has another.
-#[derive(Debug)]
-pub struct Lock {
-    _locked: Flock<File>,
-}
-
-impl Lock {
-    /// Waits until nobody else holds it (man 2 flock).
-    pub fn take() -> Result<Lock> {
-        const FILE: &str = "/proc/sys/net/ipv4/route/flush"; // mode 0200; to open it changes nothing
-        let file = File::options().write(true).open(FILE).map_err(|error| {
-            let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-            Failure::call(format_args!("open({FILE:?}, WRONLY)"), errno)
-        });
-        let file = file.hint_on(Errno::EROFS, settings::WRITABLE)?;
-        let locked = Flock::lock(file, FlockArg::LockExclusive);
-        let locked = locked.map_err(|(_, errno)| Failure::call(format_args!("flock(<network namespace>)"), errno))?;
-        Ok(Lock { _locked: locked })
-    }
+/// Waits for the lock whose holder may change the bridges of this network namespace (man 2 flock). It is a lock on a file that
+/// each network namespace has, and that only the namespace's root can open: any process may open the namespace itself, and a
+/// stranger's lock on that would keep root waiting. There is nothing to make and nothing to remove, and the lock ends with its
+/// holder. It is the same file for all launchers that see the same /proc; one in a pid namespace of its own, but in this network
+/// namespace, has another.
+pub fn lock() -> Result<Lock, Failure> {
+    const FILE: &str = "/proc/sys/net/ipv4/route/flush"; // mode 0200; to open it changes nothing
+    let file = File::options().write(true).open(FILE);
+    let file = file.map_err(|error| Failure::call(format_args!("open({FILE:?}, WRONLY)"), errno(error)));
+    Lock::wait(file.hint_on(Errno::EROFS, settings::WRITABLE)?, "<network namespace>")
 }
 // ANCHOR_END: lock
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use kernel::sys::netlink::Netlink;
 
-use crate::lease::{self, Lock};
+use crate::lease;
 use crate::{bridge, firewall, link, router};
 
 /// The launcher's other work: removing what a crash has left.
@@ -24,7 +24,7 @@ impl PruneOptions {
 /// Removes what a crash has left behind, and returns a line for each thing that was removed.
 pub fn prune() -> Result<Vec<String>> {
     let netlink = Netlink::route()?;
-    let _lock = Lock::take()?;
+    let _lock = lease::lock()?;
     let mut removed = Vec::new();
     let links = link::links(&netlink)?;
     for link in &links {

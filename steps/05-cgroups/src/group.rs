@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use kernel::sys::cgroup;
+use kernel::sys::lock::Lock;
 use kernel::{Errno, Failure, Fd, purpose};
-use nix::fcntl::{Flock, FlockArg};
 use pivot_root::FileSystem;
 
 use crate::delegated::{self, Aside};
@@ -28,7 +28,7 @@ pub struct Group {
     hierarchies: Hierarchies,
     directories: Directories,
     entrance: Option<Fd>,
-    lock: Option<Flock<File>>,
+    lock: Option<Lock>,
     /// Dropped after the group has been removed.
     _aside: Option<Aside>,
 }
@@ -215,10 +215,10 @@ fn lock_file(directory: &Path) -> std::io::Result<File> {
 ///
 /// # Errors
 /// EWOULDBLOCK: another process holds it. ENOENT: another process held it, and has removed the group.
-fn lock(directory: &Path) -> Result<Flock<File>, Failure> {
+fn lock(directory: &Path) -> Result<Lock, Failure> {
     let failed = |errno| Failure::call(format_args!("flock({directory:?})"), errno);
     let file = lock_file(directory).map_err(|_| failed(Errno::ENOENT))?;
-    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| failed(errno))?;
+    let lock = Lock::without_waiting(file, &format!("{directory:?}"))?;
     if directory.is_dir() { Ok(lock) } else { Err(failed(Errno::ENOENT)) }
 }
 
@@ -272,7 +272,7 @@ fn remove_abandoned(parent: &Directories) -> Result<Vec<String>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let cell = (is_drawn(&name) && cgroup::is_ours(&entry.path())).then(|| entry.path());
         let Some(file) = cell.and_then(|cell| lock_file(&cell).ok()) else { continue };
-        let Ok(_lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock) else { continue };
+        let Ok(_lock) = Lock::without_waiting(file, &name) else { continue };
         purpose("a group whose launcher was killed");
         let group = parent.inside(&name);
         let gone = kill_all(&group).and_then(|()| group.all().rev().try_for_each(directories::remove));

@@ -81,7 +81,7 @@ fn child(cell: &Cell) -> Result<Infallible> {
     cell.network.configure_interfaces()?;
     let root = pivot_root::prepare(&cell.command.rootfs, cell.mounts)?;
     root.pivot()?;
-    root.furnish()?;
+    root.attach_mounts()?;
     namespaces::close_descriptors()?;
     cell.options.namespaces.become_command(|| chroot::exec(cell.command))
 }

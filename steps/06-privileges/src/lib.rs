@@ -21,7 +21,7 @@ use namespaces::Child;
 use pivot_root::{Mounts, Sources};
 
 mod capabilities;
-mod hatch;
+mod channel;
 mod id_maps;
 mod options;
 mod reservation;
@@ -32,7 +32,7 @@ mod switches;
 mod user;
 
 pub use capabilities::{Capabilities, Set};
-pub use hatch::Hatch;
+pub use channel::DescriptorChannel;
 pub use id_maps::{IdMaps, Range};
 pub use options::{PrivilegeOptions, Privileges};
 pub use reservation::{Reservation, remove_old_reservations};
@@ -47,10 +47,16 @@ impl Privileges {
         if self.id_maps.is_some() { CloneFlags::CLONE_NEWUSER } else { CloneFlags::empty() }
     }
 
-    // ANCHOR: configure_child
+    // ANCHOR: set_up_child
     /// The parent's part, while the child waits at the gate: the maps of its ids; limits that only the parent can raise; and
     /// mounts of the host's files that show other owners.
-    pub fn configure_child(&self, child: &Child, hatch: &Hatch, rootfs: &Path, mounts: &Mounts) -> Result<()> {
+    pub fn set_up_child(
+        &self,
+        child: &Child,
+        channel: &DescriptorChannel,
+        rootfs: &Path,
+        mounts: &Mounts,
+    ) -> Result<()> {
         let Some(id_maps) = &self.id_maps else { return self.raise_limits(child) };
         self.reservation.as_ref().map_or(Ok(()), |ids| ids.is_of(child.pid()))?;
         id_maps.write(child.pid())?;
@@ -59,12 +65,12 @@ impl Privileges {
         if id_maps.is_ours_to_choose() {
             let sources = Sources::open(rootfs, mounts)?;
             sources.make_private()?;
-            hatch::show_as_theirs(&sources, id_maps, child.pid())?;
-            hatch.hand_in(&sources)?;
+            channel::show_as_theirs(&sources, id_maps, child.pid())?;
+            channel.send(&sources)?;
         }
         Ok(())
     }
-    // ANCHOR_END: configure_child
+    // ANCHOR_END: set_up_child
 
     fn raise_limits(&self, child: &Child) -> Result<()> {
         self.rlimits.iter().try_for_each(|limit| limit.raise(child.pid()))
@@ -84,9 +90,9 @@ impl Privileges {
     // ANCHOR_END: take_on_root
 
     /// The host's files for the cell: from the parent, or opened here where the parent has no more rights than the child.
-    pub fn sources(&self, hatch: &Hatch, rootfs: &Path, mounts: &Mounts) -> Result<Sources> {
+    pub fn sources(&self, channel: &DescriptorChannel, rootfs: &Path, mounts: &Mounts) -> Result<Sources> {
         match &self.id_maps {
-            Some(id_maps) if id_maps.is_ours_to_choose() => hatch.take_in(mounts.volume_count()),
+            Some(id_maps) if id_maps.is_ours_to_choose() => channel.receive(mounts.volume_count()),
             _ => Sources::open(rootfs, mounts),
         }
     }

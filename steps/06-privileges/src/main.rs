@@ -9,7 +9,7 @@ use chroot::Command;
 use clap::Parser;
 use network::Network;
 use pivot_root::Mounts;
-use privileges::{Hatch, Privileges};
+use privileges::{DescriptorChannel, Privileges};
 
 /// Run a command in a cell whose root is nobody outside
 #[derive(Parser, Debug)]
@@ -45,7 +45,7 @@ struct Cell<'a> {
     network: &'a Network,
     group: &'a Group,
     privileges: &'a Privileges,
-    hatch: &'a Hatch,
+    channel: &'a DescriptorChannel,
 }
 
 // ANCHOR: launch
@@ -69,11 +69,11 @@ fn parent(options: Options) -> Result<ExitCode> {
     let mut network = network.prepare()?;
     mounts.add_files(network.files(&options.namespaces.hostname()?));
     options.namespaces.set_clocks()?;
-    let hatch = &Hatch::with_dev(privileges.id_maps.as_ref())?;
+    let channel = &DescriptorChannel::with_dev(privileges.id_maps.as_ref())?;
     let flags = options.namespaces.flags() | network.flags() | privileges.flags();
-    let cell = Cell { options: &options, command, mounts: &mounts, network: &network, group, privileges, hatch };
+    let cell = Cell { options: &options, command, mounts: &mounts, network: &network, group, privileges, channel };
     let child = namespaces::spawn_into(flags, group.entrance(), || child(&cell))?;
-    privileges.configure_child(&child, hatch, &command.rootfs, &mounts)?;
+    privileges.set_up_child(&child, channel, &command.rootfs, &mounts)?;
     network.plug(&child)?;
     child.open_gate()?;
     child.read_report()?;
@@ -88,10 +88,10 @@ fn child(cell: &Cell) -> Result<Infallible> {
     namespaces::make_mounts_private()?;
     cell.options.namespaces.set_hostname()?;
     cell.network.configure_interfaces()?;
-    let sources = cell.privileges.sources(cell.hatch, &cell.command.rootfs, cell.mounts)?;
+    let sources = cell.privileges.sources(cell.channel, &cell.command.rootfs, cell.mounts)?;
     let root = pivot_root::prepare_from(sources, cell.mounts)?;
     root.pivot()?;
-    root.furnish()?;
+    root.attach_mounts()?;
     namespaces::close_descriptors()?;
     let confinement = cell.privileges.confinement()?;
     let mut command = cell.command.at_home(confinement.user.home.as_deref())?;

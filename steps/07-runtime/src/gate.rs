@@ -12,7 +12,7 @@ use kernel::{Failure, Fd, purpose};
 use namespaces::Child;
 use network::Network;
 use pivot_root::sources;
-use privileges::Hatch;
+use privileges::DescriptorChannel;
 
 use crate::plan::Plan;
 use crate::spec::{Spec, Status};
@@ -25,18 +25,18 @@ pub struct WaitingChild<'c, 'd> {
     /// The child.
     pub child: &'c Child,
     /// Through it comes what belongs to the host.
-    pub hatch: &'c Hatch,
+    pub channel: &'c DescriptorChannel,
     /// Devices of the host's network that will be its own.
     pub devices: &'d [Device],
 }
 
 impl<'d> WaitingChild<'_, 'd> {
-    // ANCHOR: prepare
+    // ANCHOR: set_up
     /// The list of calls, in order: maps of ids, rights, mounts, network, hooks.
     ///
     /// # Errors
     /// Those of each call; the child was killed meanwhile.
-    pub fn prepare(
+    pub fn set_up(
         &self,
         container: &mut Locked,
         plan: &mut Plan,
@@ -53,7 +53,7 @@ impl<'d> WaitingChild<'_, 'd> {
         }
         plan.task.give_standard(child.pid());
         plan.task.raise_limits(child.pid())?;
-        self.hand_in(plan)?;
+        self.send_mounts(plan)?;
         network.map_or(Ok(()), |network| network.plug(child))?;
         let moved = self.move_devices(plan)?;
         if let Some(asked) = &spec.hooks {
@@ -63,10 +63,10 @@ impl<'d> WaitingChild<'_, 'd> {
         }
         Ok(moved)
     }
-    // ANCHOR_END: prepare
+    // ANCHOR_END: set_up
 
     /// In a user namespace the child has no rights on the host: the host's files are opened here, and sent to it.
-    fn hand_in(&self, plan: &Plan) -> Result<()> {
+    fn send_mounts(&self, plan: &Plan) -> Result<()> {
         if !init::is_handed_in(plan) {
             return Ok(());
         }
@@ -84,7 +84,7 @@ impl<'d> WaitingChild<'_, 'd> {
             owners.map_or(Ok(()), |owners| owners.show(&tree, child))?;
             Ok(tree)
         });
-        self.hatch.hand_in_many(&root, binds)
+        self.channel.send_many(&root, binds)
     }
 
     /// Into the child's network namespace, which may be one that it will only join.

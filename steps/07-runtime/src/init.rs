@@ -18,7 +18,7 @@ use kernel::sys::{netlink, privilege};
 use kernel::{Fd, purpose};
 use network::{Network, sysctl};
 use pivot_root::{Place, Trees, sources};
-use privileges::Hatch;
+use privileges::{Confinement, DescriptorChannel};
 
 use crate::plan::{Plan, Task};
 use crate::spec::{Hooks, State, Status};
@@ -44,7 +44,7 @@ pub struct Cell<'a> {
     /// What those read.
     pub state: State,
     /// Through it comes what belongs to the host.
-    pub hatch: &'a Hatch,
+    pub channel: &'a DescriptorChannel,
     /// Its device nodes, if it may make none.
     pub nodes: Option<Fd>,
     /// Where its terminal goes.
@@ -75,20 +75,15 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     find_group(cell)?;
     let (number, start) = (cell.number.take(), cell.start.take());
     let cell = &*cell;
-    let (plan, task) = (&*cell.plan, &cell.plan.task);
+    let task = &cell.plan.task;
     enter_group(cell)?;
     join_namespaces(cell)?;
     let place = place_of_root(cell)?;
-    take_on_root(plan)?;
+    take_on_root(cell.plan)?;
     terminal::new_session()?;
-    set_names(plan)?;
-    settle_in(cell)?;
-    let root = prepare_root(cell, place, number.is_some())?;
-    let terminal = take_terminal(cell, &root, number.is_some())?;
-    set_sysctls(plan)?;
-    make_workdir(&root, task)?;
-    root.finish()?;
-    drop(root);
+    set_names(cell.plan)?;
+    configure_interfaces(cell)?;
+    let terminal = change_root(cell, place, number.is_some())?;
     task.schedule()?;
     if number.is_some() {
         birth::prepare(cell.joined)?;
@@ -100,39 +95,28 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     let confinement = task.confinement();
     confinement.drop_privileges()?;
     command.look_for_program()?;
-    let (is_late, mut listener) = (number.is_some(), None);
-    if let Some(number) = number {
-        listener = confinement.filter_early()?; // nothing is born there with that right: its birth is under the filter
-        sibling::be_born(&number)?;
-        drop(number); // the parent reads to its end
-        crate::terminal::begin_session(terminal.as_ref())?;
-    }
+    let born = number.map(|number| be_born(&confinement, number, terminal.as_ref())).transpose()?;
     cell.handed_on.announce_to(&mut command)?;
     live_on(cell)?;
-    let state = State { status: Status::Created, pid: Some(std::process::id() as i32), ..cell.state.clone() };
-    // Before the filter, which need not allow it; but programs of startContainer get none of them.
-    let hands_on_early = !task.filters_last() && cell.hooks.start_container.is_empty();
-    if hands_on_early {
-        cell.handed_on.leave_open()?;
-    }
-    if !task.filters_last() {
-        get_ready(&mut command, plan)?;
-        listener = if is_late { listener } else { confinement.filter_early()? };
-        listener = confinement.apply_filter()?.or(listener);
-        Relay::hand_over(cell.listener.as_ref(), listener)?;
-    }
-    let waits = start.is_some();
-    start.map_or(Ok(()), Waiting::wait)?;
-    hooks::run_inside(&cell.hooks.start_container, &command, &state)?;
-    if waits {
-        namespaces::sign_report(); // before the filter, which need not allow to write
-    }
-    if !hands_on_early {
-        cell.handed_on.leave_open()?;
-    }
+    let state = created(cell); // before the filter, which need not allow getpid
     if task.filters_last() {
-        get_ready(&mut command, plan)?;
+        wait_for_start(cell, start, &command, &state)?;
+        cell.handed_on.leave_open()?;
+        get_ready(&mut command, cell.plan)?;
         confinement.apply_filter()?;
+    } else {
+        // Before the filter, which need not allow it; but programs of startContainer get none of them.
+        let hands_on_early = cell.hooks.start_container.is_empty();
+        if hands_on_early {
+            cell.handed_on.leave_open()?;
+        }
+        get_ready(&mut command, cell.plan)?;
+        let listener = born.map_or_else(|| confinement.filter_early(), |born| Ok(born.listener))?;
+        Relay::hand_over(cell.listener.as_ref(), confinement.apply_filter()?.or(listener))?;
+        wait_for_start(cell, start, &command, &state)?;
+        if !hands_on_early {
+            cell.handed_on.leave_open()?;
+        }
     }
     become_command(cell, command)
 }
@@ -211,6 +195,17 @@ fn place_of_root(cell: &Cell) -> Result<Option<Fd>> {
     opened.map(Some).context("hooks.createContainer: they cannot be shown the mounts")
 }
 
+/// Mounts, terminal, settings of the kernel, and the exchange of the roots. Returns the terminal of a process that will be born
+/// later. All descriptors of the new root are closed with it.
+fn change_root(cell: &Cell, place: Option<Fd>, is_born_later: bool) -> Result<Option<Fd>> {
+    let root = prepare_root(cell, place, is_born_later)?;
+    let terminal = take_terminal(cell, &root, is_born_later)?;
+    set_sysctls(cell.plan)?;
+    make_workdir(&root, &cell.plan.task)?;
+    root.finish()?;
+    Ok(terminal)
+}
+
 /// All that is mounted; and the programs of the caller's that want to see it before the host goes.
 fn prepare_root<'a>(cell: &'a Cell, place: Option<Fd>, is_outside: bool) -> Result<PreparedRoot<'a>> {
     let plan = &*cell.plan;
@@ -221,7 +216,7 @@ fn prepare_root<'a>(cell: &'a Cell, place: Option<Fd>, is_outside: bool) -> Resu
         _ => mount::propagate("/", Depth::Recursive, Propagation::Slave)?,
     }
     let (root, trees) = match is_handed_in(plan) {
-        true => cell.hatch.take_in_many()?,
+        true => cell.channel.receive_many()?,
         false => open_sources(plan)?,
     };
     let nodes = cell.nodes.as_ref().map(Fd::duplicate).transpose()?;
@@ -263,7 +258,7 @@ fn set_sysctls(plan: &Plan) -> Result<()> {
 }
 
 /// What is there of a network is switched on, while /proc is still the host's: step 4 makes settings by it.
-fn settle_in(cell: &Cell) -> Result<()> {
+fn configure_interfaces(cell: &Cell) -> Result<()> {
     if let Some(network) = cell.network {
         return network.configure_interfaces();
     }
@@ -306,6 +301,20 @@ fn take_terminal(cell: &Cell, root: &PreparedRoot, later: bool) -> Result<Option
     Ok(None)
 }
 
+/// A process that goes on in another container's pid namespace, and its filter's listener, if that has one.
+struct Born {
+    listener: Option<Fd>,
+}
+
+/// The process that goes on is under the filter already, if the filter takes a right: no process is born there with that right.
+fn be_born(confinement: &Confinement, number: Fd, terminal: Option<&Fd>) -> Result<Born> {
+    let listener = confinement.filter_early()?;
+    sibling::be_born(&number)?;
+    drop(number); // the parent reads to its end
+    crate::terminal::begin_session(terminal)?;
+    Ok(Born { listener })
+}
+
 /// The command, with a home: many programs cannot do without.
 pub fn at_home(task: &Task) -> Result<chroot::Command> {
     task.command.at_home(privileges::home_of(task.user.uid).as_deref())
@@ -316,6 +325,23 @@ fn live_on(cell: &Cell) -> Result<()> {
     if cell.detached {
         purpose("all is made: our parent may go, we stay");
         namespace::outlive_parent()?;
+    }
+    Ok(())
+}
+
+/// What programs of startContainer are told of the container.
+fn created(cell: &Cell) -> State {
+    State { status: Status::Created, pid: Some(std::process::id() as i32), ..cell.state.clone() }
+}
+
+/// Waits for `start`, if it is to; then come the caller's programs that run inside. The report is closed before the filter, which
+/// need not allow to write.
+fn wait_for_start(cell: &Cell, start: Option<Waiting>, command: &chroot::Command, state: &State) -> Result<()> {
+    let waits = start.is_some();
+    start.map_or(Ok(()), Waiting::wait)?;
+    hooks::run_inside(&cell.hooks.start_container, command, state)?;
+    if waits {
+        namespaces::sign_report();
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use kernel::sys::privilege;
 use kernel::{Fd, purpose};
 use namespaces::Child;
 use network::Network;
-use privileges::Hatch;
+use privileges::DescriptorChannel;
 
 use crate::bundle::Bundle;
 use crate::gate::{self, WaitingChild};
@@ -63,8 +63,8 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// Gives a bundle of our own making its place. Its name must be taken first then, for the place is the container's own.
-    fn settle_own(&mut self, store: &Store) -> Result<Option<Claim>> {
+    /// Writes a bundle of our own making to its place. Its name must be taken first then, for the place is the container's own.
+    fn write_own_bundle(&mut self, store: &Store) -> Result<Option<Claim>> {
         let Some(own) = &self.own else { return Ok(None) };
         let claim = store.claim(self.id)?;
         own.write_files(claim.directory())?;
@@ -95,7 +95,7 @@ pub struct Launched {
 /// # Errors
 /// What is wrong in the configuration or its place there; what the kernel refuses. Nothing is left then.
 pub fn launch(store: &Store, mut request: Request) -> Result<Launched> {
-    let claim = request.settle_own(store)?;
+    let claim = request.write_own_bundle(store)?;
     let text = match &request.own {
         Some(own) => own.config().into_bytes(),
         None => std::mem::take(&mut request.config),
@@ -168,7 +168,7 @@ fn make(
     }
     let start = if request.waits { Some(Waiting::make(container.directory())?) } else { None };
     let listener = listener::Relay::connect(&plan.task)?;
-    let hatch = Hatch::new()?;
+    let channel = DescriptorChannel::new()?;
     let (relay, master_socket) = terminal::prepare(&plan.task, master_socket)?;
     let nothing = spec::Hooks::default();
     let state = container.state(Status::Creating);
@@ -185,7 +185,7 @@ fn make(
         scope: scope.as_ref(),
         hooks: spec.hooks.as_ref().unwrap_or(&nothing),
         state,
-        hatch: &hatch,
+        channel: &channel,
         nodes,
         master_socket,
         detached: request.detached,
@@ -203,8 +203,8 @@ fn make(
     let mut child = spawn(&mut cell, entrance.as_ref())?;
     let listener = cell.listener.take();
     drop(cell.number.take()); // held here too, its closing in the child would never be seen
-    let waiting = WaitingChild { child: &child, hatch: &hatch, devices: &devices };
-    let moved = waiting.prepare(container, plan, spec, request.network.as_mut())?;
+    let waiting = WaitingChild { child: &child, channel: &channel, devices: &devices };
+    let moved = waiting.set_up(container, plan, spec, request.network.as_mut())?;
     child.open_gate()?;
     if let Some(number) = number {
         sibling::follow(&mut child, &number)?;

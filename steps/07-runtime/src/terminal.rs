@@ -101,7 +101,7 @@ pub fn prepare(
     if task.terminal.is_none() || master_socket.is_some() {
         return Ok((None, master_socket));
     }
-    let (socket, theirs) = socket::pair("hatch", "hatch")?;
+    let (socket, theirs) = socket::pair("terminal channel", "terminal channel")?;
     Ok((Some(PendingRelay { socket, ends: Ends::open()? }), Some(MasterSocket::Relay(theirs))))
 }
 

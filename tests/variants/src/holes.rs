@@ -133,7 +133,7 @@ const HOLES: &[Hole] = &[
     Hole {
         name: "settings-can-be-written",
         package: "pivot-root",
-        edits: &[without(PIVOT_ROOT, "furnish", "proc::make_read_only(&self.mount")],
+        edits: &[without(PIVOT_ROOT, "attach_mounts", "proc::make_read_only(&self.mount")],
         seen_by: &[Attack("proc-sys", &[])], // sysrq is one more of these settings, on kernels that have it
     },
     Hole {
@@ -227,7 +227,7 @@ const HOLES: &[Hole] = &[
         edits: &[
             without("steps/07-runtime/src/handed_on.rs", "take", "handed_on.close_others()?;"),
             without("steps/02-namespaces/src/report.rs", "close_all_but", "process::close_all_but(&kept, first)?;"),
-            without(INIT, "run", "make_workdir(&root, task)?;"),
+            without(INIT, "change_root", "make_workdir(&root, &cell.plan.task)?;"),
             instead(
                 CHROOT,
                 "is_inside",

@@ -86,11 +86,16 @@ pub fn fork(label: &'static str) -> Result<Clone, Failure> {
         nix::unistd::ForkResult::Child => return Ok(Clone::Child),
         nix::unistd::ForkResult::Parent { child } => child.as_raw(),
     };
-    // SAFETY: takes numbers only. The child is not reaped yet, so the pid is its own.
-    let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    // The child is not reaped yet, so the pid is its own.
+    let pidfd = open_pidfd(pid, label).map_err(|errno| Failure::call(text, errno))?;
+    Ok(Clone::Parent(Process { pid, pidfd }))
+}
+
+fn open_pidfd(pid: i32, label: &'static str) -> Result<Fd, Errno> {
+    // SAFETY: takes numbers only.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     // SAFETY: pidfd_open gives a new descriptor.
-    let pidfd = unsafe { super::new_fd(pidfd, label) };
-    Ok(Clone::Parent(Process { pid, pidfd: pidfd.map_err(|errno| Failure::call(text, errno))? }))
+    unsafe { super::new_fd(result, label) }
 }
 
 /// Makes a process like this one that is our parent's child, and not ours (man 2 clone, CLONE_PARENT): its pid as we see
@@ -114,10 +119,7 @@ impl Process {
     /// # Errors
     /// ESRCH: there is no such process.
     pub fn open(pid: i32, label: &'static str) -> Result<Process, Failure> {
-        // SAFETY: takes numbers only.
-        let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        // SAFETY: pidfd_open gives a new descriptor.
-        let pidfd = call(format_args!("pidfd_open(<pid>)"), unsafe { super::new_fd(result, label) })?;
+        let pidfd = call(format_args!("pidfd_open(<pid>)"), open_pidfd(pid, label))?;
         Ok(Process { pid, pidfd })
     }
 

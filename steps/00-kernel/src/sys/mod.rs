@@ -102,6 +102,6 @@ impl<F: Fn() -> String> fmt::Display for Lazy<F> {
 }
 
 /// The kernel's number behind an error of the standard library.
-pub fn errno(error: std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+pub fn errno(error: impl std::borrow::Borrow<std::io::Error>) -> Errno {
+    Errno::from_raw(error.borrow().raw_os_error().unwrap_or(libc::EIO))
 }

@@ -1,7 +1,6 @@
 //! Lesson 2: signals read like messages, not handled in the middle of something else.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -93,20 +92,6 @@ pub fn kill(pid: i32, number: i32) -> Result<(), Failure> {
     // SAFETY: takes numbers, touches no memory.
     let result = Errno::result(unsafe { libc::kill(pid, number) });
     call(format_args!("kill({pid}, {})", name(number)), result.map(drop))
-}
-
-/// Whether a process that need not be our child ends before the time is up (man 2 pidfd_open, poll). One that is gone has.
-pub fn ends_within(pid: i32, patience: Duration) -> Result<bool, Failure> {
-    // SAFETY: takes numbers only.
-    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    // SAFETY: pidfd_open gives a new descriptor.
-    let pidfd = match unsafe { super::new_fd(result, "process") } {
-        Err(Errno::ESRCH) => return Ok(true),
-        opened => opened.map_err(|errno| Failure::call(format_args!("pidfd_open({pid})"), errno))?,
-    };
-    let mut polled = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    let result = nix::poll::poll(&mut polled, PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX));
-    Ok(call(format_args!("poll({pidfd}, IN)"), result.map(|count| count as usize))? > 0)
 }
 
 impl std::os::fd::AsFd for Signals {

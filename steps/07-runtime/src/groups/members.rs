@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use kernel::sys::clone::Process;
 use kernel::sys::signal::SIGKILL;
 use kernel::sys::{cgroup, group_tree};
 use kernel::{Errno, Failure, purpose};
@@ -194,9 +195,17 @@ fn each_ends_within(group: &Path, patience: Duration) -> Result<bool> {
         match there.iter().find(|pid| **pid > 0) {
             _ if there.is_empty() => return Ok(true),
             _ if left.is_zero() => return Ok(false),
-            Some(pid) => drop(kernel::sys::signal::ends_within(*pid, left)?),
+            Some(pid) => wait_for_end(*pid, left)?,
             None => std::thread::sleep(Duration::from_millis(10)),
         }
+    }
+}
+
+/// Waits until a process has ended, or the time is up. One that is gone has ended.
+fn wait_for_end(pid: i32, patience: Duration) -> Result<(), Failure> {
+    match Process::open(pid, "process") {
+        Err(gone) if gone.errno() == Some(Errno::ESRCH) => Ok(()),
+        process => process?.wait_for_end(patience.as_millis().min(1000) as u16).map(drop),
     }
 }
 

@@ -41,7 +41,7 @@ pub struct RootPlan {
 
 impl RootPlan {
     /// Whether nodes and links may be made at a place: not where /dev is a second mount of one that the host has. That is not
-    /// ours to furnish, and what is made in it stays.
+    /// ours to change, and what is made in it stays.
     fn may_hold(&self, place: &Place) -> bool {
         let dev = self.mounts.iter().rev().find(|mount| mount.place.is("dev"));
         !(dev.is_some_and(|dev| matches!(dev.source, MountSource::Bind { .. })) && place.lies_in("dev"))

@@ -93,7 +93,7 @@ fn without_waiting(fd: BorrowedFd, access: OFlag, label: &'static str) -> Result
             return Ok(Fd::new(opened, label));
         }
     }
-    let copy = fd.try_clone_to_owned().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)));
+    let copy = fd.try_clone_to_owned().map_err(kernel::sys::errno);
     call(format_args!("fcntl({}, DUPFD_CLOEXEC)", fd.as_raw_fd()), copy.map(|fd| Fd::new(fd, label)))
 }
 

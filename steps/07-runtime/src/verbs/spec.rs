@@ -67,12 +67,12 @@ impl Place {
     fn write(self, bundle: &Bundle) -> Result<ExitCode> {
         let directory = self.bundle.unwrap_or_else(|| PathBuf::from("."));
         let file = directory.join("config.json");
-        let refuse = |why: String| {
-            Failure::new(format!("cannot write {}: {why}", file.display())).hint("--bundle names another directory")
+        let refuse = |error| {
+            let text = format!("cannot write {}: {}", file.display(), kernel::outside::reason(error));
+            Failure::new(text).hint("--bundle names another directory")
         };
-        let opened = OpenOptions::new().write(true).create_new(true).open(&file);
-        let mut opened = opened.map_err(|error| refuse(error.to_string().to_lowercase()))?;
-        opened.write_all(bundle.config().as_bytes()).map_err(|error| refuse(error.to_string()))?;
+        let mut opened = OpenOptions::new().write(true).create_new(true).open(&file).map_err(refuse)?;
+        opened.write_all(bundle.config().as_bytes()).map_err(refuse)?;
         bundle.write_files(&directory)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -1,4 +1,4 @@
-//! A hatch in the wall: what belongs to the host is opened outside, where the rights are, and handed in as a descriptor.
+//! A channel for descriptors: what belongs to the host is opened outside, where the rights are, and sent to the child.
 //!
 //! The files of a root filesystem belong to the host's root, who is nobody in the cell. So the cell gets a mount of them
 //! that shows other owners (an *idmapped* mount); and only who is root on the host may make one.
@@ -14,59 +14,59 @@ use crate::id_maps::IdMaps;
 
 /// A socket with one end outside and one inside, and what is made before the child is born.
 #[derive(Debug)]
-pub struct Hatch {
+pub struct DescriptorChannel {
     outside: Fd,
     inside: Fd,
     dev: Option<Fd>,
 }
 
-impl Hatch {
+impl DescriptorChannel {
     /// Makes it, before the child is born: both then have it.
-    pub fn new() -> Result<Hatch> {
-        purpose("a hatch: through it we hand the child what it cannot open itself");
-        let (outside, inside) = socket::pair("hatch", "hatch")?;
-        Ok(Hatch { outside, inside, dev: None })
+    pub fn new() -> Result<DescriptorChannel> {
+        purpose("a channel: through it the child gets descriptors of what it cannot open itself");
+        let (outside, inside) = socket::pair("channel", "channel")?;
+        Ok(DescriptorChannel { outside, inside, dev: None })
     }
 
-    /// A hatch for a cell with these users. In its user namespace it may make no device, and one of the host's, bound, would be
+    /// A channel for a cell with these users. In its user namespace it may make no device, and one of the host's, bound, would be
     /// at the mercy of a root that is the host's by number and may mount: read-only is not locked. So its /dev is made outside.
-    pub fn with_dev(id_maps: Option<&IdMaps>) -> Result<Hatch> {
-        let hatch = Hatch::new()?;
+    pub fn with_dev(id_maps: Option<&IdMaps>) -> Result<DescriptorChannel> {
+        let channel = DescriptorChannel::new()?;
         let Some(owner) = id_maps.filter(|maps| maps.is_ours_to_choose()).and_then(IdMaps::root_outside) else {
-            return Ok(hatch);
+            return Ok(channel);
         };
         purpose("a /dev with six harmless devices, which in there nobody may make");
-        Ok(Hatch { dev: pivot_root::dev_for_a_cell(owner)?, ..hatch })
+        Ok(DescriptorChannel { dev: pivot_root::dev_for_a_cell(owner)?, ..channel })
     }
 
-    /// Hands the mounts in. They wait in the socket until the child takes them.
-    pub fn hand_in(&self, sources: &Sources) -> Result<()> {
-        purpose("hand them in");
+    /// Sends the mounts. They wait in the socket until the child takes them.
+    pub fn send(&self, sources: &Sources) -> Result<()> {
+        purpose("send them to the child");
         socket::send_fd(&self.outside, b"root", &sources.root)?;
         sources.volumes.chunks(trees::BATCH).try_for_each(|volumes| trees::send_batch(&self.outside, volumes))
     }
 
-    /// Takes them: the root, and that many volumes.
-    pub fn take_in(&self, volumes: usize) -> Result<Sources> {
-        purpose("what the parent has handed in");
+    /// Receives the mounts: the root, and `volumes` volumes.
+    pub fn receive(&self, volumes: usize) -> Result<Sources> {
+        purpose("what the parent has sent");
         let root = socket::receive_fd(&self.inside, "root")?;
-        let mut taken = Vec::new();
-        while taken.len() < volumes {
-            taken.extend(trees::receive_batch(&self.inside)?);
+        let mut received = Vec::new();
+        while received.len() < volumes {
+            received.extend(trees::receive_batch(&self.inside)?);
         }
-        Ok(Sources { root, volumes: taken, dev: self.dev.as_ref().map(Fd::duplicate).transpose()? })
+        Ok(Sources { root, volumes: received, dev: self.dev.as_ref().map(Fd::duplicate).transpose()? })
     }
 
-    /// Hands in a root and mounts of which there may be more than descriptors (step 7).
-    pub fn hand_in_many(&self, root: &Fd, many: impl Iterator<Item = Result<Fd>>) -> Result<()> {
-        purpose("hand them in");
+    /// Sends a root and mounts of which there may be more than descriptors (step 7).
+    pub fn send_many(&self, root: &Fd, many: impl Iterator<Item = Result<Fd>>) -> Result<()> {
+        purpose("send them to the child");
         socket::send_fd(&self.outside, b"root", root)?;
         trees::send(&self.outside, many)
     }
 
-    /// Takes the root, and then each of the mounts when it is needed.
-    pub fn take_in_many(&self) -> Result<(Fd, Trees)> {
-        purpose("what the parent has handed in");
+    /// Receives the root, and then each of the mounts when it is needed.
+    pub fn receive_many(&self) -> Result<(Fd, Trees)> {
+        purpose("what the parent has sent");
         Ok((socket::receive_fd(&self.inside, "root")?, Trees::receive(&self.inside)?))
     }
 }
