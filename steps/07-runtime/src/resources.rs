@@ -1,14 +1,14 @@
-//! The container's group and its limits, as the configuration has them: from its words to step 5's. Where `--systemd-cgroup`
+//! The container's group and its limits, as the configuration has them: in the configuration's own words. Where `--systemd-cgroup`
 //! asks for it, the group is a scope of systemd's.
 
 use crate::groups::Kept;
-use crate::groups::device_rules::{Access, Kind, Rule};
+use crate::groups::device_rules;
 use crate::systemd::{self, Scope};
 use anyhow::{Context, Result};
 use cgroups::directories::is_not_ours;
 use kernel::{Errno, Failure};
 
-use crate::spec::{self, DeviceRuleKind, Spec};
+use crate::spec::{self, Spec};
 
 /// Where the group lies: as the configuration says, else named after the container.
 pub fn path(spec: &Spec, id: &str) -> String {
@@ -94,7 +94,7 @@ fn guard_devices(group: &Kept, asked: &[spec::DeviceRule]) -> Result<()> {
         let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
         errno == Some(Errno::EPERM) && !cgroups::delegated::is_tree_ours()
     };
-    match group.guard_devices(&device_rules(asked)?) {
+    match group.guard_devices(&device_rules::of_configuration(asked)?) {
         Err(error) if is_refused(&error) => Ok(()),
         guarded => guarded,
     }
@@ -112,25 +112,4 @@ pub fn update(group: &Kept, scope: Option<&Scope>, asked: &spec::Resources) -> R
         return Ok(());
     }
     guard_devices(group, &asked.devices)
-}
-
-/// The rules, and after them the devices that every container may use, as every runtime adds them.
-fn device_rules(asked: &[spec::DeviceRule]) -> Result<Vec<Rule>> {
-    let number = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
-    let rule = |asked: &spec::DeviceRule| {
-        let kind = match asked.kind {
-            None | Some(DeviceRuleKind::All) => Kind::All,
-            Some(DeviceRuleKind::Block) => Kind::Block,
-            Some(DeviceRuleKind::Char) => Kind::Character,
-        };
-        let access = asked.access.as_deref().map_or(Ok(Access::ALL), Access::parse)?;
-        Ok(Rule { allow: asked.allow, kind, major: number(asked.major), minor: number(asked.minor), access })
-    };
-    let mut rules: Vec<Rule> = asked.iter().map(rule).collect::<Result<_, Failure>>()?;
-    if rules.is_empty() {
-        let all = Rule { allow: false, kind: Kind::All, major: None, minor: None, access: Access::ALL };
-        rules.push(all);
-    }
-    rules.extend(crate::groups::device_rules::harmless());
-    Ok(rules)
 }

@@ -8,7 +8,7 @@ use kernel::sys::{cgroup, group_owner};
 use kernel::{Errno, Failure, purpose};
 
 use super::{Kept, Wanted, members};
-use cgroups::delegated::{Aside, not_ours, not_ours_v1};
+use cgroups::delegated::{InLeaf, not_ours, not_ours_v1};
 use cgroups::{Directories, directories, is_v2, v1};
 
 /// A group that is being made. Dropped before it is done, it takes back what was made.
@@ -16,7 +16,7 @@ use cgroups::{Directories, directories, is_v2, v1};
 pub(crate) struct Making {
     made: Vec<PathBuf>,
     found: Vec<PathBuf>,
-    aside: Option<Aside>,
+    aside: Option<InLeaf>,
     owner: Option<String>,
 }
 

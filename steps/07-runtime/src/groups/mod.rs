@@ -160,23 +160,23 @@ impl Kept {
         entrances.into_iter().try_for_each(|(directory, file)| cgroup::write(directory, file, "0"))
     }
 
-    /// The same in two halves, for who loses sight of the trees in between: the files to write to,
+    /// The files by which [`Kept::join`] enters, for a child that loses sight of the trees before it does: [`Kept::join_by`].
     ///
     /// # Errors
     /// The group is gone.
-    pub fn doors(&self) -> Result<Vec<Fd>, Failure> {
+    pub fn open_entrances(&self) -> Result<Vec<Fd>, Failure> {
         self.entrances().map(|(directory, file)| cgroup::open_to_enter(directory, file)).collect()
     }
 
-    /// and the writing.
+    /// In the child: enters by files that were opened before.
     ///
     /// # Errors
-    /// The group is gone, or takes nobody in.
-    pub fn join_by(doors: &[Fd]) -> Result<(), Failure> {
-        if !doors.is_empty() {
+    /// The group is gone, or takes no processes.
+    pub fn join_by(entrances: &[Fd]) -> Result<(), Failure> {
+        if !entrances.is_empty() {
             purpose("into the group, in each tree of v1");
         }
-        doors.iter().try_for_each(|door| kernel::sys::clone::write_all(door, b"0"))
+        entrances.iter().try_for_each(|entrance| kernel::sys::clone::write_all(entrance, b"0"))
     }
 
     /// The directory that has a file of this name, where it must be.

@@ -1,5 +1,5 @@
 //! Groups that systemd makes. Where systemd runs, the tree is its own: each group is that of a *unit*,
-//! and a program that wants one asks for it, by D-Bus (`bus.rs`, `manager.rs`). What a container gets is a *scope*: a unit whose
+//! and a program that wants one asks for it, by D-Bus (`bus.rs`, `message.rs`, `manager.rs`). What a container gets is a *scope*: a unit whose
 //! processes another program has started. systemd makes the group, moves the container's first process into it, and removes
 //! it when it is empty. `Delegate=true` says that what is inside is ours: the limits' files, and the groups below.
 //!
@@ -22,10 +22,11 @@ use cgroups::{Directories, delegated, directories, is_v2, v1, v2};
 
 mod bus;
 mod manager;
+mod message;
 mod properties;
 
-pub use bus::{Property, Value};
 use manager::Manager;
+pub use message::{Property, Value};
 pub use properties::{ANNOTATION, of_annotation};
 
 /// The longest name of a unit.

@@ -104,7 +104,7 @@ struct Visit<'a> {
     task: &'a Task,
     affinity: &'a Affinity,
     /// What it enters the container's group by.
-    doors: Vec<Fd>,
+    group_entrances: Vec<Fd>,
     /// The container's first process: its namespaces are joined.
     init: &'a Fd,
     namespaces: CloneFlags,
@@ -210,12 +210,12 @@ impl Exec {
         let (number, number_entry) = clone::pipe("number", "number")?;
         shut(task, affinity)?;
         let listener = listener::Relay::connect(task)?;
-        let doors = group.map(Kept::doors).transpose()?.unwrap_or_default();
+        let group_entrances = group.map(Kept::open_entrances).transpose()?.unwrap_or_default();
         let traced = spec.process.as_ref().is_some_and(Process::may_trace);
         let visit = Visit {
             task,
             affinity,
-            doors,
+            group_entrances,
             init: init.descriptor(),
             namespaces,
             traced,
@@ -297,7 +297,7 @@ fn shut(task: &Task, affinity: &Affinity) -> Result<()> {
 /// it. What is born there holds nothing of the host's.
 fn enter(visit: &Visit) -> Result<Infallible> {
     let task = visit.task;
-    Kept::join_by(&visit.doors)?;
+    Kept::join_by(&visit.group_entrances)?;
     schedule::reset_processors();
     set_affinity(visit.affinity.last.as_deref())?;
     label::confine_before_joining(task.apparmor.as_deref())?;
