@@ -9,7 +9,7 @@ use kernel::sys::bpf::{self, Instruction};
 use kernel::sys::cgroup;
 use kernel::{Failure, purpose};
 
-use super::Kept;
+use super::Cgroup;
 use crate::spec::DeviceRule;
 pub use crate::spec::DeviceRuleKind as Kind;
 use cgroups::devices::{KIND, MAJOR, MINOR, answer, instruction, mask, question, read_wanted, skip_unless, when};
@@ -119,7 +119,7 @@ impl Rule {
     }
 }
 
-impl Kept {
+impl Cgroup {
     /// Guards the devices by these rules, instead of those that were there. On v2 the exchange is at once; on v1 what both
     /// have stays allowed all the while.
     ///

@@ -13,7 +13,7 @@ use cgroups::Setting;
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure};
 
-use super::Kept;
+use super::Cgroup;
 use super::resources::nonzero;
 use crate::spec::Cpu;
 
@@ -42,7 +42,7 @@ impl Budget {
     }
 }
 
-impl Kept {
+impl Cgroup {
     /// Gives the group the real-time budget that is asked for, and the groups above it that are ours what they need for it.
     ///
     /// # Errors

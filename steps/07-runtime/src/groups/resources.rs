@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure, purpose};
 
-use super::Kept;
+use super::Cgroup;
 use crate::spec::{BlockIo, Memory, Resources, ThrottleDevice};
 use cgroups::Setting;
 
@@ -19,7 +19,7 @@ pub mod v1;
 pub mod v2;
 
 impl Resources {
-    /// The controllers without which something here cannot be set, by v2's names: what [`Kept::make`] needs.
+    /// The controllers without which something here cannot be set, by v2's names: what [`Cgroup::make`] needs.
     pub fn controllers(&self) -> Vec<&str> {
         let (cpu, io) = (&self.cpu, &self.block_io);
         let throttled = throttles(io).any(|(_, devices)| !devices.is_empty());
@@ -94,7 +94,7 @@ pub(crate) fn nonempty(list: &Option<String>) -> Option<&str> {
     list.as_deref().filter(|list| !list.is_empty())
 }
 
-impl Kept {
+impl Cgroup {
     /// Writes what is asked for; what is absent stays as it is. For a new group and for a live one.
     ///
     /// What belongs together must come together, though, as in runc: swap with its memory limit, and on v2 a period with its

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::path::Path;
 
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::mounts::{Furniture, Mount, What};
 use anyhow::Result;
 use cgroups::hierarchies::Hierarchies;
@@ -18,7 +18,7 @@ use pivot_root::Place;
 ///
 /// # Errors
 /// There is no /proc to read from which trees there are.
-pub fn expand(furniture: &mut Furniture, group: Option<&Kept>, own_namespace: bool) -> Result<()> {
+pub fn expand(furniture: &mut Furniture, group: Option<&Cgroup>, own_namespace: bool) -> Result<()> {
     let is_ours = |mount: &Mount| match &mount.what {
         What::New { kind, .. } => [c"cgroup", c"cgroup2"].contains(&kind.as_c_str()),
         What::Bind { .. } => false,
@@ -41,7 +41,7 @@ pub fn expand(furniture: &mut Furniture, group: Option<&Kept>, own_namespace: bo
 
 type Links = Vec<(String, Place)>;
 
-fn view(asked: &Mount, group: &Kept, own_namespace: bool) -> Result<(Vec<Mount>, Links)> {
+fn view(asked: &Mount, group: &Cgroup, own_namespace: bool) -> Result<(Vec<Mount>, Links)> {
     let top = asked.place.to_string();
     let like = |what, place: &str| Ok::<_, kernel::Failure>(Mount { what, place: place_at(place)?, ..asked.clone() });
     let hierarchies = Hierarchies::read()?;

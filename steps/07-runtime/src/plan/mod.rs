@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::mounts::{Device, Furniture, What};
 use crate::sys::namespace;
 use anyhow::{Context, Result};
@@ -128,7 +128,7 @@ impl Plan {
     ///
     /// # Errors
     /// There is no /proc to read from which trees there are.
-    pub fn show_group(&mut self, group: Option<&Kept>) -> Result<()> {
+    pub fn show_group(&mut self, group: Option<&Cgroup>) -> Result<()> {
         let own_namespace = self.new.contains(CloneFlags::CLONE_NEWCGROUP);
         cgroup_view::expand(&mut self.furniture, group, own_namespace)
     }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::handed_on::HandedOn;
 use crate::sibling;
 use crate::sys::namespace;
@@ -183,7 +183,7 @@ impl Exec {
     }
 
     /// Which group it is born into: the one that was asked for, or where the container's first process is now.
-    fn group(&self, group: &Kept, container: &Container) -> Result<Kept> {
+    fn group(&self, group: &Cgroup, container: &Container) -> Result<Cgroup> {
         match self.cgroup.is_empty() {
             false => group.inside(&self.cgroup).with_context(|| format!("--cgroup {}", self.cgroup.join(" --cgroup "))),
             true => Ok(group.group_of(container.record.pid.unwrap_or_default())),
@@ -210,7 +210,7 @@ impl Exec {
         let (number, number_entry) = clone::pipe("number", "number")?;
         shut(task, affinity)?;
         let listener = listener::Relay::connect(task)?;
-        let group_entrances = group.map(Kept::open_entrances).transpose()?.unwrap_or_default();
+        let group_entrances = group.map(Cgroup::open_entrances).transpose()?.unwrap_or_default();
         let traced = spec.process.as_ref().is_some_and(Process::may_trace);
         let visit = Visit {
             task,
@@ -226,7 +226,7 @@ impl Exec {
             number: RefCell::new(Some(number_entry)),
         };
         let closed = container.record.scope.as_ref().filter(|scope| scope.is_closed());
-        let entrance = group.filter(|_| closed.is_none()).map(Kept::entrance).transpose()?.flatten();
+        let entrance = group.filter(|_| closed.is_none()).map(Cgroup::entrance).transpose()?.flatten();
         let mut child = namespaces::spawn_into(CloneFlags::empty(), entrance.as_ref(), || enter(&visit))?;
         if let (Some(scope), Some(whole), Some(group)) = (closed, &container.record.group, group) {
             scope.attach(child.pid(), whole, group)?;
@@ -297,7 +297,7 @@ fn shut(task: &Task, affinity: &Affinity) -> Result<()> {
 /// it. What is born there holds nothing of the host's.
 fn enter(visit: &Visit) -> Result<Infallible> {
     let task = visit.task;
-    Kept::join_by(&visit.group_entrances)?;
+    Cgroup::join_by(&visit.group_entrances)?;
     schedule::reset_processors();
     set_affinity(visit.affinity.last.as_deref())?;
     label::confine_before_joining(task.apparmor.as_deref())?;
