@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cellblock::groups::Kept;
+use cellblock::groups::Cgroup;
 use cellblock::groups::device_rules::{Access, Kind, Rule};
 use cellblock::spec::{Cpu, HugepageLimit, Memory, Pids, Resources};
 use cgroups::Directories;
@@ -17,18 +17,18 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, mkdirat};
 
 /// A group of a test's: also if the test fails, it goes.
-struct Made(Kept);
+struct Made(Cgroup);
 
 impl Made {
     fn at(path: &str, needed: &[&str]) -> Made {
-        Made(Kept::make(path, needed).unwrap())
+        Made(Cgroup::make(path, needed).unwrap())
     }
 }
 
 impl std::ops::Deref for Made {
-    type Target = Kept;
+    type Target = Cgroup;
 
-    fn deref(&self) -> &Kept {
+    fn deref(&self) -> &Cgroup {
         &self.0
     }
 }
@@ -41,7 +41,7 @@ impl Drop for Made {
 }
 
 /// Starts a shell that enters the group, in every tree, and then runs a script. It writes a line, `up`, when it is in.
-fn enter(group: &Kept, script: &str) -> Child {
+fn enter(group: &Cgroup, script: &str) -> Child {
     let joins: String =
         group.directories.all().map(|tree| format!("echo 0 >{}/cgroup.procs; ", tree.display())).collect();
     let mut shell = Command::new("sh");
@@ -64,7 +64,7 @@ fn made_found_again_and_removed() {
         let path = "/cellblock-kept-made/inner/cell";
         let made = Made::at(path, &["memory", "pids"]);
         let text = serde_json::to_string(&*made).unwrap();
-        let found: Kept = serde_json::from_str(&text).unwrap();
+        let found: Cgroup = serde_json::from_str(&text).unwrap();
         assert_eq!(found, *made);
         assert!(found.exists() && found.processes().is_empty() && !found.is_frozen());
         assert_eq!(found.directories.is_v2(), world() == "v2");
@@ -126,12 +126,12 @@ fn killed_with_all_groups_inside() {
 fn one_that_was_there_stays() {
     lab!(World::Root, |_lab| {
         let path = "/cellblock-kept-there";
-        let mut theirs = Kept::make(path, &["pids"]).unwrap();
+        let mut theirs = Cgroup::make(path, &["pids"]).unwrap();
         let tree = theirs.directories.all().find(|tree| tree.join("pids.max").exists()).unwrap();
         let limit = tree.join("pids.max");
         fs::write(&limit, "77").unwrap();
         for _ in 0..2 {
-            let group = Kept::make(path, &[]).unwrap();
+            let group = Cgroup::make(path, &[]).unwrap();
             assert_eq!(fs::read_to_string(&limit).unwrap(), "77\n");
             assert!(group.entrance().unwrap().is_none(), "what is born into one that was killed once is killed");
             fs::create_dir(limit.with_file_name("inner")).unwrap();
@@ -187,17 +187,17 @@ fn one_that_is_not_empty_is_refused() {
     lab!(World::Root, |_lab| {
         let path = "/cellblock-kept-full";
         let group = Made::at(path, &[]);
-        let again = Kept::make(path, &[]).unwrap();
+        let again = Cgroup::make(path, &[]).unwrap();
         assert_eq!(again.found.len(), directories(path).len(), "an empty one is taken");
-        assert_eq!(Kept { found: Vec::new(), ..again }, *group);
+        assert_eq!(Cgroup { found: Vec::new(), ..again }, *group);
         let mut child = enter(&group, "exec sleep 100");
-        let refused = format!("{:#}", Kept::make(path, &[]).unwrap_err());
+        let refused = format!("{:#}", Cgroup::make(path, &[]).unwrap_err());
         assert!(refused.contains("is there already, and not empty"), "{refused}");
         assert!(group.exists(), "what was there stays");
         group.signal_all(15).unwrap();
         child.wait().unwrap();
         group.remove().unwrap();
-        let refused = format!("{:#}", Kept::make("/cellblock-kept-none/x", &["nosuch"]).unwrap_err());
+        let refused = format!("{:#}", Cgroup::make("/cellblock-kept-none/x", &["nosuch"]).unwrap_err());
         assert!(refused.contains("nosuch"), "{refused}");
         assert_eq!(directories("/cellblock-kept-none"), [""; 0].map(PathBuf::from), "nothing of it stays");
     });
@@ -230,13 +230,13 @@ fn frozen_and_thawed() {
 }
 
 /// What a file of the group says, in whichever tree it is.
-fn read(group: &Kept, file: &str) -> String {
+fn read(group: &Cgroup, file: &str) -> String {
     let found = group.directories.all().find(|tree| tree.join(file).exists());
     fs::read_to_string(found.unwrap_or_else(|| panic!("no {file}")).join(file)).unwrap().trim().to_owned()
 }
 
 /// On v1 the file of the first name, on v2 the one of the second.
-fn read_either(group: &Kept, v1: &str, v2: &str) -> String {
+fn read_either(group: &Cgroup, v1: &str, v2: &str) -> String {
     read(group, if world() == "v1" { v1 } else { v2 })
 }
 
@@ -336,7 +336,7 @@ fn allow(kind: Kind, major: u32, minor: Option<u32>, access: &str) -> Rule {
 }
 
 /// What a shell in the group can do with the null, the zero and the full device, and with a loop device's node.
-fn devices_of(group: &Kept, folder: &Path) -> String {
+fn devices_of(group: &Cgroup, folder: &Path) -> String {
     let (disk, said) = (folder.join("disk"), folder.join("said"));
     let script = format!(
         "set +e; exec 1>'{said}'; for d in null zero full; do \
@@ -351,7 +351,7 @@ fn devices_of(group: &Kept, folder: &Path) -> String {
     text
 }
 
-fn guarded(lab: &Lab, group: &Kept) {
+fn guarded(lab: &Lab, group: &Cgroup) {
     let all = Rule { allow: true, kind: Kind::All, major: None, minor: None, access: Access::ALL };
     let none = Rule { allow: false, ..all };
     let everything = "read null, write null, read zero, write zero, read full, write full, made";
@@ -382,7 +382,7 @@ fn devices_are_guarded_by_a_program() {
     lab!(World::Root, |lab| {
         let made = Made::at("kept-program", &[]);
         let directories = Directories { legacy: Vec::new(), ..made.directories.clone() };
-        let group = Kept { directories, ..Kept::clone(&made) };
+        let group = Cgroup { directories, ..Cgroup::clone(&made) };
         guarded(lab, &group);
         made.remove().unwrap();
     });
@@ -418,7 +418,7 @@ fn without_a_tree_of_v2() {
         }
         let made = Made::at("kept-old", &["freezer"]);
         let directories = Directories { unified: None, ..made.directories.clone() };
-        let group = Kept { directories, ..Kept::clone(&made) };
+        let group = Cgroup { directories, ..Cgroup::clone(&made) };
         assert!(group.entrance().unwrap().is_none());
         let mut child = enter(&made, "sleep 100 & exec sleep 100");
         while group.processes().len() < 2 {

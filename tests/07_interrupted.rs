@@ -236,7 +236,7 @@ fn a_group_that_was_there() {
         let desk = Desk::new(lab, "there");
         let path = format!("{}/theirs", desk.parent);
         desk.configure(|config| config["linux"]["cgroupsPath"] = json!(path));
-        let theirs = cellblock::groups::Kept::make(&path, &["pids"]).unwrap();
+        let theirs = cellblock::groups::Cgroup::make(&path, &["pids"]).unwrap();
         let limit = theirs.directories.all().map(|tree| tree.join("pids.max"));
         let limit = limit.into_iter().find(|file| file.exists()).unwrap();
         fs::write(&limit, "77").unwrap();

@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use cellblock::groups::Kept;
+use cellblock::groups::Cgroup;
 use cgroups::Directories;
 use classroom::desk::{runtime, wait_until};
 use classroom::groups::directories;
@@ -68,8 +68,8 @@ impl Drop for Stranger {
 }
 
 /// Makes the directories of a group as an administrator would.
-fn make_group(path: &str) -> Kept {
-    let made = Kept::make(path, &["pids"]).unwrap();
+fn make_group(path: &str) -> Cgroup {
+    let made = Cgroup::make(path, &["pids"]).unwrap();
     made.directories.all().for_each(kernel::sys::group_owner::clear);
     made
 }
@@ -409,8 +409,10 @@ fn a_group_that_goes_meanwhile() {
         let path = format!("{}/one", desk.parent);
         let made = make_group(&path);
         let unified = made.directories.unified.clone().expect("this machine has a tree of v2");
-        let group =
-            Kept { directories: Directories { unified: Some(unified.clone()), legacy: Vec::new() }, ..Kept::default() };
+        let group = Cgroup {
+            directories: Directories { unified: Some(unified.clone()), legacy: Vec::new() },
+            ..Cgroup::default()
+        };
         let is_over = AtomicBool::new(false);
         std::thread::scope(|threads| {
             threads.spawn(|| {

@@ -38,19 +38,19 @@ pub fn base(hierarchies: &Hierarchies, tree: &Hierarchy) -> PathBuf {
 // ANCHOR: aside
 /// We have left our group for a leaf of it, so that it may pass its controllers on. Dropped, all is as before.
 #[derive(Debug)]
-pub struct Aside {
+pub struct InLeaf {
     group: PathBuf,
 }
 
-impl Aside {
+impl InLeaf {
     /// Moves this process, and it alone: others in the group are not ours to move.
-    pub fn step(group: &Path) -> Result<Aside> {
+    pub fn move_from(group: &Path) -> Result<InLeaf> {
         purpose("a group has processes or passes controllers on: we step aside, into a leaf");
         let leaf = group.join(LEAF);
         if !leaf.is_dir() {
             cgroup::make(&leaf).map_err(not_ours)?;
         }
-        let aside = Aside { group: group.to_owned() };
+        let aside = InLeaf { group: group.to_owned() };
         cgroup::write(&leaf, "cgroup.procs", "0").with_context(|| format!("cannot move into {}", leaf.display()))?;
         Ok(aside)
     }
@@ -65,7 +65,7 @@ impl Aside {
     }
 }
 
-impl Drop for Aside {
+impl Drop for InLeaf {
     fn drop(&mut self) {
         purpose("back to where we were");
         let _ = self.back(); // refused when another process has begun to use the group: then it stays as it is

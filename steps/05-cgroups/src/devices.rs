@@ -46,30 +46,62 @@ pub fn attach_program(group: &Fd) -> Result<()> {
 // ANCHOR: program
 /// The program. It is called with the kind of the device and its numbers, and answers 1 for yes or 0 for no.
 fn program() -> Vec<Instruction> {
-    const ANSWER: u8 = 0;
-    const CONTEXT: u8 = 1;
-    let (kind, major, minor) = (2, 3, 4);
-    let mut program = vec![
-        read(kind, CONTEXT, 0),
-        mask(kind, 0xffff), // the upper half says what is wanted: read, write, mknod
-        read(major, CONTEXT, 4),
-        read(minor, CONTEXT, 8),
-    ];
-    const CHARACTER: i32 = 2;
-    for (wanted_major, wanted_minor) in ALLOWED {
-        let mut tests = vec![(kind, CHARACTER), (major, wanted_major)];
-        tests.extend(wanted_minor.map(|wanted| (minor, wanted)));
-        let yes = [set(ANSWER, 1), end()];
-        for (index, (register, number)) in tests.iter().enumerate() {
-            let to_the_next_rule = tests.len() - index - 1 + yes.len();
-            program.push(skip_unless(*register, *number, to_the_next_rule as i16));
-        }
-        program.extend(yes);
+    let mut program = question();
+    for (major, minor) in ALLOWED {
+        let mut tests = vec![(KIND, CHARACTER), (MAJOR, major)];
+        tests.extend(minor.map(|minor| (MINOR, minor)));
+        program.extend(when(&tests, &answer(true)));
     }
-    program.extend([set(ANSWER, 0), end()]);
+    program.extend(answer(false));
     program
 }
+
+/// The registers, by what is in them.
+const ANSWER: u8 = 0;
+const CONTEXT: u8 = 1;
+/// Which kind of device: [`BLOCK`] or [`CHARACTER`].
+pub const KIND: u8 = 2;
+/// Its major number.
+pub const MAJOR: u8 = 3;
+/// Its minor number.
+pub const MINOR: u8 = 4;
+
+/// BPF_DEVCG_DEV_BLOCK
+pub const BLOCK: i32 = 1;
+/// BPF_DEVCG_DEV_CHAR
+pub const CHARACTER: i32 = 2;
+
+/// Fetches what the kernel asks.
+pub fn question() -> Vec<Instruction> {
+    vec![
+        read(KIND, CONTEXT, 0),
+        mask(KIND, 0xffff), // the upper half says what is wanted: read, write, mknod
+        read(MAJOR, CONTEXT, 4),
+        read(MINOR, CONTEXT, 8),
+    ]
+}
+
+/// Instructions that are carried out if each of some registers has a number; else the program goes on behind them.
+pub fn when(tests: &[(u8, i32)], instructions: &[Instruction]) -> Vec<Instruction> {
+    let mut all = Vec::new();
+    for (index, (register, number)) in tests.iter().enumerate() {
+        let left = tests.len() - index - 1 + instructions.len();
+        all.push(skip_unless(*register, *number, left as i16));
+    }
+    all.extend_from_slice(instructions);
+    all
+}
+
+/// The end of the program: yes, or no.
+pub fn answer(yes: bool) -> [Instruction; 2] {
+    [set(ANSWER, yes.into()), end()]
+}
 // ANCHOR_END: program
+
+/// What is wanted of the device: the upper half of its kind, as the kernel puts it.
+pub fn read_wanted(register: u8) -> [Instruction; 2] {
+    [read(register, CONTEXT, 0), instruction(0x74, register, 0, 16)] // register >>= 16 (BPF_ALU | BPF_RSH)
+}
 
 /// An instruction, by its four parts.
 pub const fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> Instruction {
@@ -77,7 +109,7 @@ pub const fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -
 }
 
 /// register = the 32-bit number at `base` + offset (BPF_LDX | BPF_MEM | BPF_W)
-pub fn read(register: u8, base: u8, offset: i16) -> Instruction {
+fn read(register: u8, base: u8, offset: i16) -> Instruction {
     instruction(0x61, register | base << 4, offset, 0)
 }
 
@@ -92,19 +124,19 @@ pub fn skip_unless(register: u8, number: i32, count: i16) -> Instruction {
 }
 
 /// register = number (BPF_ALU64 | BPF_MOV)
-pub fn set(register: u8, number: i32) -> Instruction {
+fn set(register: u8, number: i32) -> Instruction {
     instruction(0xb7, register, 0, number)
 }
 
 /// return register 0 (BPF_JMP | BPF_EXIT)
-pub fn end() -> Instruction {
+fn end() -> Instruction {
     instruction(0x95, 0, 0, 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use classroom::device_program::answer;
+    use classroom::device_program::answer as asked;
 
     #[test]
     fn harmless_devices_are_allowed_and_no_others() {
@@ -119,7 +151,7 @@ mod tests {
             (1, 8, 0, 0),
             (2, 10, 229, 0),
         ] {
-            assert_eq!(answer(&program, kind | 0b11 << 16, major, minor), allowed, "{kind} {major}:{minor}");
+            assert_eq!(asked(&program, kind | 0b11 << 16, major, minor), allowed, "{kind} {major}:{minor}");
         }
     }
 }

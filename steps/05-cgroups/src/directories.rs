@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use kernel::sys::{cgroup, group_tree};
 use kernel::{Errno, Failure};
 
-use crate::delegated::{self, Aside};
+use crate::delegated::{self, InLeaf};
 use crate::hierarchies::{Hierarchies, Hierarchy, has};
 use crate::stats::{self, Used};
 use crate::{v1, v2};
@@ -35,7 +35,7 @@ impl Directories {
     ///
     /// # Errors
     /// A controller that is not there; a tree that is not ours to write.
-    pub fn make_parent(trees: &Hierarchies, parent: &Parent, needed: &[&str]) -> Result<(Directories, Option<Aside>)> {
+    pub fn make_parent(trees: &Hierarchies, parent: &Parent, needed: &[&str]) -> Result<(Directories, Option<InLeaf>)> {
         if is_v2(trees) { parent.make_v2(trees, needed) } else { parent.make_v1(trees, needed) }
     }
 
@@ -145,7 +145,7 @@ impl Parent {
         if stays { delegated::base(trees, tree) } else { PathBuf::from(&tree.point) }
     }
 
-    fn make_v2(&self, trees: &Hierarchies, needed: &[&str]) -> Result<(Directories, Option<Aside>)> {
+    fn make_v2(&self, trees: &Hierarchies, needed: &[&str]) -> Result<(Directories, Option<InLeaf>)> {
         let tree = trees.unified.as_ref();
         let tree = tree.context("this machine has no cgroups: mount -t cgroup2 cgroup2 /sys/fs/cgroup")?;
         let start = self.start(trees, tree);
@@ -158,7 +158,7 @@ impl Parent {
         Ok((Directories { legacy: Vec::new(), unified: Some(unified) }, aside))
     }
 
-    fn make_v1(&self, trees: &Hierarchies, needed: &[&str]) -> Result<(Directories, Option<Aside>)> {
+    fn make_v1(&self, trees: &Hierarchies, needed: &[&str]) -> Result<(Directories, Option<InLeaf>)> {
         let usual = V1_CONTROLLERS.iter().filter(|name| trees.legacy_with(name).is_some());
         let needed = needed.iter().map(|name| if *name == "io" { &"blkio" } else { name });
         let controllers: Vec<&str> = usual.chain(needed).copied().collect();

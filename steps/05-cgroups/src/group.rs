@@ -14,7 +14,7 @@ use kernel::sys::lock::Lock;
 use kernel::{Errno, Failure, Fd, purpose};
 use pivot_root::FileSystem;
 
-use crate::delegated::{self, Aside};
+use crate::delegated::{self, InLeaf};
 use crate::directories::{self, Directories, Parent, is_not_ours, is_v2};
 use crate::hierarchies::Hierarchies;
 use crate::limits::Limits;
@@ -30,7 +30,7 @@ pub struct Group {
     entrance: Option<Fd>,
     lock: Option<Lock>,
     /// Dropped after the group has been removed.
-    _aside: Option<Aside>,
+    _aside: Option<InLeaf>,
 }
 
 impl Group {
@@ -91,7 +91,7 @@ impl Group {
         }
     }
 
-    fn none_yet(limits: &Limits, hierarchies: Hierarchies, aside: Option<Aside>) -> Group {
+    fn none_yet(limits: &Limits, hierarchies: Hierarchies, aside: Option<InLeaf>) -> Group {
         let (limits, directories) = (limits.clone(), Directories::default());
         Group { limits, hierarchies, directories, entrance: None, lock: None, _aside: aside }
     }

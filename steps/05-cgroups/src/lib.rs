@@ -12,8 +12,16 @@
 //!    namespace, in which its own group is the topmost.
 //! 4. When the command has ended: kill the processes that are left, wait, remove.
 //!
-//! v2 ([`v2`]) is the lesson; v1 ([`v1`]) stands beside it, for machines that still have it; [`hierarchies`] says which of
-//! them a machine has. What an ordinary user can have is in [`delegated`], and what a cell sees of its groups in [`view`].
+//! Where to read on:
+//!
+//! - [`v2`]: a limit is a file, and a group passes controllers on to those below it.
+//! - [`directories`]: what a group is made of, on v2 and on v1; it is made below a parent, measured, and removed.
+//! - [`Group`]: the cell's own group, with a lock by which the next launch knows whether its launcher still lives.
+//! - [`view`]: what the cell sees of its group. [`devices`]: which devices it can open. [`delegated`]: what an ordinary user
+//!   can have.
+//!
+//! Beside the lesson are v1 ([`v1`]), for machines that still have it; [`hierarchies`], which of the trees a machine has; the
+//! options and their checks ([`LimitOptions`], [`CpuList`]); and what a cell has used ([`stats`]).
 
 use anyhow::Result;
 

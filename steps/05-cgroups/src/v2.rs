@@ -8,7 +8,7 @@ use kernel::sys::cgroup;
 use kernel::{Errno, Failure, Remedy, purpose};
 
 use crate::Setting;
-use crate::delegated::{Aside, how_to_leave, not_ours};
+use crate::delegated::{InLeaf, how_to_leave, not_ours};
 use crate::limits::{Limits, PERIOD};
 
 // ANCHOR: settings
@@ -50,7 +50,7 @@ pub fn settings(limits: &Limits) -> Vec<Setting> {
 /// # Errors
 /// A controller that is not to be had; EBUSY where a group on the way has processes itself: those below could not be
 /// weighed against them ("no internal processes"). If these are we ourselves, we step aside.
-pub fn make_parent(start: &Path, below: &str, ours: &Path, controllers: &[&str]) -> Result<(PathBuf, Option<Aside>)> {
+pub fn make_parent(start: &Path, below: &str, ours: &Path, controllers: &[&str]) -> Result<(PathBuf, Option<InLeaf>)> {
     let (mut group, mut aside) = (start.to_owned(), None);
     purpose("groups from the top down, each with the controllers for those below it");
     for part in std::iter::once("").chain(below.split('/').filter(|part| !part.is_empty())) {
@@ -64,7 +64,7 @@ pub fn make_parent(start: &Path, below: &str, ours: &Path, controllers: &[&str])
         let missing: Vec<&str> = controllers.iter().filter(|name| !has(&enabled, name)).copied().collect();
         let is_topmost = !group.join("cgroup.type").exists(); // of the machine: it alone may have both
         if !missing.is_empty() && group == ours && !is_topmost {
-            aside = Some(Aside::step(&group)?);
+            aside = Some(InLeaf::move_from(&group)?);
         }
         enable(&group, &missing)?;
     }

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::path::Path;
 
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::handed_on::HandedOn;
 use crate::listener::Relay;
 use crate::mounts::{PreparedRoot, open_place};
@@ -32,7 +32,7 @@ pub struct Cell<'a> {
     /// What it will be.
     pub plan: &'a mut Plan,
     /// Its group.
-    pub group: Option<Kept>,
+    pub group: Option<Cgroup>,
     /// The scope that systemd makes while we wait at the gate: then the group is found in there.
     pub scope: Option<&'a Scope>,
     /// The namespaces that are there already.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::net_devices::{self, Device, Moved};
 use crate::sibling;
 use crate::sys::namespace;
@@ -142,7 +142,9 @@ fn record(request: &Request, spec: &Spec, plan: &Plan, scope: Option<Scope>, tok
         vantage: None,
         created: clock::now(),
         annotations: spec.annotations.clone(),
-        group_was_there: group_path.as_deref().is_some_and(|path| Kept::find(path).is_ok_and(|found| found.is_some())),
+        group_was_there: group_path
+            .as_deref()
+            .is_some_and(|path| Cgroup::find(path).is_ok_and(|found| found.is_some())),
         group_path,
         scope,
         group: None,
@@ -176,7 +178,7 @@ fn make(
     set_clocks(plan)?;
     let joined = open_namespaces(plan)?;
     let (number, number_entry) = birth::channel(plan, &joined)?;
-    let entrance = group.as_ref().map(Kept::entrance).transpose()?.flatten();
+    let entrance = group.as_ref().map(Cgroup::entrance).transpose()?.flatten();
     let nodes = make_nodes(plan)?;
     let mut cell = Cell {
         plan,
@@ -225,7 +227,7 @@ fn make(
 }
 // ANCHOR_END: make
 
-fn make_group(record: &Record, spec: &Spec) -> Result<Option<Kept>> {
+fn make_group(record: &Record, spec: &Spec) -> Result<Option<Cgroup>> {
     let path = record.group_path.as_deref();
     path.map(|path| resources::make(path, spec, &record.token)).transpose().map(Option::flatten)
 }

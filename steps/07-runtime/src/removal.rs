@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::systemd::Scope;
 use anyhow::Result;
 use kernel::sys::signal::SIGKILL;
@@ -143,7 +143,7 @@ pub fn end(container: &Container) -> Result<Strangers> {
 /// Processes are in the group, and stay.
 pub fn refuse_strangers(record: &Record, spec: Option<&Spec>) -> Result<(), Failure> {
     const UNTIL_A_VISITOR_HAS_LEFT: Duration = Duration::from_secs(2); // of `exec`, for one
-    let Some(group) = record.group.as_ref().map(Kept::still_ours) else { return Ok(()) };
+    let Some(group) = record.group.as_ref().map(Cgroup::still_ours) else { return Ok(()) };
     let ends_with_its_first = spec.is_some_and(Spec::has_pid_namespace);
     let may_be_its_own = group.is_signed() && group.found.is_empty() && !ends_with_its_first;
     if may_be_its_own || twice(|| group.is_empty_within(UNTIL_A_VISITOR_HAS_LEFT)).unwrap_or(false) {
@@ -186,13 +186,14 @@ pub fn remove_damaged(id: &str, damaged: Damaged) -> Result<()> {
 ///
 /// # Errors
 /// There is no /proc.
-pub fn group_of_damaged(id: &str, damaged: &Damaged) -> Result<Option<Kept>> {
-    let noted = |group: Kept| Some(Kept { owner: damaged.token.clone(), ..group }.noted_as_ours()).filter(Kept::exists);
-    if let Some(group) = damaged.field::<Kept>("group").and_then(noted) {
+pub fn group_of_damaged(id: &str, damaged: &Damaged) -> Result<Option<Cgroup>> {
+    let noted =
+        |group: Cgroup| Some(Cgroup { owner: damaged.token.clone(), ..group }.noted_as_ours()).filter(Cgroup::exists);
+    if let Some(group) = damaged.field::<Cgroup>("group").and_then(noted) {
         return Ok(Some(group));
     }
     let path = damaged.spec.as_ref().map_or_else(|| id.to_owned(), |spec| resources::path(spec, id));
-    Ok(Kept::find(&path)?.and_then(noted))
+    Ok(Cgroup::find(&path)?.and_then(noted))
 }
 
 fn remove_group(record: &Record) -> Result<()> {
@@ -213,7 +214,7 @@ fn remove_group(record: &Record) -> Result<()> {
 /// The launch was killed when it had made directories of the group and not yet said so. They are empty, and have its note, or
 /// none yet.
 fn remove_half_made(path: &str, token: &str) -> Result<()> {
-    let group = Kept { owner: Some(token.to_owned()), ..Kept::at(path)? };
+    let group = Cgroup { owner: Some(token.to_owned()), ..Cgroup::at(path)? };
     group.remove_without_note();
     group.noted_as_ours().remove()
 }

@@ -1,14 +1,14 @@
-//! The container's group and its limits, as the configuration has them: from its words to step 5's. Where `--systemd-cgroup`
+//! The container's group and its limits, as the configuration has them: in the configuration's own words. Where `--systemd-cgroup`
 //! asks for it, the group is a scope of systemd's.
 
-use crate::groups::Kept;
-use crate::groups::device_rules::{Access, Kind, Rule};
+use crate::groups::Cgroup;
+use crate::groups::device_rules;
 use crate::systemd::{self, Scope};
 use anyhow::{Context, Result};
 use cgroups::directories::is_not_ours;
 use kernel::{Errno, Failure};
 
-use crate::spec::{self, DeviceRuleKind, Spec};
+use crate::spec::{self, Spec};
 
 /// Where the group lies: as the configuration says, else named after the container.
 pub fn path(spec: &Spec, id: &str) -> String {
@@ -40,7 +40,7 @@ fn more_properties(spec: &Spec) -> Result<Vec<systemd::Property>> {
 ///
 /// # Errors
 /// As [`Scope::start`].
-pub fn start(scope: &Scope, child: i32, spec: &Spec, id: &str) -> Result<Kept> {
+pub fn start(scope: &Scope, child: i32, spec: &Spec, id: &str) -> Result<Cgroup> {
     let resources = asked_of(spec);
     scope.start(child, &format!("cellblock's container {id}"), &resources, &more_properties(spec)?)?;
     scope.group_of(&child.to_string())
@@ -50,7 +50,7 @@ pub fn start(scope: &Scope, child: i32, spec: &Spec, id: &str) -> Result<Kept> {
 ///
 /// # Errors
 /// As [`make`].
-pub fn complete(scope: &Scope, group: &Kept, child: i32, spec: &Spec) -> Result<()> {
+pub fn complete(scope: &Scope, group: &Cgroup, child: i32, spec: &Spec) -> Result<()> {
     let asked = asked_of(spec);
     scope.complete(group, child, &asked.controllers())?;
     limit(group, &asked)
@@ -69,9 +69,9 @@ fn asked_of(spec: &Spec) -> spec::Resources {
 ///
 /// # Errors
 /// A group that is not free; a missing controller; a value that the kernel refuses.
-pub fn make(path: &str, spec: &Spec, owner: &str) -> Result<Option<Kept>> {
+pub fn make(path: &str, spec: &Spec, owner: &str) -> Result<Option<Cgroup>> {
     let asked = &asked_of(spec);
-    let group = match Kept::make_for(path, &asked.controllers(), Some(owner)) {
+    let group = match Cgroup::make_for(path, &asked.controllers(), Some(owner)) {
         Err(error) if !asked.limits_anything() && is_not_ours(&error) => return Ok(None),
         made => made?,
     };
@@ -79,14 +79,14 @@ pub fn make(path: &str, spec: &Spec, owner: &str) -> Result<Option<Kept>> {
     Ok(Some(group))
 }
 
-fn limit(group: &Kept, asked: &spec::Resources) -> Result<()> {
+fn limit(group: &Cgroup, asked: &spec::Resources) -> Result<()> {
     group.limit(asked).context("linux.resources")?;
     guard_devices(group, &asked.devices).context("linux.resources.devices")
 }
 
 /// In an ordinary user's namespace no node can be made, and none opened but those that are bound: so nothing is to be guarded
 /// there. Its root may be us, as where podman starts us for such a user.
-fn guard_devices(group: &Kept, asked: &[spec::DeviceRule]) -> Result<()> {
+fn guard_devices(group: &Cgroup, asked: &[spec::DeviceRule]) -> Result<()> {
     if kernel::sys::privilege::user() != 0 {
         return Ok(());
     }
@@ -94,14 +94,14 @@ fn guard_devices(group: &Kept, asked: &[spec::DeviceRule]) -> Result<()> {
         let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
         errno == Some(Errno::EPERM) && !cgroups::delegated::is_tree_ours()
     };
-    match group.guard_devices(&device_rules(asked)?) {
+    match group.guard_devices(&device_rules::of_configuration(asked)?) {
         Err(error) if is_refused(&error) => Ok(()),
         guarded => guarded,
     }
 }
 
 /// Changes the limits of a group that is in use.
-pub fn update(group: &Kept, scope: Option<&Scope>, asked: &spec::Resources) -> Result<()> {
+pub fn update(group: &Cgroup, scope: Option<&Scope>, asked: &spec::Resources) -> Result<()> {
     let pids = asked.pids.clone().filter(|pids| pids.limit != Some(0)); // in an update 0 is "not given"
     let asked = &spec::Resources { pids, ..asked.clone() };
     match scope {
@@ -112,25 +112,4 @@ pub fn update(group: &Kept, scope: Option<&Scope>, asked: &spec::Resources) -> R
         return Ok(());
     }
     guard_devices(group, &asked.devices)
-}
-
-/// The rules, and after them the devices that every container may use, as every runtime adds them.
-fn device_rules(asked: &[spec::DeviceRule]) -> Result<Vec<Rule>> {
-    let number = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
-    let rule = |asked: &spec::DeviceRule| {
-        let kind = match asked.kind {
-            None | Some(DeviceRuleKind::All) => Kind::All,
-            Some(DeviceRuleKind::Block) => Kind::Block,
-            Some(DeviceRuleKind::Char) => Kind::Character,
-        };
-        let access = asked.access.as_deref().map_or(Ok(Access::ALL), Access::parse)?;
-        Ok(Rule { allow: asked.allow, kind, major: number(asked.major), minor: number(asked.minor), access })
-    };
-    let mut rules: Vec<Rule> = asked.iter().map(rule).collect::<Result<_, Failure>>()?;
-    if rules.is_empty() {
-        let all = Rule { allow: false, kind: Kind::All, major: None, minor: None, access: Access::ALL };
-        rules.push(all);
-    }
-    rules.extend(crate::groups::device_rules::harmless());
-    Ok(rules)
 }

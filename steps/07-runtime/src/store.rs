@@ -17,7 +17,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::systemd::Scope;
 use anyhow::{Context, Result};
 pub use kernel::sys::lock::Lock;
@@ -88,7 +88,7 @@ pub struct Record {
     #[serde(default)]
     pub scope: Option<Scope>,
     /// Its group, once it is made.
-    pub group: Option<Kept>,
+    pub group: Option<Cgroup>,
     /// Its cable, if it is plugged into a bridge of step 4's.
     #[serde(default)]
     pub cable: Option<Cable>,

@@ -1,4 +1,5 @@
-//! The limits, as `linux.resources` of the configuration: what step 5 says, in the terms and scales of cgroup v1.
+//! The limits, as `linux.resources` of the configuration. The options are step 5's; here they get the terms and scales of cgroup
+//! v1, because the bundle that is written must be one that every runtime can read.
 
 use cgroups::{IoMax, Limits};
 

@@ -9,8 +9,10 @@ use kernel::sys::bpf::{self, Instruction};
 use kernel::sys::cgroup;
 use kernel::{Failure, purpose};
 
-use super::Kept;
-use cgroups::devices::{end, instruction, mask, read, set, skip_unless};
+use super::Cgroup;
+use crate::spec::DeviceRule;
+pub use crate::spec::DeviceRuleKind as Kind;
+use cgroups::devices::{KIND, MAJOR, MINOR, answer, instruction, mask, question, read_wanted, skip_unless, when};
 
 /// A rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,17 +27,6 @@ pub struct Rule {
     pub minor: Option<u32>,
     /// What for.
     pub access: Access,
-}
-
-/// Kinds of device nodes that a rule can be about, with the kernel's numbers (BPF_DEVCG_DEV_*).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// `a`
-    All = 0,
-    /// `b`
-    Block = 1,
-    /// `c`
-    Character = 2,
 }
 
 /// What is wanted of a device: a set of three (BPF_DEVCG_ACC_*).
@@ -63,7 +54,7 @@ impl Access {
 }
 
 /// What every container may use, whatever its configuration says: the lesson's devices, and to make any node.
-pub fn harmless() -> Vec<Rule> {
+fn harmless() -> Vec<Rule> {
     let any = |kind| Rule { allow: true, kind, major: None, minor: None, access: Access(1) };
     let device = |(major, minor): &(i32, Option<i32>)| Rule {
         allow: true,
@@ -75,7 +66,33 @@ pub fn harmless() -> Vec<Rule> {
     [any(Kind::Character), any(Kind::Block)].into_iter().chain(cgroups::devices::ALLOWED.iter().map(device)).collect()
 }
 
+/// The rules of a configuration, and after them the devices that every container may use, as every runtime adds them. Without any
+/// rule, no other device may be used.
+///
+/// # Errors
+/// Letters that are no access.
+pub fn of_configuration(asked: &[DeviceRule]) -> Result<Vec<Rule>, Failure> {
+    let mut rules: Vec<Rule> = asked.iter().map(Rule::parse).collect::<Result<_, Failure>>()?;
+    if rules.is_empty() {
+        rules.push(Rule { allow: false, kind: Kind::All, major: None, minor: None, access: Access::ALL });
+    }
+    rules.extend(harmless());
+    Ok(rules)
+}
+
 impl Rule {
+    /// A rule as the configuration has it, where -1 is any number.
+    fn parse(asked: &DeviceRule) -> Result<Rule, Failure> {
+        let number = |number: Option<i64>| number.and_then(|number| u32::try_from(number).ok());
+        Ok(Rule {
+            allow: asked.allow,
+            kind: asked.kind.unwrap_or(Kind::All),
+            major: number(asked.major),
+            minor: number(asked.minor),
+            access: asked.access.as_deref().map_or(Ok(Access::ALL), Access::parse)?,
+        })
+    }
+
     /// Whether all devices and all access that `other` is about are this one's, too.
     fn covers(&self, other: &Rule) -> bool {
         let all = |own: Option<u32>, other: Option<u32>| own.is_none() || own == other;
@@ -102,7 +119,7 @@ impl Rule {
     }
 }
 
-impl Kept {
+impl Cgroup {
     /// Guards the devices by these rules, instead of those that were there. On v2 the exchange is at once; on v1 what both
     /// have stays allowed all the while.
     ///
@@ -215,45 +232,27 @@ impl Lists {
 /// what is wanted and not yet allowed, and goes from the last rule to the first: a rule that allows takes its part away,
 /// and the answer is yes when nothing is left; a rule that denies any of it is a no.
 fn program(rules: &[Rule]) -> Vec<Instruction> {
-    const ANSWER: u8 = 0;
-    const CONTEXT: u8 = 1;
-    let (kind, major, minor, wanted) = (2, 3, 4, 5);
-    let mut program = vec![
-        read(kind, CONTEXT, 0),
-        mask(kind, 0xffff),
-        read(wanted, CONTEXT, 0),
-        shift_right(wanted, 16), // the upper half says what is wanted
-        read(major, CONTEXT, 4),
-        read(minor, CONTEXT, 8),
-    ];
+    const WANTED: u8 = 5;
+    let mut program = [&question()[..], &read_wanted(WANTED)].concat();
     for rule in rules.iter().rev() {
         let all = rule.kind == Kind::All;
         let decision = match (rule.allow, if all { Access::ALL } else { rule.access }) {
-            (allow, Access::ALL) => vec![set(ANSWER, allow.into()), end()],
+            (allow, Access::ALL) => answer(allow).to_vec(),
             (true, Access(part)) => {
-                vec![mask(wanted, !i32::from(part)), skip_unless(wanted, 0, 2), set(ANSWER, 1), end()]
+                [&[mask(WANTED, !i32::from(part)), skip_unless(WANTED, 0, 2)], &answer(true)[..]].concat()
             }
-            (false, Access(part)) => vec![skip_if_any(wanted, part.into(), 1), skip(2), set(ANSWER, 0), end()],
+            (false, Access(part)) => [&[skip_if_any(WANTED, part.into(), 1), skip(2)], &answer(false)[..]].concat(),
         };
-        let numbers = [(kind, Some(rule.kind as u32)), (major, rule.major), (minor, rule.minor)];
-        let tests = numbers.iter().filter_map(|(register, number)| Some((*register, (*number)?)));
-        let tests: Vec<(u8, u32)> = if all { Vec::new() } else { tests.collect() };
-        for (index, (register, number)) in tests.iter().enumerate() {
-            let to_the_next_rule = tests.len() - index - 1 + decision.len();
-            program.push(skip_unless(*register, *number as i32, to_the_next_rule as i16));
-        }
-        program.extend(decision);
         if all {
+            program.extend(decision);
             return program; // what stands before it no longer counts, and the kernel takes no program with idle parts
         }
+        let numbers = [(KIND, Some(rule.kind as u32)), (MAJOR, rule.major), (MINOR, rule.minor)];
+        let tests = numbers.iter().filter_map(|(register, number)| Some((*register, (*number)? as i32)));
+        program.extend(when(&tests.collect::<Vec<_>>(), &decision));
     }
-    program.extend([set(ANSWER, 0), end()]);
+    program.extend(answer(false));
     program
-}
-
-/// register >>= count (BPF_ALU | BPF_RSH)
-fn shift_right(register: u8, count: i32) -> Instruction {
-    instruction(0x74, register, 0, count)
 }
 
 /// skip a number of instructions if any of the bits is set (BPF_JMP | BPF_JSET)
@@ -269,7 +268,7 @@ fn skip(count: i16) -> Instruction {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use classroom::device_program::answer;
+    use classroom::device_program::answer as asked;
 
     fn rule(allow: bool, kind: Kind, major: Option<u32>, minor: Option<u32>, access: u8) -> Rule {
         Rule { allow, kind, major, minor, access: Access(access) }
@@ -326,7 +325,7 @@ mod tests {
                 let (kind, wanted) = ([Kind::Block, Kind::Character][question % 2], 1 + (question / 18) as u8);
                 let (major, minor) = ((question / 2 % 3) as u32, (question / 6 % 3) as u32);
                 let expected = naive(&rules, kind, major, minor, wanted);
-                let said = answer(&program, kind as i32 | i32::from(wanted) << 16, major as i32, minor as i32);
+                let said = asked(&program, kind as i32 | i32::from(wanted) << 16, major as i32, minor as i32);
                 assert_eq!(said == 1, expected, "{rules:?}: {kind:?} {major}:{minor} {wanted}");
                 if let (Ok(lists), true) = (&lists, wanted.is_power_of_two()) {
                     assert_eq!(v1(lists, kind, major, minor, wanted), expected, "{rules:?}: {lists:?}");

@@ -10,9 +10,9 @@ use anyhow::Result;
 use kernel::Failure;
 use kernel::sys::{cgroup, group_owner};
 
-use super::Kept;
+use super::Cgroup;
 
-impl Kept {
+impl Cgroup {
     /// Notes on each of its directories whose they are, and remembers which they are.
     pub fn sign(&mut self, owner: &str) {
         self.owner = Some(owner.to_owned());
@@ -30,12 +30,12 @@ impl Kept {
     }
 
     /// What of it is still this group, or gone: without the directories that are another's by now.
-    pub fn still_ours(&self) -> Kept {
+    pub fn still_ours(&self) -> Cgroup {
         self.with(self.directories.only(|directory| !self.is_anothers(directory)))
     }
 
     /// What of it carries its owner's note: nothing else proves whose a group is that was found by its path.
-    pub fn noted_as_ours(&self) -> Kept {
+    pub fn noted_as_ours(&self) -> Cgroup {
         let noted = |directory: &Path| self.owner.is_some() && group_owner::noted(directory) == self.owner;
         self.with(self.directories.only(noted))
     }

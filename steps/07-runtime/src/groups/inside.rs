@@ -8,17 +8,18 @@ use anyhow::{Context, Result};
 use cgroups::hierarchies::Hierarchies;
 use kernel::Failure;
 
-use super::{Kept, normal};
+use super::{Cgroup, normal};
 
-impl Kept {
+impl Cgroup {
     /// The group inside this one that is asked for, by one path, or by one for each of some controllers. In the trees of the
     /// other controllers it is this group itself.
     ///
     /// # Errors
     /// A path that leads out of this group; a group that is not there; a controller in whose tree this group is not, or that is
     /// named twice; a path for all trees beside another one.
-    pub fn inside(&self, asked: &[impl AsRef<str>]) -> Result<Kept> {
-        let mut inside = Kept { directories: self.directories.clone(), found: self.found.clone(), ..Kept::default() };
+    pub fn inside(&self, asked: &[impl AsRef<str>]) -> Result<Cgroup> {
+        let mut inside =
+            Cgroup { directories: self.directories.clone(), found: self.found.clone(), ..Cgroup::default() };
         let directories = &mut inside.directories;
         let asked: Vec<&str> = asked.iter().map(AsRef::as_ref).collect();
         if let [path] = asked[..]

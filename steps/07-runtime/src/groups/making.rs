@@ -7,8 +7,8 @@ use cgroups::hierarchies::Hierarchies;
 use kernel::sys::{cgroup, group_owner};
 use kernel::{Errno, Failure, purpose};
 
-use super::{Kept, Wanted, members};
-use cgroups::delegated::{Aside, not_ours, not_ours_v1};
+use super::{Cgroup, Wanted, members};
+use cgroups::delegated::{InLeaf, not_ours, not_ours_v1};
 use cgroups::{Directories, directories, is_v2, v1};
 
 /// A group that is being made. Dropped before it is done, it takes back what was made.
@@ -16,7 +16,7 @@ use cgroups::{Directories, directories, is_v2, v1};
 pub(crate) struct Making {
     made: Vec<PathBuf>,
     found: Vec<PathBuf>,
-    aside: Option<Aside>,
+    aside: Option<InLeaf>,
     owner: Option<String>,
 }
 
@@ -25,7 +25,7 @@ impl Making {
         Making { made: Vec::new(), found: Vec::new(), aside: None, owner: owner.map(str::to_owned) }
     }
 
-    pub(crate) fn make(mut self, path: &Wanted, needed: &[&str]) -> Result<Kept> {
+    pub(crate) fn make(mut self, path: &Wanted, needed: &[&str]) -> Result<Cgroup> {
         let hierarchies = Hierarchies::read()?;
         purpose("a group that stays until it is removed");
         self.note_missing(&Directories::of_parent(&hierarchies, &path.parent));
@@ -35,7 +35,7 @@ impl Making {
         let directories = self.leaves(&parent, &path.name).map_err(refused(&hierarchies))?;
         self.made.clear();
         let (parents, found) = (path.own_parents(&parent), std::mem::take(&mut self.found));
-        let mut group = Kept { directories, parents, found, ..Kept::default() };
+        let mut group = Cgroup { directories, parents, found, ..Cgroup::default() };
         if let Some(owner) = &self.owner {
             group.sign(owner);
         }

@@ -11,13 +11,13 @@ use kernel::sys::signal::SIGKILL;
 use kernel::sys::{cgroup, group_tree};
 use kernel::{Errno, Failure, purpose};
 
-use super::Kept;
+use super::Cgroup;
 use cgroups::{Directories, directories};
 
 /// How long a freeze may take: who sleeps in the kernel, on a dead network file system say, is not frozen until it wakes.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-impl Kept {
+impl Cgroup {
     /// The processes in the group and in the groups inside it, as this process's pid namespace numbers them.
     pub fn processes(&self) -> Vec<i32> {
         self.directories.all().find(|directory| directory.is_dir()).map(processes).unwrap_or_default()
@@ -25,7 +25,7 @@ impl Kept {
 
     /// Where a process of the container's can be put beside `pid`. On v2 a group that hands controllers on holds no processes
     /// itself: if a process in there has done that, it is the group inside it that `pid` has moved to.
-    pub fn group_of(&self, pid: i32) -> Kept {
+    pub fn group_of(&self, pid: i32) -> Cgroup {
         let here = self.clone();
         let Some(unified) = self.directories.unified.as_deref().filter(|_| self.directories.is_v2()) else {
             return here;
@@ -62,7 +62,7 @@ impl Kept {
             .find(|directory| directory.join("cgroup.freeze").exists() || directory.join("freezer.state").exists())
     }
 
-    /// Kills everybody in it, the frozen too, and does not wait for their end ([`Kept::wait_until_empty`]). Nobody in it
+    /// Kills everybody in it, the frozen too, and does not wait for their end ([`Cgroup::wait_until_empty`]). Nobody in it
     /// is no error, nor is a group that goes at this moment, as systemd's do when they are empty.
     pub fn kill_all(&self) -> Result<()> {
         purpose("nobody in the group lives on");

@@ -11,7 +11,7 @@ use kernel::sys::cgroup;
 use kernel::{Failure, Fd, outside};
 use nix::poll::{PollFd, PollFlags};
 
-use super::Kept;
+use super::Cgroup;
 use crate::sys::event;
 
 /// Watches whether a group runs out of memory.
@@ -35,7 +35,7 @@ pub enum MemoryWatch {
     },
 }
 
-impl Kept {
+impl Cgroup {
     /// Begins to watch; what was before does not count. None if memory is not counted for this group.
     ///
     /// # Errors
@@ -101,15 +101,15 @@ mod tests {
         let counted = |killed: u64| std::fs::write(&file, format!("low 0\noom 7\noom_kill {killed}\n")).unwrap();
         std::fs::create_dir_all(&group).unwrap();
         counted(3);
-        let kept = Kept {
+        let kept = Cgroup {
             directories: Directories { unified: Some(group.clone()), ..Directories::default() },
-            ..Kept::default()
+            ..Cgroup::default()
         };
         let mut watch = kept.watch_memory().unwrap().unwrap();
         assert_eq!(watch.has_run_out(), Some(false), "what was before does not count");
         counted(4);
         assert_eq!((watch.has_run_out(), watch.has_run_out()), (Some(true), Some(false)));
         std::fs::remove_dir_all(group).unwrap();
-        assert!(Kept::default().watch_memory().unwrap().is_none(), "no group counts memory");
+        assert!(Cgroup::default().watch_memory().unwrap().is_none(), "no group counts memory");
     }
 }

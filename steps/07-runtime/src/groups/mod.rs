@@ -37,9 +37,9 @@ mod statistics;
 
 use making::Making;
 
-/// A group that stays until [`Kept::remove`]. It can be written to a file and read again: it is a list of directories.
+/// A group that stays until [`Cgroup::remove`]. It can be written to a file and read again: it is a list of directories.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct Cgroup {
     /// One in v2's tree, or one in each of v1's.
     #[serde(flatten, with = "RecordOfDirectories")]
     pub directories: Directories,
@@ -64,7 +64,7 @@ struct RecordOfDirectories {
     unified: Option<PathBuf>,
 }
 
-impl Kept {
+impl Cgroup {
     /// Makes the group. An absolute path begins at the mount point of each tree, another below /cellblock, or below the
     /// part of the tree that was delegated to this user. `needed` are the controllers that must be there, by the names
     /// that v2 has for them ([`crate::spec::Resources::controllers`]); the usual ones are taken if they are.
@@ -75,15 +75,15 @@ impl Kept {
     /// # Errors
     /// A path that leads out of its tree; a group with processes in it, or a frozen one; a missing controller; a tree
     /// that is not ours to write.
-    pub fn make(path: &str, needed: &[&str]) -> Result<Kept> {
-        Kept::make_for(path, needed, None)
+    pub fn make(path: &str, needed: &[&str]) -> Result<Cgroup> {
+        Cgroup::make_for(path, needed, None)
     }
 
-    /// As [`Kept::make`], with its owner's token noted on it from the start ([`Kept::sign`]).
+    /// As [`Cgroup::make`], with its owner's token noted on it from the start ([`Cgroup::sign`]).
     ///
     /// # Errors
-    /// As [`Kept::make`]'s.
-    pub fn make_for(path: &str, needed: &[&str], owner: Option<&str>) -> Result<Kept> {
+    /// As [`Cgroup::make`]'s.
+    pub fn make_for(path: &str, needed: &[&str], owner: Option<&str>) -> Result<Cgroup> {
         let path = Wanted::parse(path)?;
         // The last group takes /cellblock with it. If that happens at this very moment, we begin again.
         let is_gone = |error: &anyhow::Error| {
@@ -98,25 +98,25 @@ impl Kept {
         }
     }
 
-    /// A group that is there already, by the same path as in [`Kept::make`], with whatever processes are in it. None if it
+    /// A group that is there already, by the same path as in [`Cgroup::make`], with whatever processes are in it. None if it
     /// is in no tree.
     ///
     /// # Errors
     /// A path that leads out of its tree; there is no /proc.
-    pub fn find(path: &str) -> Result<Option<Kept>> {
-        Ok(Some(Kept::at(path)?).filter(Kept::exists))
+    pub fn find(path: &str) -> Result<Option<Cgroup>> {
+        Ok(Some(Cgroup::at(path)?).filter(Cgroup::exists))
     }
 
-    /// The directories of a group by the same path as in [`Kept::make`], those that are there; and the groups above it that are
+    /// The directories of a group by the same path as in [`Cgroup::make`], those that are there; and the groups above it that are
     /// ours to remove, if they are empty.
     ///
     /// # Errors
     /// A path that leads out of its tree; there is no /proc.
-    pub fn at(path: &str) -> Result<Kept> {
+    pub fn at(path: &str) -> Result<Cgroup> {
         let path = Wanted::parse(path)?;
         let parent = Directories::of_parent(&Hierarchies::read()?, &path.parent);
         let directories = parent.inside(&path.name).only(Path::is_dir);
-        Ok(Kept { directories, parents: path.own_parents(&parent), ..Kept::default() })
+        Ok(Cgroup { directories, parents: path.own_parents(&parent), ..Cgroup::default() })
     }
 
     /// Whether it is still there, in any tree.
@@ -125,8 +125,8 @@ impl Kept {
     }
 
     /// The same group in other directories: some of its own, or some in these.
-    fn with(&self, directories: Directories) -> Kept {
-        Kept { directories, ..self.clone() }
+    fn with(&self, directories: Directories) -> Cgroup {
+        Cgroup { directories, ..self.clone() }
     }
 
     /// Where a process is born into it: a descriptor for clone3. None on a machine without any v2 tree, and none for a
@@ -162,23 +162,23 @@ impl Kept {
         entrances.into_iter().try_for_each(|(directory, file)| cgroup::write(directory, file, "0"))
     }
 
-    /// The same in two halves, for who loses sight of the trees in between: the files to write to,
+    /// The files by which [`Cgroup::join`] enters, for a child that loses sight of the trees before it does: [`Cgroup::join_by`].
     ///
     /// # Errors
     /// The group is gone.
-    pub fn doors(&self) -> Result<Vec<Fd>, Failure> {
+    pub fn open_entrances(&self) -> Result<Vec<Fd>, Failure> {
         self.entrances().map(|(directory, file)| cgroup::open_to_enter(directory, file)).collect()
     }
 
-    /// and the writing.
+    /// In the child: enters by files that were opened before.
     ///
     /// # Errors
-    /// The group is gone, or takes nobody in.
-    pub fn join_by(doors: &[Fd]) -> Result<(), Failure> {
-        if !doors.is_empty() {
+    /// The group is gone, or takes no processes.
+    pub fn join_by(entrances: &[Fd]) -> Result<(), Failure> {
+        if !entrances.is_empty() {
             purpose("into the group, in each tree of v1");
         }
-        doors.iter().try_for_each(|door| kernel::sys::clone::write_all(door, b"0"))
+        entrances.iter().try_for_each(|entrance| kernel::sys::clone::write_all(entrance, b"0"))
     }
 
     /// The directory that has a file of this name, where it must be.

@@ -13,8 +13,8 @@ use cgroups::Setting;
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure};
 
-use super::Kept;
-use super::resources::asked;
+use super::Cgroup;
+use super::resources::nonzero;
 use crate::spec::Cpu;
 
 const RUNTIME: &str = "cpu.rt_runtime_us";
@@ -42,14 +42,14 @@ impl Budget {
     }
 }
 
-impl Kept {
+impl Cgroup {
     /// Gives the group the real-time budget that is asked for, and the groups above it that are ours what they need for it.
     ///
     /// # Errors
     /// A kernel without real-time groups; EINVAL: more than a group above has that is not ours.
     pub(super) fn limit_real_time(&self, cpu: &Cpu) -> Result<()> {
-        let period = asked(cpu.realtime_period).map(|time| Setting::new(PERIOD, time.to_string()));
-        let runtime = asked(cpu.realtime_runtime).map(|time| Setting::new(RUNTIME, time.to_string()));
+        let period = nonzero(cpu.realtime_period).map(|time| Setting::new(PERIOD, time.to_string()));
+        let runtime = nonzero(cpu.realtime_runtime).map(|time| Setting::new(RUNTIME, time.to_string()));
         let settings: Vec<Setting> = period.into_iter().chain(runtime).collect();
         if settings.is_empty() {
             return Ok(());
@@ -59,8 +59,8 @@ impl Kept {
         let group = self.directory_with(RUNTIME).map_err(|failure| failure.hint(NEEDED))?;
         let now = Budget::of(group).unwrap_or(Budget { runtime: 0, period: 1 });
         let wanted = Budget {
-            runtime: asked(cpu.realtime_runtime).unwrap_or(now.runtime),
-            period: asked(cpu.realtime_period).map_or(now.period, |time| i64::try_from(time).unwrap_or(i64::MAX)),
+            runtime: nonzero(cpu.realtime_runtime).unwrap_or(now.runtime),
+            period: nonzero(cpu.realtime_period).map_or(now.period, |time| i64::try_from(time).unwrap_or(i64::MAX)),
         };
         let above = self.ours_above(group);
         let given = self.give(group, wanted, &above, &settings);

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use kernel::sys::cgroup;
 use kernel::{Errno, Failure, purpose};
 
-use super::Kept;
+use super::Cgroup;
 use crate::spec::{BlockIo, Memory, Resources, ThrottleDevice};
 use cgroups::Setting;
 
@@ -19,21 +19,25 @@ pub mod v1;
 pub mod v2;
 
 impl Resources {
-    /// The controllers without which something here cannot be set, by v2's names: what [`Kept::make`] needs.
+    /// The controllers without which something here cannot be set, by v2's names: what [`Cgroup::make`] needs.
     pub fn controllers(&self) -> Vec<&str> {
         let (cpu, io) = (&self.cpu, &self.block_io);
         let throttled = throttles(io).any(|(_, devices)| !devices.is_empty());
-        let weighted = set(io.weight) || set(io.leaf_weight) || !io.weight_device.is_empty();
-        let timed = set(cpu.shares) || set(cpu.quota) || set(cpu.period) || cpu.burst.is_some() || cpu.idle.is_some();
-        let real_time = set(cpu.realtime_period) || set(cpu.realtime_runtime);
+        let weighted = is_nonzero(io.weight) || is_nonzero(io.leaf_weight) || !io.weight_device.is_empty();
+        let timed = is_nonzero(cpu.shares)
+            || is_nonzero(cpu.quota)
+            || is_nonzero(cpu.period)
+            || cpu.burst.is_some()
+            || cpu.idle.is_some();
+        let real_time = is_nonzero(cpu.realtime_period) || is_nonzero(cpu.realtime_runtime);
         let asked = [
             ("cpu", timed || real_time),
-            ("cpuset", named(&cpu.cpus).or(named(&cpu.mems)).is_some()),
+            ("cpuset", nonempty(&cpu.cpus).or(nonempty(&cpu.mems)).is_some()),
             ("memory", self.memory.is_limited()),
             ("pids", self.pids_limit().is_some()),
             ("io", throttled || weighted),
             ("hugetlb", !self.hugepage_limits.is_empty()),
-            ("net_cls", set(self.network.class_id)),
+            ("net_cls", is_nonzero(self.network.class_id)),
             ("net_prio", !self.network.priorities.is_empty()),
             ("rdma", !self.rdma.is_empty()),
         ];
@@ -61,7 +65,7 @@ impl Resources {
 impl Memory {
     fn is_limited(&self) -> bool {
         let bytes = [self.limit, self.reservation, self.swap];
-        bytes.into_iter().any(set) || self.wished_swappiness().is_some() || self.disable_oom_killer == Some(true)
+        bytes.into_iter().any(is_nonzero) || self.wished_swappiness().is_some() || self.disable_oom_killer == Some(true)
     }
 
     fn wished_swappiness(&self) -> Option<u64> {
@@ -76,21 +80,21 @@ fn throttles(io: &BlockIo) -> impl Iterator<Item = (&'static str, &[ThrottleDevi
 }
 
 /// Whether a number asks for something.
-fn set<T: Default + PartialEq>(number: Option<T>) -> bool {
+fn is_nonzero<T: Default + PartialEq>(number: Option<T>) -> bool {
     number.is_some_and(|number| number != T::default())
 }
 
 /// A number that asks for something.
-pub(crate) fn asked<T: Default + PartialEq + Copy>(number: Option<T>) -> Option<T> {
+pub(crate) fn nonzero<T: Default + PartialEq + Copy>(number: Option<T>) -> Option<T> {
     number.filter(|number| *number != T::default())
 }
 
 /// A list that asks for something.
-pub(crate) fn named(list: &Option<String>) -> Option<&str> {
+pub(crate) fn nonempty(list: &Option<String>) -> Option<&str> {
     list.as_deref().filter(|list| !list.is_empty())
 }
 
-impl Kept {
+impl Cgroup {
     /// Writes what is asked for; what is absent stays as it is. For a new group and for a live one.
     ///
     /// What belongs together must come together, though, as in runc: swap with its memory limit, and on v2 a period with its

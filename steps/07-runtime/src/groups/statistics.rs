@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use kernel::sys::cgroup;
 use serde_json::{Map, Value, json};
 
-use super::Kept;
+use super::Cgroup;
 use cgroups::CpuList;
 use cgroups::stats::{field, number};
 
-impl Kept {
+impl Cgroup {
     /// The `data` of a `stats` event: times in nanoseconds, memory in bytes, "no limit" as the largest number.
     pub fn statistics(&self) -> Value {
         let mut all = json!({
@@ -248,11 +248,11 @@ mod tests {
     use cgroups::Directories;
 
     /// A group of v2, as a directory with a few of its files.
-    fn group(name: &str, files: &[(&str, &str)]) -> Kept {
+    fn group(name: &str, files: &[(&str, &str)]) -> Cgroup {
         let directory = std::env::temp_dir().join(format!("cellblock-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         files.iter().for_each(|(file, text)| std::fs::write(directory.join(file), text).unwrap());
-        Kept { directories: Directories { unified: Some(directory), legacy: Vec::new() }, ..Kept::default() }
+        Cgroup { directories: Directories { unified: Some(directory), legacy: Vec::new() }, ..Cgroup::default() }
     }
 
     #[test]

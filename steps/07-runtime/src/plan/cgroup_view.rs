@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::mounts::{MountSource, PlannedMount, RootPlan};
 use anyhow::Result;
 use cgroups::hierarchies::Hierarchies;
@@ -18,7 +18,7 @@ use pivot_root::{FileSystem, Place};
 ///
 /// # Errors
 /// There is no /proc to read from which trees there are.
-pub fn expand(root: &mut RootPlan, group: Option<&Kept>, own_namespace: bool) -> Result<()> {
+pub fn expand(root: &mut RootPlan, group: Option<&Cgroup>, own_namespace: bool) -> Result<()> {
     let is_ours = |mount: &PlannedMount| match &mount.source {
         MountSource::New { kind, .. } => ["cgroup", "cgroup2"].contains(&kind.as_str()),
         MountSource::Bind { .. } => false,
@@ -43,7 +43,7 @@ pub fn expand(root: &mut RootPlan, group: Option<&Kept>, own_namespace: bool) ->
 type Links = Vec<(String, Place)>;
 
 /// What step 5 would mount, at the place of `asked` and with its options; and the links that belong into it.
-fn view(asked: &PlannedMount, group: &Kept, own_namespace: bool) -> Result<(Vec<PlannedMount>, Links)> {
+fn view(asked: &PlannedMount, group: &Cgroup, own_namespace: bool) -> Result<(Vec<PlannedMount>, Links)> {
     let (mut mounts, mut links) = (Vec::new(), Vec::new());
     let hierarchies = Hierarchies::read()?;
     for (part, directory) in view::of(&asked.place.path().to_string_lossy(), &hierarchies, &group.directories) {

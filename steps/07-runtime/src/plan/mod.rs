@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::mounts::{CHARACTER_DEVICE, DeviceNode, MountSource, RootPlan};
 use crate::sys::namespace;
 use anyhow::{Context, Result};
@@ -123,7 +123,7 @@ impl Plan {
     ///
     /// # Errors
     /// There is no /proc to read from which trees there are.
-    pub fn show_group(&mut self, group: Option<&Kept>) -> Result<()> {
+    pub fn show_group(&mut self, group: Option<&Cgroup>) -> Result<()> {
         let own_namespace = self.new.contains(CloneFlags::CLONE_NEWCGROUP);
         cgroup_view::expand(&mut self.root, group, own_namespace)
     }

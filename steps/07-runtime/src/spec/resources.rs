@@ -59,18 +59,18 @@ object! {
     }
 }
 
-/// Kinds of device nodes that a rule can be about.
+/// Kinds of device nodes that a rule can be about, with the kernel's numbers (BPF_DEVCG_DEV_*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub enum DeviceRuleKind {
     /// All: `a`.
     #[serde(rename = "a")]
-    All,
+    All = 0,
     /// Block devices: `b`.
     #[serde(rename = "b")]
-    Block,
+    Block = 1,
     /// Character devices: `c`.
     #[serde(rename = "c")]
-    Char,
+    Character = 2,
 }
 
 impl Part for DeviceRuleKind {}

@@ -11,7 +11,7 @@ use kernel::{Failure, Fd};
 use super::first::{self, Sight};
 use super::place::{Place, Refused};
 use super::{CONFIG, Lock, Record, STATE, damaged, does_not_exist, record_in};
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::second_try::twice;
 use crate::spec::{self, Spec, State, Status};
 use crate::{gate, plan, waiting};
@@ -81,7 +81,7 @@ impl Container {
     ///
     /// # Errors
     /// Another group has its path by now.
-    pub fn group(&self) -> Result<Option<&Kept>> {
+    pub fn group(&self) -> Result<Option<&Cgroup>> {
         let Some(group) = &self.record.group else { return Ok(None) };
         group.refuse_if_anothers().with_context(|| format!("container {:?}", self.record.id))?;
         Ok(Some(group))
@@ -127,7 +127,7 @@ impl Container {
 
     /// Whether its group is still there, and no process in it: then its first process has ended, even where that is not seen.
     fn has_left_its_group(&self) -> bool {
-        let noted = self.record.group.as_ref().map(Kept::noted_as_ours).filter(Kept::exists);
+        let noted = self.record.group.as_ref().map(Cgroup::noted_as_ours).filter(Cgroup::exists);
         noted.is_some_and(|group| group.is_empty_within(Duration::ZERO).unwrap_or(false))
     }
 

@@ -10,7 +10,8 @@ use kernel::explain::purpose_now;
 use kernel::sys::socket::Address;
 use kernel::{Failure, purpose};
 
-use super::bus::{self, Body, Bus, Method, Property, Value};
+use super::bus::{self, Bus};
+use super::message::{Body, Message, Method, Property, Value};
 
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 /// systemd itself, without a bus between.
@@ -52,7 +53,7 @@ impl From<Refusal> for Failure {
 }
 
 /// What came of a question.
-type Asked<T> = Result<std::result::Result<T, Refusal>>;
+type Reply<T> = Result<std::result::Result<T, Refusal>>;
 
 impl Manager {
     /// Goes to systemd: to that of this user, or to the machine's.
@@ -64,7 +65,7 @@ impl Manager {
         let (buses, private) = if of_user { of_this_user() } else { of_the_machine() };
         let bus = Bus::connect(&buses).map(|bus| (bus, true));
         let found = bus.or_else(|failure| match &private {
-            Some(door) => Bus::connect(std::slice::from_ref(door)).map(|bus| (bus, false)),
+            Some(address) => Bus::connect(std::slice::from_ref(address)).map(|bus| (bus, false)),
             None => Err(failure),
         });
         let (bus, is_shared) = found.map_err(|failure| match of_user {
@@ -96,7 +97,7 @@ impl Manager {
     }
 
     /// Makes a unit that lasts until it is stopped, or empty.
-    pub fn start(&mut self, unit: &str, properties: &[Property]) -> Asked<()> {
+    pub fn start(&mut self, unit: &str, properties: &[Property]) -> Reply<()> {
         let body = Body::default().text(unit).text("replace").properties(properties).no_units();
         purpose("systemd makes a scope, and moves the child into it");
         match self.ask("StartTransientUnit", &body)? {
@@ -106,7 +107,7 @@ impl Manager {
     }
 
     /// Ends a unit, with everybody in it.
-    pub fn stop(&mut self, unit: &str) -> Asked<()> {
+    pub fn stop(&mut self, unit: &str) -> Reply<()> {
         match self.ask("StopUnit", &Body::default().text(unit).text("replace"))? {
             Ok(answer) => self.wait_for(&answer).map(Ok),
             Err(refusal) => Ok(Err(refusal)),
@@ -114,32 +115,32 @@ impl Manager {
     }
 
     /// Sends SIGKILL to everybody in a unit.
-    pub fn kill(&mut self, unit: &str) -> Asked<()> {
+    pub fn kill(&mut self, unit: &str) -> Reply<()> {
         let body = Body::default().text(unit).text("all").with(&Value::Int32(kernel::sys::signal::SIGKILL));
         Ok(self.ask("KillUnit", &body)?.map(drop))
     }
 
     /// Forgets that a unit has failed.
-    pub fn reset_failed(&mut self, unit: &str) -> Asked<()> {
+    pub fn reset_failed(&mut self, unit: &str) -> Reply<()> {
         Ok(self.ask("ResetFailedUnit", &Body::default().text(unit))?.map(drop))
     }
 
     /// Changes a unit, until it goes.
-    pub fn set(&mut self, unit: &str, properties: &[Property]) -> Asked<()> {
+    pub fn set(&mut self, unit: &str, properties: &[Property]) -> Reply<()> {
         let body = Body::default().text(unit).with(&Value::Bool(true)).properties(properties);
         purpose("systemd must know the limits, too: else it would undo them one day");
         Ok(self.ask("SetUnitProperties", &body)?.map(drop))
     }
 
     /// Moves a process into a unit, or into a group below: `/inner`.
-    pub fn attach(&mut self, unit: &str, below: &str, pid: i32) -> Asked<()> {
+    pub fn attach(&mut self, unit: &str, below: &str, pid: i32) -> Reply<()> {
         let body = Body::default().text(unit).text(below).with(&Value::Numbers(vec![pid as u32]));
         purpose("systemd moves the child into the container's scope");
         Ok(self.ask("AttachProcessesToUnit", &body)?.map(drop))
     }
 
     /// The first text of the answer.
-    fn ask(&mut self, name: &'static str, body: &Body) -> Asked<String> {
+    fn ask(&mut self, name: &'static str, body: &Body) -> Reply<String> {
         let serial = self.bus.ask(&to_manager(name), body)?;
         loop {
             let message = self.bus.next().with_context(|| format!("systemd: {name}"))?;
@@ -155,7 +156,7 @@ impl Manager {
     }
 
     /// Remembers what a message tells of a job.
-    fn note(&mut self, message: &bus::Message) {
+    fn note(&mut self, message: &Message) {
         if let ("JobRemoved", [job, _, result]) = (message.name.as_str(), message.texts().as_slice()) {
             self.ended.push(((*job).to_owned(), (*result).to_owned()));
         }
@@ -190,17 +191,18 @@ fn to_manager(name: &str) -> Method<'_> {
     }
 }
 
-/// Its buses, and its own door.
-type Doors = (Vec<Address>, Option<Address>);
+/// Its buses, and its own socket.
+type Addresses = (Vec<Address>, Option<Address>);
 
-fn of_the_machine() -> Doors {
-    let named = env::var("DBUS_SYSTEM_BUS_ADDRESS").map(|address| bus::doors(&address)).unwrap_or_default();
+fn of_the_machine() -> Addresses {
+    let named = env::var("DBUS_SYSTEM_BUS_ADDRESS").map(|address| bus::parse_addresses(&address)).unwrap_or_default();
     let usual = Address::Path(SYSTEM_BUS.to_owned());
     (named.into_iter().chain([usual]).collect(), Some(Address::Path(format!("/run/{PRIVATE}"))))
 }
 
-fn of_this_user() -> Doors {
-    let mut buses = env::var("DBUS_SESSION_BUS_ADDRESS").map(|address| bus::doors(&address)).unwrap_or_default();
+fn of_this_user() -> Addresses {
+    let mut buses =
+        env::var("DBUS_SESSION_BUS_ADDRESS").map(|address| bus::parse_addresses(&address)).unwrap_or_default();
     let folder = env::var("XDG_RUNTIME_DIR").ok();
     let below = |name: &str| folder.as_ref().map(|folder| Address::Path(format!("{folder}/{name}")));
     buses.extend(below("bus"));

@@ -1,5 +1,5 @@
 //! Groups that systemd makes. Where systemd runs, the tree is its own: each group is that of a *unit*,
-//! and a program that wants one asks for it, by D-Bus (`bus.rs`, `manager.rs`). What a container gets is a *scope*: a unit whose
+//! and a program that wants one asks for it, by D-Bus (`bus.rs`, `message.rs`, `manager.rs`). What a container gets is a *scope*: a unit whose
 //! processes another program has started. systemd makes the group, moves the container's first process into it, and removes
 //! it when it is empty. `Delegate=true` says that what is inside is ours: the limits' files, and the groups below.
 //!
@@ -16,16 +16,17 @@ use kernel::sys::cgroup;
 use kernel::{Errno, Failure, purpose};
 use serde::{Deserialize, Serialize};
 
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::spec::Resources;
 use cgroups::{Directories, delegated, directories, is_v2, v1, v2};
 
 mod bus;
 mod manager;
+mod message;
 mod properties;
 
-pub use bus::{Property, Value};
 use manager::Manager;
+pub use message::{Property, Value};
 pub use properties::{ANNOTATION, of_annotation};
 
 /// The longest name of a unit.
@@ -135,7 +136,7 @@ impl Scope {
     ///
     /// # Errors
     /// The process is not in it, or no more.
-    pub fn group_of(&self, process: &str) -> Result<Kept> {
+    pub fn group_of(&self, process: &str) -> Result<Cgroup> {
         let trees = Hierarchies::read_of(process).context("the container's first process has ended")?;
         let is_ours = |(_, path): &(&str, &str)| {
             let name = path.rsplit('/').next().unwrap_or_default();
@@ -148,13 +149,13 @@ impl Scope {
         let directory = |tree: &Hierarchy| PathBuf::from(tree.path_of(path));
         let in_unified = trees.our_groups().any(|(controllers, own)| controllers.is_empty() && own == path);
         let unified = trees.unified.as_ref().filter(|_| in_unified).map(directory);
-        let kept = |directories| Kept { directories, ..Kept::default() };
+        let group = |directories| Cgroup { directories, ..Cgroup::default() };
         if is_v2(&trees) {
-            return Ok(kept(Directories { unified, legacy: Vec::new() }));
+            return Ok(group(Directories { unified, legacy: Vec::new() }));
         }
         let legacy = trees.legacy.iter().filter(|tree| !tree.read_only && !tree.controllers().is_empty());
         let legacy = if self.of_user { Vec::new() } else { legacy.map(directory).collect() };
-        Ok(kept(Directories { legacy, unified }))
+        Ok(group(Directories { legacy, unified }))
     }
 
     /// Makes what systemd has not made of the group, with the process in it: directories in v1's trees that it does not
@@ -162,7 +163,7 @@ impl Scope {
     ///
     /// # Errors
     /// A controller that is not to be had.
-    pub fn complete(&self, group: &Kept, pid: i32, needed: &[&str]) -> Result<()> {
+    pub fn complete(&self, group: &Cgroup, pid: i32, needed: &[&str]) -> Result<()> {
         let trees = Hierarchies::read()?;
         for directory in
             group.directories.legacy.iter().filter(|directory| !directories::processes(directory).contains(&pid))
@@ -179,8 +180,8 @@ impl Scope {
     /// Limits the group: systemd is told, and then the files are written as exactly as they were asked for.
     ///
     /// # Errors
-    /// As [`Kept::limit`]; systemd refuses.
-    pub fn limit(&self, group: &Kept, resources: &Resources) -> Result<()> {
+    /// As [`Cgroup::limit`]; systemd refuses.
+    pub fn limit(&self, group: &Cgroup, resources: &Resources) -> Result<()> {
         if group.directories.is_v2() {
             group.check_usage(&resources.memory)?; // systemd would not ask
         }
@@ -197,7 +198,7 @@ impl Scope {
     ///
     /// # Errors
     /// systemd refuses: the process is another user's, or the scope is gone.
-    pub fn attach(&self, pid: i32, whole: &Kept, group: &Kept) -> Result<()> {
+    pub fn attach(&self, pid: i32, whole: &Cgroup, group: &Cgroup) -> Result<()> {
         let paths = group.directories.unified.as_ref().zip(whole.directories.unified.as_ref());
         let below =
             paths.and_then(|(group, whole)| group.strip_prefix(whole).ok()).filter(|path| *path != Path::new(""));
@@ -283,7 +284,7 @@ fn pass_on(tree: &Hierarchy, group: &Path, needed: &[&str]) -> Result<()> {
 }
 
 /// A quota without its period is one of the period that the group has: systemd counts by the second.
-fn with_period(group: &Kept, resources: &Resources) -> Resources {
+fn with_period(group: &Cgroup, resources: &Resources) -> Resources {
     let mut resources = resources.clone();
     if resources.cpu.quota.is_some() && resources.cpu.period.is_none() {
         let own = group.directories.limiting().find_map(|directory| {

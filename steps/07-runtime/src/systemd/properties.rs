@@ -7,9 +7,9 @@
 use cgroups::CpuList;
 use kernel::Failure;
 
-use super::bus::{Property, Value};
+use super::message::{Property, Value};
 use crate::groups::resources::v2::{swap, weight_of_io, weight_of_shares};
-use crate::groups::resources::{asked, named};
+use crate::groups::resources::{nonempty, nonzero};
 use crate::spec::{Cpu, Resources};
 
 /// The kernel's own period, in microseconds.
@@ -29,11 +29,11 @@ pub fn of(resources: &Resources, is_v2: bool) -> Result<Vec<Property>, Failure> 
     let memory = &resources.memory;
     // -1 is the largest number, which is systemd's "infinity".
     let limit = if is_v2 { "MemoryMax" } else { "MemoryLimit" };
-    asked(memory.limit).into_iter().for_each(|bytes| put(limit, bytes as u64));
+    nonzero(memory.limit).into_iter().for_each(|bytes| put(limit, bytes as u64));
     resources.pids_limit().into_iter().for_each(|number| put("TasksMax", number as u64));
-    let (shares, weight) = (asked(resources.cpu.shares), asked(resources.block_io.weight));
+    let (shares, weight) = (nonzero(resources.cpu.shares), nonzero(resources.block_io.weight));
     if is_v2 {
-        asked(memory.reservation).into_iter().for_each(|bytes| put("MemoryLow", bytes as u64));
+        nonzero(memory.reservation).into_iter().for_each(|bytes| put("MemoryLow", bytes as u64));
         swap(memory)?.into_iter().for_each(|bytes| put("MemorySwapMax", bytes as u64));
         shares.into_iter().for_each(|shares| put("CPUWeight", weight_of_shares(shares)));
         weight.into_iter().for_each(|weight| put("IOWeight", weight_of_io(weight)));
@@ -43,7 +43,7 @@ pub fn of(resources: &Resources, is_v2: bool) -> Result<Vec<Property>, Failure> 
     }
     quota(&resources.cpu, &mut put);
     for (name, list) in [("AllowedCPUs", &resources.cpu.cpus), ("AllowedMemoryNodes", &resources.cpu.mems)] {
-        if let (Some(list), true) = (named(list), is_v2) {
+        if let (Some(list), true) = (nonempty(list), is_v2) {
             all.push((name.to_owned(), Value::Bytes(bits(list)?)));
         }
     }
@@ -56,7 +56,7 @@ pub fn of(resources: &Resources, is_v2: bool) -> Result<Vec<Property>, Failure> 
 /// systemd counts quotas in whole percents of a CPU. Rounded up, the exact one still fits, which is written afterwards.
 fn quota(cpu: &Cpu, put: &mut dyn FnMut(&str, u64)) {
     const PERCENT: u64 = 10_000;
-    let (quota, period) = (asked(cpu.quota), asked(cpu.period));
+    let (quota, period) = (nonzero(cpu.quota), nonzero(cpu.period));
     period.into_iter().for_each(|period| put("CPUQuotaPeriodUSec", period));
     match quota {
         Some(quota) if quota > 0 => {

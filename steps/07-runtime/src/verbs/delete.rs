@@ -7,7 +7,7 @@ use kernel::Failure;
 use kernel::sys::signal::SIGKILL;
 
 use super::Context;
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::removal::Strangers;
 use crate::spec::Status;
 use crate::store::{Container, is_missing};
@@ -107,7 +107,7 @@ impl Delete {
 
     /// Its first process cannot be seen from here, but its group is certainly its own: all processes in it are ended there.
     fn end_unseen(&self, container: &Container) -> Result<Strangers> {
-        let group = container.record.group.as_ref().map(Kept::noted_as_ours).filter(Kept::exists);
+        let group = container.record.group.as_ref().map(Cgroup::noted_as_ours).filter(Cgroup::exists);
         match (group, self.force) {
             (Some(group), true) => group.kill_all().and_then(|()| group.wait_until_empty())?,
             (None, true) => {

@@ -39,7 +39,7 @@ impl Events {
             print(&statistics(&container)?)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let watch = match container.group()?.map(crate::groups::Kept::watch_memory).transpose() {
+        let watch = match container.group()?.map(crate::groups::Cgroup::watch_memory).transpose() {
             Err(error) => {
                 log::warn(&format!("there will be no oom events: {error:#}"));
                 None

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::handed_on::HandedOn;
 use crate::sibling;
 use crate::sys::namespace;
@@ -104,7 +104,7 @@ struct Visit<'a> {
     task: &'a Task,
     affinity: &'a Affinity,
     /// What it enters the container's group by.
-    doors: Vec<Fd>,
+    group_entrances: Vec<Fd>,
     /// The container's first process: its namespaces are joined.
     init: &'a Fd,
     namespaces: CloneFlags,
@@ -183,7 +183,7 @@ impl Exec {
     }
 
     /// Which group it is born into: the one that was asked for, or where the container's first process is now.
-    fn group(&self, group: &Kept, container: &Container) -> Result<Kept> {
+    fn group(&self, group: &Cgroup, container: &Container) -> Result<Cgroup> {
         match self.cgroup.is_empty() {
             false => group.inside(&self.cgroup).with_context(|| format!("--cgroup {}", self.cgroup.join(" --cgroup "))),
             true => Ok(group.group_of(container.record.pid.unwrap_or_default())),
@@ -210,14 +210,14 @@ impl Exec {
         let (number, number_entry) = clone::pipe("number", "number")?;
         shut(task, affinity)?;
         let listener = listener::Relay::connect(task)?;
-        let doors = group.map(Kept::doors).transpose()?.unwrap_or_default();
+        let group_entrances = group.map(Cgroup::open_entrances).transpose()?.unwrap_or_default();
         // Not from a user namespace of the container's: the child is not dumpable, and belongs to the host's (man 2 ptrace).
         let may_trace = spec.process.as_ref().is_some_and(Process::may_trace);
         let traced = may_trace && !namespaces.contains(CloneFlags::CLONE_NEWUSER);
         let visit = Visit {
             task,
             affinity,
-            doors,
+            group_entrances,
             init: init.descriptor(),
             namespaces,
             traced,
@@ -228,7 +228,7 @@ impl Exec {
             number: RefCell::new(Some(number_entry)),
         };
         let closed = container.record.scope.as_ref().filter(|scope| scope.is_closed());
-        let entrance = group.filter(|_| closed.is_none()).map(Kept::entrance).transpose()?.flatten();
+        let entrance = group.filter(|_| closed.is_none()).map(Cgroup::entrance).transpose()?.flatten();
         let mut child = namespaces::spawn_into(CloneFlags::empty(), entrance.as_ref(), || enter(&visit))?;
         if let (Some(scope), Some(whole), Some(group)) = (closed, &container.record.group, group) {
             scope.attach(child.pid(), whole, group)?;
@@ -299,7 +299,7 @@ fn shut(task: &Task, affinity: &Affinity) -> Result<()> {
 /// it. What is born there holds nothing of the host's.
 fn enter(visit: &Visit) -> Result<Infallible> {
     let task = visit.task;
-    Kept::join_by(&visit.doors)?;
+    Cgroup::join_by(&visit.group_entrances)?;
     schedule::reset_processors();
     set_affinity(visit.affinity.last.as_deref())?;
     label::confine_before_joining(task.apparmor.as_deref())?;

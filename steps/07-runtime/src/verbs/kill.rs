@@ -7,7 +7,7 @@ use kernel::sys::signal::SIGKILL;
 use kernel::{Errno, Failure};
 
 use super::Context;
-use crate::groups::Kept;
+use crate::groups::Cgroup;
 use crate::removal;
 use crate::spec::{NamespaceKind, Status};
 use crate::store::Container;
@@ -74,7 +74,7 @@ impl Kill {
 
 /// The group of a container with processes in it that the death of its first one does not end: only in a pid namespace of its
 /// own is that one PID 1, with which the kernel kills all others (man 7 pid_namespaces).
-fn shared_group(container: &Container) -> Result<Option<&Kept>> {
+fn shared_group(container: &Container) -> Result<Option<&Cgroup>> {
     let Some(group) = container.group()?.filter(|group| !group.processes().is_empty()) else {
         return Ok(None);
     };

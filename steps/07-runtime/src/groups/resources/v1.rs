@@ -2,7 +2,7 @@
 
 use kernel::Failure;
 
-use super::{asked, named, set, throttles};
+use super::{is_nonzero, nonempty, nonzero, throttles};
 use crate::spec::{Cpu, HugepageLimit, Memory, Resources};
 use cgroups::Setting;
 
@@ -27,7 +27,7 @@ pub fn settings(resources: &Resources, is_there: &dyn Fn(&str) -> bool) -> Resul
             all.push(Setting::new(&reserved, bytes.to_string()));
         }
     }
-    if let Some(class) = asked(resources.network.class_id) {
+    if let Some(class) = nonzero(resources.network.class_id) {
         all.push(Setting::new("net_cls.classid", class.to_string()));
     }
     for interface in &resources.network.priorities {
@@ -42,15 +42,15 @@ fn memory(memory: &Memory, is_there: &dyn Fn(&str) -> bool) -> Result<Vec<Settin
     const TOGETHER: &str = "memory.memsw.limit_in_bytes";
     let mut all = Vec::new();
     let mut put = |file: &str, value: i64| all.push(Setting::new(file, value.to_string()));
-    let limit = asked(memory.limit);
-    let swap = match (limit, asked(memory.swap)) {
+    let limit = nonzero(memory.limit);
+    let swap = match (limit, nonzero(memory.swap)) {
         // Who lifts the one limit alone would still be held by the other.
         (Some(-1), None) => is_there(TOGETHER).then_some(-1),
         (_, swap) => swap,
     };
     limit.into_iter().for_each(|bytes| put("memory.limit_in_bytes", bytes));
     swap.filter(|bytes| *bytes > 0 || is_there(TOGETHER)).into_iter().for_each(|bytes| put(TOGETHER, bytes));
-    asked(memory.reservation).into_iter().for_each(|bytes| put("memory.soft_limit_in_bytes", bytes));
+    nonzero(memory.reservation).into_iter().for_each(|bytes| put("memory.soft_limit_in_bytes", bytes));
     if memory.disable_oom_killer == Some(true) {
         put("memory.oom_control", 1);
     }
@@ -69,19 +69,19 @@ fn cpu(cpu: &Cpu) -> Result<Vec<Setting>, Failure> {
     if cpu.idle == Some(0) {
         put("cpu.idle", "0".to_owned()); // who is idle takes no shares
     }
-    match asked(cpu.shares) {
+    match nonzero(cpu.shares) {
         Some(shares) if shares < 2 => return Err(Failure::new("the minimum allowed cpu-shares is 2")),
         Some(shares) if shares > 262_144 => return Err(Failure::new("the maximum allowed cpu-shares is 262144")),
         shares => shares.into_iter().for_each(|shares| put("cpu.shares", shares.to_string())),
     }
-    asked(cpu.period).into_iter().for_each(|time| put("cpu.cfs_period_us", time.to_string()));
-    asked(cpu.quota).into_iter().for_each(|time| put("cpu.cfs_quota_us", time.max(-1).to_string()));
+    nonzero(cpu.period).into_iter().for_each(|time| put("cpu.cfs_period_us", time.to_string()));
+    nonzero(cpu.quota).into_iter().for_each(|time| put("cpu.cfs_quota_us", time.max(-1).to_string()));
     cpu.burst.into_iter().for_each(|time| put("cpu.cfs_burst_us", time.to_string()));
-    if set(cpu.idle) {
+    if is_nonzero(cpu.idle) {
         put("cpu.idle", "1".to_owned());
     }
-    named(&cpu.cpus).into_iter().for_each(|list| put("cpuset.cpus", list.to_owned()));
-    named(&cpu.mems).into_iter().for_each(|list| put("cpuset.mems", list.to_owned()));
+    nonempty(&cpu.cpus).into_iter().for_each(|list| put("cpuset.cpus", list.to_owned()));
+    nonempty(&cpu.mems).into_iter().for_each(|list| put("cpuset.mems", list.to_owned()));
     Ok(all)
 }
 
@@ -92,12 +92,12 @@ fn block_io(resources: &Resources, is_there: &dyn Fn(&str) -> bool) -> Vec<Setti
     let prefix = if is_weighed && is_there("blkio.weight") { "blkio" } else { "blkio.bfq" };
     let mut all = Vec::new();
     let mut put = |file: &str, value: String| all.push(Setting::new(file, value));
-    asked(io.weight).into_iter().for_each(|weight| put(&format!("{prefix}.weight"), weight.to_string()));
-    asked(io.leaf_weight).into_iter().for_each(|weight| put("blkio.leaf_weight", weight.to_string()));
+    nonzero(io.weight).into_iter().for_each(|weight| put(&format!("{prefix}.weight"), weight.to_string()));
+    nonzero(io.leaf_weight).into_iter().for_each(|weight| put("blkio.leaf_weight", weight.to_string()));
     for device in &io.weight_device {
         let line = |weight: u16| format!("{}:{} {weight}", device.major, device.minor);
-        asked(device.weight).into_iter().for_each(|weight| put(&format!("{prefix}.weight_device"), line(weight)));
-        asked(device.leaf_weight).into_iter().for_each(|weight| put("blkio.leaf_weight_device", line(weight)));
+        nonzero(device.weight).into_iter().for_each(|weight| put(&format!("{prefix}.weight_device"), line(weight)));
+        nonzero(device.leaf_weight).into_iter().for_each(|weight| put("blkio.leaf_weight_device", line(weight)));
     }
     for (name, devices) in throttles(io) {
         let file = match name {

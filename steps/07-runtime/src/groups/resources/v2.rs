@@ -2,7 +2,7 @@
 
 use kernel::Failure;
 
-use super::{asked, named, set, throttles};
+use super::{is_nonzero, nonempty, nonzero, throttles};
 use crate::spec::{BlockIo, Cpu, HugepageLimit, Memory, Resources};
 use cgroups::Setting;
 
@@ -39,10 +39,10 @@ fn refuse_legacy(resources: &Resources) -> Result<(), Failure> {
     let legacy = [
         ("memory.swappiness", memory.wished_swappiness().is_some()),
         ("memory.disableOOMKiller", memory.disable_oom_killer == Some(true)),
-        ("cpu.realtimeRuntime", set(cpu.realtime_runtime)),
-        ("cpu.realtimePeriod", set(cpu.realtime_period)),
-        ("blockIO.leafWeight", set(resources.block_io.leaf_weight)),
-        ("network.classID", set(resources.network.class_id)),
+        ("cpu.realtimeRuntime", is_nonzero(cpu.realtime_runtime)),
+        ("cpu.realtimePeriod", is_nonzero(cpu.realtime_period)),
+        ("blockIO.leafWeight", is_nonzero(resources.block_io.leaf_weight)),
+        ("network.classID", is_nonzero(resources.network.class_id)),
         ("network.priorities", !resources.network.priorities.is_empty()),
     ];
     match legacy.iter().find(|(_, asked)| *asked) {
@@ -65,14 +65,14 @@ fn memory(memory: &Memory, is_there: &dyn Fn(&str) -> bool) -> Result<Vec<Settin
             all.push(Setting::new(SWAP, amount(bytes)));
         }
     }
-    all.extend(asked(memory.limit).map(|bytes| Setting::new("memory.max", amount(bytes))));
-    all.extend(asked(memory.reservation).map(|bytes| Setting::new("memory.low", amount(bytes))));
+    all.extend(nonzero(memory.limit).map(|bytes| Setting::new("memory.max", amount(bytes))));
+    all.extend(nonzero(memory.reservation).map(|bytes| Setting::new("memory.low", amount(bytes))));
     Ok(all)
 }
 
 /// v2 counts swap apart from memory, the specification counts both together.
 pub(crate) fn swap(memory: &Memory) -> Result<Option<i64>, Failure> {
-    match (asked(memory.limit), asked(memory.swap)) {
+    match (nonzero(memory.limit), nonzero(memory.swap)) {
         (Some(-1), None) => Ok(Some(-1)), // as on v1, who lifts the one limit lifts both
         (_, None) => Ok(None),
         (_, Some(-1)) => Ok(Some(-1)),
@@ -91,19 +91,19 @@ fn cpu(cpu: &Cpu) -> Vec<Setting> {
     if cpu.idle == Some(0) {
         put("cpu.idle", "0".to_owned()); // who is idle takes no weight
     }
-    asked(cpu.shares).into_iter().for_each(|shares| put("cpu.weight", weight_of_shares(shares).to_string()));
-    match (asked(cpu.quota), asked(cpu.period)) {
+    nonzero(cpu.shares).into_iter().for_each(|shares| put("cpu.weight", weight_of_shares(shares).to_string()));
+    match (nonzero(cpu.quota), nonzero(cpu.period)) {
         (Some(quota), Some(period)) => put("cpu.max", format!("{} {period}", amount(quota))),
         (Some(quota), None) => put("cpu.max", amount(quota)), // the period stays
         (None, Some(period)) => put("cpu.max", format!("max {period}")),
         (None, None) => {}
     }
     cpu.burst.into_iter().for_each(|time| put("cpu.max.burst", time.to_string()));
-    if set(cpu.idle) {
+    if is_nonzero(cpu.idle) {
         put("cpu.idle", "1".to_owned());
     }
-    named(&cpu.cpus).into_iter().for_each(|list| put("cpuset.cpus", list.to_owned()));
-    named(&cpu.mems).into_iter().for_each(|list| put("cpuset.mems", list.to_owned()));
+    nonempty(&cpu.cpus).into_iter().for_each(|list| put("cpuset.cpus", list.to_owned()));
+    nonempty(&cpu.mems).into_iter().for_each(|list| put("cpuset.mems", list.to_owned()));
     all
 }
 
@@ -138,10 +138,10 @@ fn block_io(io: &BlockIo, is_there: &dyn Fn(&str) -> bool) -> Vec<Setting> {
         false => ("io.weight", weight_of_io),
     };
     let mut all: Vec<Setting> =
-        asked(io.weight).map(|own| Setting::new(file, weight(own).to_string())).into_iter().collect();
+        nonzero(io.weight).map(|own| Setting::new(file, weight(own).to_string())).into_iter().collect();
     for device in &io.weight_device {
         let line = |own: u16| format!("{}:{} {}", device.major, device.minor, weight(own));
-        all.extend(asked(device.weight).map(|own| Setting::new(file, line(own))));
+        all.extend(nonzero(device.weight).map(|own| Setting::new(file, line(own))));
     }
     for (name, devices) in throttles(io) {
         for device in devices {
