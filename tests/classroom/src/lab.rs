@@ -49,7 +49,7 @@ pub const LOUD: &str = "NOT RUN";
 /// How a line begins that tells what was measured.
 pub const FIGURES: &str = "MEASURED";
 /// No test takes longer than this, in seconds.
-const PATIENCE: &str = "240";
+const PATIENCE: &str = "600";
 
 /// The repository.
 pub fn workspace() -> &'static Path {
