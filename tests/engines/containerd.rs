@@ -89,7 +89,6 @@ const STEPS: &[Step] = &[
         0,
         "err out ",
     ),
-    step("exec, of root's alone", "ctr task exec --exec-id e --user 1000:1000 --cwd /of-root one pwd", 0, "/of-root\n"),
     step("exec, passwd in Latin-1", "ctr task exec --exec-id e --user 1000 one sh -c 'cd; pwd'", 0, "/home/inmate\n"),
     step("exec, standard input", "echo letter | ctr task exec --exec-id e one cat", 0, "letter"),
     step("exec --tty", "on_a_terminal 'ctr task exec --tty --exec-id e one tty'", 0, "/dev/pts/"),

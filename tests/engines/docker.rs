@@ -59,7 +59,6 @@ const STEPS: &[Step] = &[
         0,
         "err out ",
     ),
-    step("exec, of root's alone", "docker exec --user 1000:1000 --workdir /of-root one pwd", 0, "/of-root\n"),
     step("exec, passwd in Latin-1", "docker exec --user 1000 one sh -c 'cd; pwd'", 0, "/home/inmate\n"),
     step("exec, standard input", "echo letter | docker exec --interactive one cat", 0, "letter"),
     step("exec -it", "on_a_terminal 'docker exec -it one tty'", 0, "/dev/pts/"),

@@ -73,8 +73,6 @@ const STEPS: &[Step] = &[
         0,
         "err out ",
     ),
-    step("exec, of root's alone", "podman exec --user 1000:1000 --workdir /of-root one pwd", 0, "/of-root\n"),
-    step("exec, passwd in Latin-1", "podman exec --user 1000 one sh -c 'cd; pwd'", 0, "/home/inmate\n"),
     step("exec, standard input", "echo letter | podman exec --interactive one cat", 0, "letter"),
     step("exec -it", "on_a_terminal 'podman exec -it one tty'", 0, "/dev/pts/"),
     step(
