@@ -55,4 +55,53 @@ pub const OF_RUN: &[Step] = &[
         "77",
     ),
     step("--cgroupns private", "$RUN --rm --cgroupns private box cat /proc/self/cgroup", 0, ":/\n"),
+    step(
+        "a user's standard output",
+        "$RUN --rm --user 1000:1000 box sh -c 'echo out >/dev/stdout; echo err >/dev/stderr' 2>&1 | sort | tr '\\n' ' '",
+        0,
+        "err out ",
+    ),
+    step(
+        "a user's terminal",
+        "on_a_terminal \"$RUN --rm -it --user 1000:1000 box sh -c 'echo out >/dev/stdout; : <\\$(tty) && echo mine'\"",
+        0,
+        "out\r\nmine",
+    ),
+    step(
+        "--volume, on a dangling link",
+        "$RUN --rm --volume $FOLDER/volume/letter:/etc/dangling:ro box cat /etc/dangling",
+        0,
+        "from the host",
+    ),
+    step(
+        "--volume, rshared",
+        "$RUN --rm --cap-add SYS_ADMIN --volume $FOLDER/volume:/in:rshared box sh -c 'mount -t tmpfs new /in/place && touch /in/place/new' && umount_when_new $FOLDER/volume/place",
+        0,
+        "new\n",
+    ),
+    step(
+        "--volume, not shared",
+        "$RUN --rm --cap-add SYS_ADMIN --volume $FOLDER/volume:/in box sh -c 'mount -t tmpfs new /in/place && touch /in/place/new' && ls $FOLDER/volume/place | grep -c .",
+        1,
+        "0\n",
+    ),
+    step(
+        "--workdir, of root's alone",
+        "$RUN --rm --cap-drop all --user 1000:1000 --workdir /of-root box pwd",
+        0,
+        "/of-root\n",
+    ),
+    step(
+        "--workdir, of a user's alone",
+        "$RUN --rm --cap-drop all --user 1000:1000 --workdir /of-inmate box pwd",
+        0,
+        "/of-inmate\n",
+    ),
+    step("passwd in Latin-1", "$RUN --rm --user 1000 box sh -c 'cd; pwd; id -gn'", 0, "/home/inmate\ninmate\n"),
+    step(
+        "a large paste",
+        "paste_on_a_terminal \"$RUN --rm -it box sh -c 'sleep 1; head -n 20000 | wc -l | sed s/^/came:/'\"",
+        0,
+        "came:20000",
+    ),
 ];

@@ -19,6 +19,19 @@ on_a_terminal() {
     script --quiet --return --command "stty rows 40 cols 100; $1" /dev/null <>"$FOLDER/nobody"
 }
 
+# The same with more in the clipboard than any pipe or terminal holds, 20,000 lines, pasted at once.
+paste_on_a_terminal() {
+    [[ -p $FOLDER/nobody ]] || mkfifo "$FOLDER/nobody"
+    seq 20000 >"$FOLDER/nobody" &
+    on_a_terminal "$1"
+}
+
+# What a container has mounted appears here when it was told to the host; it is the container's to take away, or ours.
+umount_when_new() {
+    eventually ls "$1/new" && ls "$1"
+    umount "$1"
+}
+
 # The folders that engines and runtimes write to wherever their own data lies become empty ones, in this lab only.
 hide_the_machine() {
     [[ -d /var/lib/cni ]] || { mkdir /var/lib/cni && touch "$FOLDER/made-cni"; }
@@ -66,10 +79,16 @@ left() {
     [[ ! -d $STATE ]] || find "$STATE" -mindepth 1 ! -path '*/.cache*'
 }
 
-# A copy of the root filesystem with two things more: a program that tells the limits, of cgroup v1 or v2, and a
-# profile by which directories cannot be made.
+# A copy of the root filesystem with some things more: a program that tells the limits, of cgroup v1 or v2; working directories
+# that one user alone may enter; a link without an end; a user whose name is not UTF-8. And a profile by which directories
+# cannot be made.
 make_rootfs() {
     cp -ax "$ROOTFS" "$FOLDER/rootfs"
+    install --directory --mode 700 "$FOLDER/rootfs/of-root"
+    install --directory --mode 700 --owner 1000 --group 1000 "$FOLDER/rootfs/of-inmate"
+    ln -s ../run/nowhere/file "$FOLDER/rootfs/etc/dangling"
+    sed -i '1i m\xfcller:x:1001:1001:M\xfcller:/home/muller:/bin/sh' "$FOLDER/rootfs/etc/passwd"
+    sed -i '1i m\xfcller:x:1001:' "$FOLDER/rootfs/etc/group"
     cat >"$FOLDER/rootfs/bin/limits" <<'END'
 #!/bin/sh
 cd /sys/fs/cgroup
@@ -83,6 +102,6 @@ END
   "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1 }]
 }
 END
-    mkdir "$FOLDER/volume"
+    mkdir --parents "$FOLDER/volume/place"
     echo "from the host" >"$FOLDER/volume/letter"
 }

@@ -34,18 +34,25 @@ const STEPS: &[Step] = &[
         "from the host",
     ),
     step(
+        "--mount, on a dangling link",
+        "$RUN --rm --mount type=bind,src=$FOLDER/volume/letter,dst=/etc/dangling,options=bind:ro box one cat /etc/dangling",
+        0,
+        "from the host",
+    ),
+    step(
+        "--mount, rshared",
+        "$RUN --rm --rootfs-propagation rshared --cap-add CAP_SYS_ADMIN --mount type=bind,src=$FOLDER/volume,dst=/in,options=rbind:rshared box one sh -c 'mount -t tmpfs new /in/place && touch /in/place/new' && umount_when_new $FOLDER/volume/place",
+        0,
+        "new\n",
+    ),
+    step(
         "--seccomp",
         "$RUN --rm --seccomp --seccomp-profile $FOLDER/no-mkdir.json box one mkdir /new",
         1,
         "not permitted",
     ),
     step("--cap-add", "$RUN --rm --cap-add CAP_NET_ADMIN box one grep CapEff /proc/self/status", 0, "a80435fb"),
-    step(
-        "--uidmap",
-        "$RUN --rm --uidmap 0:100000:65536 --gidmap 0:100000:65536 --snapshotter native --remap-labels box one cat /proc/self/uid_map",
-        0,
-        "100000      65536",
-    ),
+    // Not --uidmap: ctr then forgets the runtime that it was given, and takes runc.
     step("--net-host", "$RUN --rm --net-host box one ip link show lo", 0, "LOOPBACK,UP"),
     step("--tty", "on_a_terminal \"$RUN --rm --tty box one tty\"", 0, "/dev/pts/"),
     step(
@@ -53,6 +60,12 @@ const STEPS: &[Step] = &[
         "on_a_terminal \"$RUN --rm --tty box one sh -c 'until stty size | grep 100; do :; done'\"",
         0,
         "40 100",
+    ),
+    step(
+        "--tty, a large paste",
+        "paste_on_a_terminal \"$RUN --rm --tty box one sh -c 'sleep 1; head -n 20000 | wc -l | sed s/^/came:/; sleep 1'\"",
+        0,
+        "came:20000",
     ),
     step(
         "run --detach",
@@ -70,6 +83,13 @@ const STEPS: &[Step] = &[
         0,
         "1000\n/usr\n",
     ),
+    step(
+        "exec, a user's output",
+        "ctr task exec --exec-id e --user 1000:1000 one sh -c 'echo out >/dev/stdout; echo err >/dev/stderr' 2>&1 | sort | tr '\\n' ' '",
+        0,
+        "err out ",
+    ),
+    step("exec, passwd in Latin-1", "ctr task exec --exec-id e --user 1000 one sh -c 'cd; pwd'", 0, "/home/inmate\n"),
     step("exec, standard input", "echo letter | ctr task exec --exec-id e one cat", 0, "letter"),
     step("exec --tty", "on_a_terminal 'ctr task exec --tty --exec-id e one tty'", 0, "/dev/pts/"),
     step(

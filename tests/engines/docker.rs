@@ -53,6 +53,13 @@ const STEPS: &[Step] = &[
         0,
         "1000\n/usr\nb\n",
     ),
+    step(
+        "exec, a user's output",
+        "docker exec --user 1000:1000 one sh -c 'echo out >/dev/stdout; echo err >/dev/stderr' 2>&1 | sort | tr '\\n' ' '",
+        0,
+        "err out ",
+    ),
+    step("exec, passwd in Latin-1", "docker exec --user 1000 one sh -c 'cd; pwd'", 0, "/home/inmate\n"),
     step("exec, standard input", "echo letter | docker exec --interactive one cat", 0, "letter"),
     step("exec -it", "on_a_terminal 'docker exec -it one tty'", 0, "/dev/pts/"),
     step(

@@ -35,6 +35,15 @@ const STEPS: &[Step] = &[
         0,
         "40 100",
     ),
+    // Docker makes the image's a file of its own, whatever it was.
+    step(
+        "resolv.conf, a dangling link",
+        "linked_image && $RUN --rm linked sh -c 'test -L /etc/resolv.conf && cat /etc/resolv.conf'",
+        0,
+        "",
+    ),
+    // conmon sets it between create and start: it is there before the command.
+    step("-it, its first size", "first_size \"$RUN --rm -it box stty size\"", 0, "40 100"),
     step("-it, exit code", "on_a_terminal \"$RUN --rm -it box sh -c 'exit 7'\"", 7, ""),
     step(
         "a server, --publish",
@@ -58,6 +67,12 @@ const STEPS: &[Step] = &[
         0,
         "1000\n/usr\nb\n",
     ),
+    step(
+        "exec, a user's output",
+        "podman exec --user 1000:1000 one sh -c 'echo out >/dev/stdout; echo err >/dev/stderr' 2>&1 | sort | tr '\\n' ' '",
+        0,
+        "err out ",
+    ),
     step("exec, standard input", "echo letter | podman exec --interactive one cat", 0, "letter"),
     step("exec -it", "on_a_terminal 'podman exec -it one tty'", 0, "/dev/pts/"),
     step(
@@ -77,6 +92,12 @@ const STEPS: &[Step] = &[
     step(
         "another, in its namespaces",
         "$RUN --rm --net container:one --ipc container:one --pid container:one box busybox wget -qO- http://127.0.0.1/passwd",
+        0,
+        "root:",
+    ),
+    step(
+        "--uidmap, in its network",
+        "$RUN --rm --uidmap 0:100000:65536 --net container:one box busybox wget -qO- http://127.0.0.1/passwd",
         0,
         "root:",
     ),

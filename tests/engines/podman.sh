@@ -32,6 +32,21 @@ END
     tar --directory "$FOLDER/rootfs" --create . | podman import --quiet - box
 }
 
+# An image of a system with systemd: its resolv.conf leads to a file that only the running system has.
+linked_image() {
+    cp -a "$FOLDER/rootfs" "$FOLDER/linked"
+    ln -sfn ../run/systemd/resolve/stub-resolv.conf "$FOLDER/linked/etc/resolv.conf"
+    tar --directory "$FOLDER/linked" --create . | podman import --quiet - linked
+}
+
+# Five times at most, for conmon hears of the size from a pipe and not in a fixed order.
+first_size() {
+    for _ in 1 2 3 4 5; do
+        if on_a_terminal "$1" | tee "$FOLDER/size" | grep -q '40 100'; then break; fi
+    done
+    cat "$FOLDER/size"
+}
+
 down() {
     podman rm --all --force --time 0
     podman unmount --all

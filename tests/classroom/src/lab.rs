@@ -49,7 +49,7 @@ pub const LOUD: &str = "NOT RUN";
 /// How a line begins that tells what was measured.
 pub const FIGURES: &str = "MEASURED";
 /// No test takes longer than this, in seconds, unless it asks for more.
-const PATIENCE: u32 = 240;
+const PATIENCE: u32 = 600;
 
 /// The repository.
 pub fn workspace() -> &'static Path {
