@@ -21,9 +21,11 @@ use namespaces::Child;
 use pivot_root::{Mounts, Sources};
 
 mod capabilities;
+mod command;
 mod hatch;
 mod id_maps;
 mod options;
+mod range;
 mod reservation;
 mod rlimits;
 pub mod seccomp;
@@ -32,9 +34,11 @@ mod switches;
 mod user;
 
 pub use capabilities::{Capabilities, Set};
+pub use command::{UserCommand, at_home};
 pub use hatch::Hatch;
-pub use id_maps::{IdMaps, Range};
+pub use id_maps::IdMaps;
 pub use options::{PrivilegeOptions, Privileges};
+pub use range::Range;
 pub use reservation::{Reservation, remove_old_reservations};
 pub use rlimits::Rlimit;
 pub use subordinate::SubordinateIds;

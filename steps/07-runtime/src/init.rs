@@ -18,7 +18,7 @@ use kernel::sys::{netlink, privilege};
 use kernel::{Fd, purpose};
 use network::Network;
 use pivot_root::{Place, Trees, sources};
-use privileges::{Hatch, User};
+use privileges::{Hatch, User, UserCommand};
 
 use crate::plan::{Plan, Task};
 use crate::spec::{Hooks, State, Status};
@@ -122,7 +122,7 @@ pub fn run(cell: &mut Cell) -> Result<Infallible> {
     }
     let waits = start.is_some();
     start.map_or(Ok(()), Waiting::wait)?;
-    hooks::run_inside(&cell.hooks.start_container, &command, &state)?;
+    hooks::run_inside(&cell.hooks.start_container, command.environment(), &state)?;
     if waits {
         namespaces::sign_report(); // before the filter, which need not allow to write
     }
@@ -268,7 +268,7 @@ fn settle_in(cell: &Cell) -> Result<()> {
 
 /// The working directory, if the root filesystem has none.
 fn make_workdir(custom: &Custom, task: &Task) -> Result<()> {
-    let workdir = task.command.workdir();
+    let workdir = &task.command.workdir;
     match Place::configured(workdir) {
         Ok(place) => place.open(custom.root(), true).map(drop).context("process.cwd"),
         Err(_) => Ok(()), // the root itself, or in /proc: whether that works chdir will tell
@@ -299,8 +299,8 @@ fn take_terminal(cell: &Cell, custom: &Custom, later: bool) -> Result<Option<Fd>
 }
 
 /// The command, with a home: many programs cannot do without.
-pub fn at_home(task: &Task) -> Result<chroot::Command> {
-    task.command.at_home(privileges::home_of(task.user.uid).as_deref())
+pub fn at_home(task: &Task) -> Result<UserCommand> {
+    UserCommand::new(&task.command, privileges::home_of(task.user.uid).as_deref())
 }
 
 /// Lets this process live on when its parent ends, if it is to.
@@ -313,16 +313,16 @@ fn live_on(cell: &Cell) -> Result<()> {
 }
 
 /// What comes before the filter, which need not allow it. A small init still needs its signals.
-fn get_ready(command: &mut chroot::Command, plan: &Plan) -> Result<()> {
+fn get_ready(command: &mut UserCommand, plan: &Plan) -> Result<()> {
     if plan.small_init { Ok(()) } else { command.reset_signals() }
 }
 
-fn become_command(cell: &Cell, mut command: chroot::Command) -> Result<Infallible> {
+fn become_command(cell: &Cell, mut command: UserCommand) -> Result<Infallible> {
     if !cell.plan.small_init {
-        return chroot::exec(&command);
+        return command.exec();
     }
     namespaces::become_init(|| {
         cell.handed_on.announce_to(&mut command)?; // another process, with another number
-        chroot::exec(&command)
+        command.exec()
     })
 }
