@@ -14,7 +14,7 @@
 //! It is a weak wall. Its chapter climbs over it in five lines.
 
 use std::convert::Infallible;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io::IsTerminal;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -46,21 +46,19 @@ pub struct CommandOptions {
     command: Vec<OsString>,
 }
 
-/// A command that is ready to be run.
-#[derive(Debug, Clone)]
+/// A command that can be run.
+#[derive(Debug, Clone, Default)]
 pub struct Command {
     /// The root filesystem, as the host sees it.
     pub rootfs: PathBuf,
-    workdir: PathBuf,
-    /// The process is in its working directory already.
-    arrived: bool,
-    /// Where its program was found.
-    program: Option<CString>,
-    /// No signal is ignored or blocked any more.
-    ready: bool,
-    arguments: Vec<CString>,
-    environment: Vec<CString>,
-    names_home: bool,
+    /// The directory in which it starts, inside the root filesystem.
+    pub workdir: PathBuf,
+    /// The program and its arguments.
+    pub arguments: Vec<CString>,
+    /// Its variables, each as NAME=VALUE.
+    pub environment: Vec<CString>,
+    /// Its HOME was asked for, and is not to become another user's (step 6).
+    pub names_home: bool,
 }
 
 /// Where commands are looked for, whatever the host's own PATH says.
@@ -80,141 +78,9 @@ impl CommandOptions {
         }
         let (environment, names_home) = environment(&self.env)?;
         let arguments = self.command.iter().map(c_string).collect::<Result<_>>()?;
-        Ok(Command {
-            rootfs,
-            workdir: self.workdir.clone(),
-            arrived: false,
-            program: None,
-            ready: false,
-            arguments,
-            environment,
-            names_home,
-        })
+        Ok(Command { rootfs, workdir: self.workdir.clone(), arguments, environment, names_home })
     }
     // ANCHOR_END: check
-}
-
-impl Command {
-    /// A command that is not an option's: step 7 reads it from a file.
-    ///
-    /// # Errors
-    /// No program, or a NUL byte in a word.
-    pub fn new(arguments: &[String], environment: &[String], workdir: &str) -> Result<Command> {
-        if arguments.is_empty() {
-            return Err(Failure::new("there is no program to run").into());
-        }
-        let environment = last_of_each(environment);
-        let names_home = environment.iter().any(|variable| variable.starts_with("HOME=") && *variable != "HOME=");
-        Ok(Command {
-            rootfs: PathBuf::from("/"),
-            workdir: PathBuf::from(workdir),
-            arrived: false,
-            program: None,
-            ready: false,
-            arguments: arguments.iter().map(c_string).collect::<Result<_>>()?,
-            environment: environment.into_iter().map(c_string).collect::<Result<_>>()?,
-            names_home,
-        })
-    }
-
-    /// Looks for the program in the root that is now ours, and whether it can be executed: before the exec, which says
-    /// less, and says it late; and before a filter, which need not allow to look (step 6).
-    ///
-    /// # Errors
-    /// As [`exec`]'s.
-    pub fn look_for_program(&mut self) -> Result<()> {
-        self.go_late()?;
-        self.program = Some(program::look_for(&self.arguments[0], &self.environment, &self.workdir)?);
-        Ok(())
-    }
-
-    /// Carries no signal over that is ignored or blocked: [`exec`] makes no call but the exec then.
-    ///
-    /// # Errors
-    /// A filter that does not allow it.
-    pub fn reset_signals(&mut self) -> Result<()> {
-        if !self.ready {
-            reset_signals()?;
-            self.ready = true;
-        }
-        Ok(())
-    }
-
-    /// Goes to the working directory, as the user that the process is now, unless it is there.
-    fn go_late(&mut self) -> Result<()> {
-        if self.workdir != Path::new("/") && !self.arrived {
-            go_to(&self.workdir).with_context(|| format!("cannot start in {}", self.workdir.display()))?;
-            self.arrived = true;
-        }
-        Ok(())
-    }
-
-    /// Goes to its working directory before the process becomes another user, which may have no right to enter it. Where root
-    /// has none (it may lack in a user namespace, or on a network's file system) the user may: [`exec`] tries again.
-    ///
-    /// # Errors
-    /// The directory lies outside of the root filesystem.
-    pub fn go_early(&mut self) -> Result<()> {
-        if self.workdir == Path::new("/") {
-            return Ok(());
-        }
-        match sys::process::chdir(&self.workdir) {
-            Err(refused) if refused.errno() == Some(Errno::EACCES) => return Ok(()),
-            gone => gone.hint(WORKDIR_HINT),
-        }
-        .and_then(|()| is_inside())
-        .with_context(|| format!("cannot start in {}", self.workdir.display()))?;
-        self.arrived = true;
-        Ok(())
-    }
-
-    /// Where it starts.
-    pub fn workdir(&self) -> &Path {
-        &self.workdir
-    }
-
-    /// The program and its arguments.
-    pub fn arguments(&self) -> &[CString] {
-        &self.arguments
-    }
-
-    /// Its variables, each as NAME=VALUE.
-    pub fn environment(&self) -> &[CString] {
-        &self.environment
-    }
-
-    /// Sets a variable, in the place of one of that name.
-    ///
-    /// # Errors
-    /// A NUL byte in the value.
-    pub fn set_variable(&mut self, name: &str, value: &str) -> Result<()> {
-        let variable = c_string(format!("{name}={value}"))?;
-        let start = &variable.to_bytes()[..=name.len()];
-        match self.environment.iter_mut().find(|each| each.to_bytes().starts_with(start)) {
-            Some(there) => *there = variable,
-            None => self.environment.push(variable),
-        }
-        Ok(())
-    }
-
-    /// The same command with a variable, unless there is one of that name.
-    pub fn with_variable(mut self, name: &str, value: &str) -> Result<Command> {
-        let start = format!("{name}=");
-        if !self.environment.iter().any(|each| each.to_bytes().starts_with(start.as_bytes())) {
-            self.environment.push(c_string(format!("{start}{value}"))?);
-        }
-        Ok(self)
-    }
-
-    /// The same command with its user's home directory (step 6), or `/` for a user without one. A home that was asked for
-    /// stays; an empty one counts as not asked for.
-    pub fn at_home(&self, home: Option<&str>) -> Result<Command> {
-        let mut command = self.clone();
-        if !self.names_home {
-            command.set_variable("HOME", home.unwrap_or("/"))?;
-        }
-        Ok(command)
-    }
 }
 
 /// The workspace's own busybox, from whichever folder the launcher is started.
@@ -254,15 +120,6 @@ fn environment(asked: &[OsString]) -> Result<(Vec<CString>, bool)> {
     Ok((texts.collect::<Result<_>>()?, names_home))
 }
 // ANCHOR_END: environment
-
-/// Of variables with the same name the last one, as `env` and shells have it.
-fn last_of_each(variables: &[String]) -> Vec<&String> {
-    let mut seen = std::collections::BTreeSet::new();
-    let mut kept: Vec<&String> = variables.iter().rev().collect();
-    kept.retain(|variable| seen.insert(variable.split('=').next()));
-    kept.reverse();
-    kept
-}
 
 /// A variable's name and value; `None` without a name.
 pub fn name_and_value(variable: &OsStr) -> Option<(OsString, OsString)> {
@@ -304,39 +161,63 @@ pub fn enter(rootfs: &Path) -> Result<()> {
 /// # Errors
 /// Exit code 127 if the command is not in the root filesystem, 126 if it cannot be executed.
 pub fn exec(command: &Command) -> Result<Infallible> {
-    if command.workdir != Path::new("/") && !command.arrived {
-        go_to(&command.workdir).with_context(|| format!("cannot start in {}", command.workdir.display()))?;
-    }
-    let find = || program::find(&command.arguments[0], &command.environment, &command.workdir);
-    let program = command.program.clone().map_or_else(find, Ok)?;
-    if !command.ready {
-        reset_signals()?;
-    }
+    go_to_workdir(command)?;
+    let program = program::find(&command.arguments[0], &command.environment, &command.workdir)?;
+    reset_signals()?;
+    exec_program(&program, command)
+}
+
+/// Becomes the command, whose program was found.
+///
+/// # Errors
+/// As [`exec`]'s.
+pub fn exec_program(program: &CStr, command: &Command) -> Result<Infallible> {
     purpose("become the command");
-    sys::process::execve(&program, &command.arguments, &command.environment)
-        .map_err(|refused| program::explain(&program, refused))
+    sys::process::execve(program, &command.arguments, &command.environment)
+        .map_err(|refused| program::explain(program, refused))
         .with_context(|| format!("cannot run {}", program.to_string_lossy()))
 }
 // ANCHOR_END: exec
 
-fn reset_signals() -> Result<(), Failure> {
+/// Looks for the command's program in the root that this process has, and whether it can be executed.
+///
+/// # Errors
+/// As [`exec`]'s.
+pub fn look_for_program(command: &Command) -> Result<CString> {
+    Ok(program::look_for(&command.arguments[0], &command.environment, &command.workdir)?)
+}
+
+/// Leaves no signal ignored or blocked: both survive an exec.
+pub fn reset_signals() -> Result<(), Failure> {
     purpose("nothing comes along: no signal that is ignored or blocked");
     sys::process::reset_signals()
 }
 
 /// Goes to the command's working directory, and makes sure that it lies inside.
-fn go_to(workdir: &Path) -> Result<(), Failure> {
-    sys::process::chdir(workdir).hint(WORKDIR_HINT)?;
-    is_inside()
+///
+/// # Errors
+/// It is not there, or not below the root directory.
+pub fn go_to_workdir(command: &Command) -> Result<()> {
+    if command.workdir == Path::new("/") {
+        return Ok(()); // [`enter`] went there
+    }
+    let gone = sys::process::chdir(&command.workdir).hint(WORKDIR_HINT).and_then(|()| is_inside());
+    gone.with_context(|| format!("cannot start in {}", command.workdir.display()))
 }
 
-const WORKDIR_HINT: &str = "--workdir is a directory inside the root filesystem";
+/// What a working directory is that cannot be entered.
+pub const WORKDIR_HINT: &str = "--workdir is a directory inside the root filesystem";
 
-fn is_inside() -> Result<(), Failure> {
+/// Refuses a working directory that is not below the root directory (man 2 getcwd).
+pub fn is_inside() -> Result<(), Failure> {
     sys::process::getcwd().map(drop).hint("it lies outside of the root filesystem")
 }
 
-fn c_string(text: impl AsRef<OsStr>) -> Result<CString> {
+/// A word for the kernel.
+///
+/// # Errors
+/// It has a NUL byte in it.
+pub fn c_string(text: impl AsRef<OsStr>) -> Result<CString> {
     let text = text.as_ref();
     CString::new(text.as_bytes()).with_context(|| format!("{text:?} has a NUL byte in it"))
 }
@@ -350,23 +231,6 @@ mod tests {
         let (variables, _) = environment(&["PATH=/opt".into(), "A=b=c".into(), "EMPTY=".into()]).unwrap();
         let text: Vec<_> = variables.iter().map(|v| v.to_str().unwrap()).filter(|v| !v.starts_with("TERM")).collect();
         assert_eq!(text, ["HOME=/root", "PATH=/opt", "A=b=c", "EMPTY="]);
-    }
-
-    #[test]
-    fn the_last_of_a_name_counts() {
-        let command = |variables: &[&str]| {
-            let variables: Vec<String> = variables.iter().map(|text| (*text).to_owned()).collect();
-            Command::new(&["true".to_owned()], &variables, "/").unwrap()
-        };
-        let text = |command: &Command| -> Vec<String> {
-            command.environment().iter().map(|variable| variable.to_str().unwrap().to_owned()).collect()
-        };
-        assert_eq!(text(&command(&["A=1", "B=2", "A=3", "AB=4"])), ["B=2", "A=3", "AB=4"]);
-        let homes = [("HOME=/a", "HOME=/a"), ("HOME=", "HOME=/bob"), ("A=1", "A=1 HOME=/bob")];
-        for (given, expected) in homes {
-            assert_eq!(text(&command(&[given]).at_home(Some("/bob")).unwrap()).join(" "), expected);
-        }
-        assert_eq!(text(&command(&["HOME="]).at_home(None).unwrap()), ["HOME=/"]);
     }
 
     #[test]

@@ -10,23 +10,17 @@ use kernel::{Errno, Failure, Remedy, purpose};
 
 use crate::cable::Cable;
 use crate::firewall;
-use crate::lease::{self, Lease, OURS};
+use crate::lease::{self, Lease};
 use crate::link::{self, Link, Mac};
 use crate::neighbours;
+use crate::note::{HALF_MADE, NEW, Switched, bridge_note, is_half_made, our_mac, subnets_of};
 use crate::options::Plan;
 use crate::other_firewalls;
 use crate::own_addresses;
 use crate::publish::Port;
-use crate::router::{self, Switched};
+use crate::router;
 use crate::settings;
 use crate::subnet::Subnet;
-
-/// The note on a bridge that is not whole yet.
-const HALF_MADE: &str = "cellblock: half-made";
-/// How the name begins that a bridge has until it gets its note. No --bridge can be called so, nor is it easily another's.
-const NEW: &str = "cb.";
-/// How the addresses of our network cards begin.
-const OUR_MAC: [u8; 2] = [0x02, 0xcb];
 
 /// A cell's place on a bridge. Dropped, it is given back, unless it stays; the last one takes the bridge down.
 #[derive(Debug)]
@@ -225,18 +219,6 @@ fn find_link(netlink: &Netlink, name: &str) -> Result<Option<Link>> {
     Ok(link::links(netlink)?.into_iter().find(|link| link.name == name))
 }
 
-/// A launcher died before the bridge was whole. It says so itself, by its note: another's bridge may have any address.
-pub fn is_half_made(link: &Link) -> bool {
-    let is_new = link.name.starts_with(NEW) && link.name.ends_with(".new") && link.note.is_empty();
-    let ours = link.mac.is_some_and(|mac| mac.starts_with(&OUR_MAC));
-    link.kind == "bridge" && (link.note.starts_with(HALF_MADE) || is_new && ours)
-}
-
-/// Whether its note is one of ours.
-pub fn is_ours(link: &Link) -> bool {
-    subnets_of(link).is_some() || link.kind == "bridge" && link.note.starts_with(HALF_MADE)
-}
-
 /// The subnets that a bridge of ours has on its note.
 ///
 /// # Errors
@@ -253,18 +235,6 @@ fn read_subnets(link: &Link, plan: &Plan) -> Result<Vec<Subnet>> {
         }
     }
     Ok(subnets)
-}
-
-/// What a bridge's note says; `None` if it is not ours.
-pub fn subnets_of(link: &Link) -> Option<Vec<Subnet>> {
-    let words = link.note.strip_prefix(OURS).filter(|_| link.kind == "bridge")?.split(' ');
-    let subnets: Vec<Subnet> = words.take_while(|word| *word != "rules").map_while(|word| word.parse().ok()).collect();
-    subnets.first().is_some_and(Subnet::is_v4).then_some(subnets)
-}
-
-fn bridge_note(subnets: &[Subnet], switched: Switched, rules: &str) -> String {
-    let subnets: String = subnets.iter().map(|subnet| format!("{subnet} ")).collect();
-    format!("{OURS}{subnets}{}rules {rules}", switched.words())
 }
 
 // ANCHOR: make
@@ -361,17 +331,4 @@ fn forward(netlink: &Netlink, bridge: &str) -> Result<Switched> {
 
 fn has_ipv6() -> bool {
     fs::read_to_string("/proc/sys/net/ipv6/conf/all/disable_ipv6").is_ok_and(|value| value.trim() == "0")
-}
-
-/// The address of a network card, made from the IP address: who gets an address again is found at the same card, and
-/// no neighbour has to forget the old one first.
-pub fn our_mac(v4: Subnet, number: u32) -> Mac {
-    let [a, b] = OUR_MAC;
-    match v4.host(number) {
-        std::net::IpAddr::V4(address) => {
-            let [c, d, e, f] = address.octets();
-            [a, b, c, d, e, f]
-        }
-        std::net::IpAddr::V6(_) => [a, b, 0, 0, 0, 0],
-    }
 }

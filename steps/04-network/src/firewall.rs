@@ -12,8 +12,8 @@ use kernel::sys::netlink::{Message, Netlink};
 use kernel::{Errno, Failure};
 
 use crate::lease::Lease;
+use crate::note::Switched;
 use crate::publish::Port;
-use crate::router::Switched;
 use crate::subnet::Subnet;
 
 /// The name of a bridge's table.

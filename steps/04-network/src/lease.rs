@@ -13,15 +13,13 @@ use kernel::sys::lock::Lock;
 use kernel::sys::netlink::Netlink;
 use kernel::{Errno, Failure, Remedy, purpose};
 
-use crate::bridge::{our_mac, subnets_of};
 use crate::link::{self, Link, Mac};
+use crate::note::{OURS, our_mac, subnets_of};
 use crate::options;
 use crate::publish::Port;
 use crate::settings;
 use crate::subnet::Subnet;
 
-/// How our notes begin.
-pub const OURS: &str = "cellblock ";
 const MAC: &str = "mac=";
 
 /// What a cell has: its number in the subnet, and its published ports.

@@ -29,6 +29,7 @@ pub mod firewall;
 mod lease;
 pub mod link;
 mod neighbours;
+mod note;
 mod options;
 mod other_firewalls;
 mod own_addresses;
@@ -107,7 +108,7 @@ impl Network {
         link::set_up(&netlink, "eth0")?;
         for subnet in &plugged.subnets {
             // No neighbour can answer for the router.
-            neighbours::address_is_at(&netlink, &eth0, subnet.host(1), bridge::our_mac(plugged.subnets[0], 1))?;
+            neighbours::address_is_at(&netlink, &eth0, subnet.host(1), note::our_mac(plugged.subnets[0], 1))?;
             link::add_default_route(&netlink, subnet.host(1))?;
         }
         Ok(())

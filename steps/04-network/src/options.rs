@@ -84,7 +84,7 @@ impl NetworkOptions {
     /// # Errors
     /// An invalid name, subnet, address or port; an option that the chosen network has no use for.
     pub fn check(&self) -> Result<Plan> {
-        let default = if nix::unistd::geteuid().is_root() { Mode::Bridge } else { Mode::None };
+        let default = if kernel::sys::privilege::user() == 0 { Mode::Bridge } else { Mode::None };
         let mode = self.net.unwrap_or(default);
         let needs_bridge =
             [("--ip", self.ip.is_some()), ("--publish", !self.publish.is_empty()), ("--mac", self.mac.is_some())];

@@ -4,7 +4,7 @@ use anyhow::Result;
 use kernel::sys::netlink::Netlink;
 
 use crate::lease;
-use crate::{bridge, firewall, link, router};
+use crate::{bridge, firewall, link, note, router};
 
 /// The launcher's other work: removing what a crash has left.
 #[derive(clap::Args, Debug)]
@@ -28,9 +28,9 @@ pub fn prune() -> Result<Vec<String>> {
     let mut removed = Vec::new();
     let links = link::links(&netlink)?;
     for link in &links {
-        let empty = match bridge::subnets_of(link) {
+        let empty = match note::subnets_of(link) {
             Some(subnets) => lease::leases(&links, link, subnets[0]).is_empty(),
-            None => bridge::is_half_made(link),
+            None => note::is_half_made(link),
         };
         if empty {
             bridge::take_down(&netlink, &link.name)?;

@@ -1,12 +1,12 @@
-//! Published ports: who knocks at a port of the host is led to a port of the cell.
+//! Published ports: a connection to a port of the host is led to a port of the cell.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::str::FromStr;
 
+use kernel::sys::socket::bind_port;
 use kernel::{Errno, Failure};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt};
 
 /// `[ADDR:]HOST:CONTAINER[/udp]`, where HOST and CONTAINER are a port each, or a range of as many: `8000-8005:80-85`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Port {
         self.address.is_none_or(|address| address.is_ipv4() && address.is_loopback())
     }
 
-    /// Whether packets could be meant for either.
+    /// Whether a packet could be meant for both.
     pub fn overlaps(&self, other: &Port) -> bool {
         let same_address = self.address.is_none() || other.address.is_none() || self.address == other.address;
         let common = self.host.max(other.host) <= self.last().min(other.last());
@@ -70,10 +70,10 @@ impl Port {
     pub fn reserve(&self) -> Result<Vec<OwnedFd>, Failure> {
         let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let addresses = self.address.as_ref().map_or(&all[..], std::slice::from_ref);
-        let bound = self
-            .pairs()
-            .flat_map(|(host, _)| addresses.iter().map(move |address| self.bind(SocketAddr::new(*address, host))));
-        // A machine without IPv6 has no such socket: then nobody can knock there.
+        let bound = self.pairs().flat_map(|(host, _)| {
+            addresses.iter().map(move |address| bind_port(self.tcp, SocketAddr::new(*address, host)))
+        });
+        // A machine without IPv6 has no such socket, and no packet comes by it.
         bound.filter(|result| !matches!(result, Err(Errno::EAFNOSUPPORT))).collect::<Result<_, _>>().map_err(|errno| {
             let failure = Failure::new(format!("cannot publish {self}: bind => {errno:?}"));
             match errno {
@@ -91,17 +91,6 @@ impl Port {
             0 => format!("sport = {}", self.host),
             _ => format!("sport >= {} and sport <= {}", self.host, self.last()),
         }
-    }
-
-    /// Bound, but not listening: it is taken, and nobody answers here.
-    fn bind(&self, address: SocketAddr) -> Result<OwnedFd, Errno> {
-        let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
-        let kind = if self.tcp { SockType::Stream } else { SockType::Datagram };
-        let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
-        if address.is_ipv6() {
-            setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
-        }
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(address)).map(|()| socket)
     }
 }
 

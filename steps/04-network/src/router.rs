@@ -9,59 +9,15 @@ use anyhow::Result;
 use kernel::purpose;
 use kernel::sys::netlink::Netlink;
 
-use crate::bridge::is_ours;
 use crate::firewall;
 use crate::link::{self, Link};
+use crate::note::{Switched, is_ours};
 use crate::{settings, sysctl};
 
 const V4: &str = "net.ipv4.ip_forward";
 const V6: &str = "net.ipv6.conf.all.forwarding";
 /// The kernel sets this to 0 with the former, and to 1 when that is taken back.
 const REDIRECTS: &str = "net.ipv4.conf.all.accept_redirects";
-/// What each of them is called on a bridge's note.
-const WORDS: [&str; 3] = ["router4", "router6", "no-redirects"];
-
-/// What we have switched on, and what was off before beside it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Switched {
-    /// IPv4's forwarding.
-    pub v4: bool,
-    /// IPv6's.
-    pub v6: bool,
-    /// IPv4 redirects were refused before.
-    no_redirects: bool,
-}
-
-impl Switched {
-    /// What a policy's rules say: the family of each that drops.
-    pub fn by_policy(rules: &str) -> Switched {
-        let drops = |family: &str| rules.contains(&format!("nfproto {family} drop"));
-        Switched { v4: drops("ipv4"), v6: drops("ipv6"), no_redirects: false }
-    }
-
-    /// Neither.
-    pub fn is_nothing(self) -> bool {
-        !self.v4 && !self.v6
-    }
-
-    /// What a bridge's note says of it.
-    pub fn of(note: &str) -> Switched {
-        let [v4, v6, no_redirects] = WORDS.map(|word| note.split(' ').any(|there| there == word));
-        Switched { v4, v6, no_redirects }
-    }
-
-    /// For a note: each word with a space behind it.
-    pub fn words(self) -> String {
-        let said = WORDS.iter().zip([self.v4, self.v6, self.no_redirects]);
-        said.filter(|(_, is)| *is).map(|(word, _)| format!("{word} ")).collect()
-    }
-
-    fn or(self, other: Switched) -> Switched {
-        let no_redirects = self.no_redirects || other.no_redirects;
-        Switched { v4: self.v4 || other.v4, v6: self.v6 || other.v6, no_redirects }
-    }
-}
-
 /// What the bridges of ours say together, but for one.
 pub fn switched(links: &[Link], except: &str) -> Switched {
     let others = links.iter().filter(|link| is_ours(link) && link.name != except);
@@ -176,17 +132,4 @@ fn is_off(setting: &str) -> bool {
 
 fn file(setting: &str) -> String {
     format!("/proc/sys/{}", sysctl::file(setting))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_note_says_what_was_switched_on() {
-        for words in ["", "router4 ", "router6 ", "router4 router6 no-redirects "] {
-            let note = format!("cellblock 10.76.0.0/16 {words}rules none");
-            assert_eq!(Switched::of(&note).words(), words);
-        }
-    }
 }

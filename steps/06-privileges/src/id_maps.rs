@@ -9,34 +9,10 @@ use kernel::sys::privilege;
 use kernel::{Errno, Failure, Fd, Remedy, purpose};
 
 use crate::capabilities::Set;
+use crate::range::Range;
 use crate::reservation::Reservation;
 use crate::subordinate::SubordinateIds;
 use crate::switches::Switch;
-
-/// `count` ids from `inside` on are, outside, those from `outside` on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
-    /// The first id in the cell.
-    pub inside: u32,
-    /// The first id on the host.
-    pub outside: u32,
-    /// How many.
-    pub count: u32,
-}
-
-impl Range {
-    /// The number outside of an id in the cell, if it is in this range.
-    fn outside_of(&self, id: u32) -> Option<u32> {
-        let offset = id.checked_sub(self.inside).filter(|offset| *offset < self.count)?;
-        self.outside.checked_add(offset)
-    }
-
-    /// Whether an id on the host is in both.
-    pub(crate) fn overlaps(&self, other: &Range) -> bool {
-        let end = |range: &Range| u64::from(range.outside) + u64::from(range.count);
-        u64::from(self.outside) < end(other) && u64::from(other.outside) < end(self)
-    }
-}
 
 /// Who may write the table: the rules differ (man 7 user_namespaces, "Defining user and group ID mappings").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,8 +22,10 @@ use pivot_root::{Mounts, Sources};
 
 mod capabilities;
 mod channel;
+mod command;
 mod id_maps;
 mod options;
+mod range;
 mod reservation;
 mod rlimits;
 pub mod seccomp;
@@ -33,8 +35,10 @@ mod user;
 
 pub use capabilities::{Capabilities, Set};
 pub use channel::DescriptorChannel;
-pub use id_maps::{IdMaps, Range};
+pub use command::{UserCommand, at_home};
+pub use id_maps::IdMaps;
 pub use options::{PrivilegeOptions, Privileges};
+pub use range::Range;
 pub use reservation::{Reservation, remove_old_reservations};
 pub use rlimits::Rlimit;
 pub use subordinate::SubordinateIds;

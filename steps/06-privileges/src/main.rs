@@ -9,7 +9,7 @@ use chroot::Command;
 use clap::Parser;
 use network::Network;
 use pivot_root::Mounts;
-use privileges::{DescriptorChannel, Privileges};
+use privileges::{DescriptorChannel, Privileges, UserCommand};
 
 /// Run a command in a cell whose root is nobody outside
 #[derive(Parser, Debug)]
@@ -94,9 +94,9 @@ fn child(cell: &Cell) -> Result<Infallible> {
     root.attach_mounts()?;
     namespaces::close_descriptors()?;
     let confinement = cell.privileges.confinement()?;
-    let mut command = cell.command.at_home(confinement.user.home.as_deref())?;
+    let mut command = UserCommand::new(cell.command, confinement.user.home.as_deref())?;
     command.go_early()?; // as another user the process may have no right to
     confinement.apply(|| command.look_for_program())?; // a filter need not let it look
-    cell.options.namespaces.become_command(|| chroot::exec(&command))
+    cell.options.namespaces.become_command(|| command.exec())
 }
 // ANCHOR_END: launch

@@ -18,7 +18,7 @@ use kernel::sys::lock::Lock;
 use kernel::sys::process::random;
 use kernel::{Failure, purpose};
 
-use crate::id_maps::Range;
+use crate::range::Range;
 use crate::subordinate::{COUNT, Slot, SubordinateIds};
 
 /// Where reservations lie. For root alone: a user that could open a file in here could lock it.

@@ -8,7 +8,7 @@ use std::fs;
 use anyhow::Result;
 use kernel::Failure;
 
-use crate::id_maps::Range;
+use crate::range::Range;
 
 const USERS: &str = "/etc/subuid";
 const GROUPS: &str = "/etc/subgid";

@@ -3,14 +3,13 @@
 
 use std::os::fd::AsFd;
 
-use crate::relay::Relay;
-use crate::sys::terminal::Mode;
 use anyhow::Result;
-use kernel::Failure;
 use kernel::sys::clone::{Exit, Process};
 use kernel::sys::signal::{SIGCHLD, SIGWINCH, Signals};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::relay::Relay;
+use crate::sys::poll::{Events, ready};
+use crate::sys::terminal::Mode;
 
 /// Waits until the process has ended, and passes everything on meanwhile.
 ///
@@ -25,7 +24,7 @@ pub fn until_end(process: &Process, signals: &Signals, mut relay: Option<Relay>)
             return Ok(exit);
         }
         match &mut relay {
-            None => wait_for_signal(signals)?,
+            None => drop(ready([(signals.as_fd(), Events::POLLIN)])?),
             Some(open) => {
                 if !open.wait(signals)? {
                     relay = None;
@@ -39,13 +38,5 @@ pub fn until_end(process: &Process, signals: &Signals, mut relay: Option<Relay>)
                 number => process.send_signal(number)?,
             }
         }
-    }
-}
-
-fn wait_for_signal(signals: &Signals) -> Result<(), Failure> {
-    let mut polled = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut polled, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(errno) => Err(Failure::call(format_args!("poll(<signals>)"), errno)),
     }
 }

@@ -8,7 +8,7 @@ use crate::systemd::Scope;
 use anyhow::{Context, Result};
 use kernel::sys::clone::CloneFlags;
 use kernel::sys::mount::{self, Depth, Propagation};
-use kernel::{Failure, Fd, purpose};
+use kernel::{Fd, purpose};
 use namespaces::Child;
 use network::Network;
 use pivot_root::sources;
@@ -16,7 +16,7 @@ use privileges::DescriptorChannel;
 
 use crate::plan::Plan;
 use crate::spec::{Spec, Status};
-use crate::store::{Locked, Vantage, begin_of};
+use crate::store::{Locked, Vantage, begin_of, was_killed};
 use crate::{hooks, init, resources};
 
 /// A child that waits at the gate, and what the parent prepares it with.
@@ -129,9 +129,4 @@ fn write_down(container: &mut Locked, child: &Child, begun: u64) -> Result<()> {
     container.record.begun = begun;
     container.record.vantage = Vantage::here().ok();
     container.save()
-}
-
-/// It has ended before its time.
-pub fn was_killed() -> Failure {
-    Failure::new("the container's first process was killed").hint("too little memory? --memory")
 }

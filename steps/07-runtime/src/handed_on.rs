@@ -6,9 +6,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use anyhow::Result;
-use chroot::Command;
 use kernel::sys::process;
 use kernel::{Failure, purpose};
+use privileges::UserCommand;
 
 use crate::sys::descriptor;
 
@@ -112,7 +112,7 @@ impl HandedOn {
 
     /// Says in the command's environment what the sockets are. To be called by the process that becomes the command: their
     /// recipient is its own number, as the container's processes see it.
-    pub fn announce_to(&self, command: &mut Command) -> Result<()> {
+    pub fn announce_to(&self, command: &mut UserCommand) -> Result<()> {
         if self.sockets == 0 {
             return Ok(());
         }

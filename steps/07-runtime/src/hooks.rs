@@ -45,8 +45,8 @@ pub fn run_all(moment: &str, hooks: &[Hook], state: &State) {
 ///
 /// # Errors
 /// As [`run`]'s.
-pub fn run_inside(hooks: &[Hook], command: &chroot::Command, state: &State) -> Result<()> {
-    let inside = Surroundings { directory: None, environment: Some(command.environment()) };
+pub fn run_inside(hooks: &[Hook], environment: &[CString], state: &State) -> Result<()> {
+    let inside = Surroundings { directory: None, environment: Some(environment) };
     (0..hooks.len()).try_for_each(|index| run_nth("startContainer", hooks, index, &inside, state))
 }
 

@@ -18,7 +18,7 @@ use kernel::sys::{netlink, privilege};
 use kernel::{Fd, purpose};
 use network::{Network, sysctl};
 use pivot_root::{Place, Trees, sources};
-use privileges::{Confinement, DescriptorChannel};
+use privileges::{Confinement, DescriptorChannel, UserCommand};
 
 use crate::plan::{Plan, Task};
 use crate::spec::{Hooks, State, Status};
@@ -271,7 +271,7 @@ fn configure_interfaces(cell: &Cell) -> Result<()> {
 
 /// The working directory, if the root filesystem has none.
 fn make_workdir(root: &PreparedRoot, task: &Task) -> Result<()> {
-    let workdir = task.command.workdir();
+    let workdir = &task.command.workdir;
     match Place::configured(workdir) {
         Ok(place) => place.open(root.root(), true).map(drop).context("process.cwd"),
         Err(_) => Ok(()), // the root itself, or in /proc: whether that works chdir will tell
@@ -316,8 +316,8 @@ fn be_born(confinement: &Confinement, number: Fd, terminal: Option<&Fd>) -> Resu
 }
 
 /// The command, with a home: many programs cannot do without.
-pub fn at_home(task: &Task) -> Result<chroot::Command> {
-    task.command.at_home(privileges::home_of(task.user.uid).as_deref())
+pub fn at_home(task: &Task) -> Result<UserCommand> {
+    UserCommand::new(&task.command, privileges::home_of(task.user.uid).as_deref())
 }
 
 /// Lets this process live on when its parent ends, if it is to.
@@ -336,10 +336,10 @@ fn created(cell: &Cell) -> State {
 
 /// Waits for `start`, if it is to; then come the caller's programs that run inside. The report is closed before the filter, which
 /// need not allow to write.
-fn wait_for_start(cell: &Cell, start: Option<Waiting>, command: &chroot::Command, state: &State) -> Result<()> {
+fn wait_for_start(cell: &Cell, start: Option<Waiting>, command: &UserCommand, state: &State) -> Result<()> {
     let waits = start.is_some();
     start.map_or(Ok(()), Waiting::wait)?;
-    hooks::run_inside(&cell.hooks.start_container, command, state)?;
+    hooks::run_inside(&cell.hooks.start_container, command.environment(), state)?;
     if waits {
         namespaces::sign_report();
     }
@@ -347,16 +347,16 @@ fn wait_for_start(cell: &Cell, start: Option<Waiting>, command: &chroot::Command
 }
 
 /// What comes before the filter, which need not allow it. A small init still needs its signals.
-fn get_ready(command: &mut chroot::Command, plan: &Plan) -> Result<()> {
+fn get_ready(command: &mut UserCommand, plan: &Plan) -> Result<()> {
     if plan.small_init { Ok(()) } else { command.reset_signals() }
 }
 
-fn become_command(cell: &Cell, mut command: chroot::Command) -> Result<Infallible> {
+fn become_command(cell: &Cell, mut command: UserCommand) -> Result<Infallible> {
     if !cell.plan.small_init {
-        return chroot::exec(&command);
+        return command.exec();
     }
     namespaces::become_init(|| {
         cell.handed_on.announce_to(&mut command)?; // another process, with another number
-        chroot::exec(&command)
+        command.exec()
     })
 }

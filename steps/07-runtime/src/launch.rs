@@ -24,7 +24,7 @@ use crate::plan::Plan;
 use crate::relay::Relay;
 use crate::removal::Undo;
 use crate::spec::{self, Spec, Status};
-use crate::store::{Claim, Locked, Record, Store, VERSION, begin_of};
+use crate::store::{Claim, Locked, Record, Store, VERSION, begin_of, was_killed};
 use crate::terminal::{self, MasterSocket, PendingRelay};
 use crate::waiting::Waiting;
 use crate::{birth, caller, clock, listener, resources};
@@ -218,7 +218,7 @@ fn make(
     child.read_report()?;
     let terminal = relay.map(PendingRelay::start).transpose()?;
     if request.waits && begin_of(child.pid()).is_none() {
-        return Err(gate::was_killed().into());
+        return Err(was_killed().into());
     }
     caller::write_pid_file(request.pid_file, child.pid(), &request.handed_on)?;
     request.pidfd_socket.as_ref().map_or(Ok(()), |socket| caller::send_pidfd(socket, &child))?;

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use kernel::sys::{mount, socket};
 use kernel::{Fd, purpose};
 
-use crate::plan::{Plan, mounts};
+use crate::plan::{Plan, command, mounts};
 use crate::spec;
 
 /// The variable by which a manager says where it listens.
@@ -46,7 +46,7 @@ pub fn show(plan: &mut Plan, place: &Path) -> Result<()> {
         .with_context(|| format!("cannot make {}", directory.display()))?;
     let asked = spec::Mount::new(INSIDE, "bind", &directory.display().to_string(), "bind ro nosuid nodev noexec");
     plan.root.mounts.push(mounts::plan(&asked, place)?);
-    plan.task.command = plan.task.command.clone().with_variable(VARIABLE, &format!("{INSIDE}/{SOCKET}"))?;
+    command::add_variable(&mut plan.task.command.environment, VARIABLE, &format!("{INSIDE}/{SOCKET}"))?;
     Ok(())
 }
 

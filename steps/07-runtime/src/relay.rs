@@ -1,16 +1,16 @@
 //! Bytes between the caller's terminal and the container's. A command that does not read, or a caller's terminal that is
 //! stopped, holds back its own direction only: neither the other one nor a signal ever waits for it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 
-use crate::sys::terminal;
 use anyhow::Result;
+use kernel::Fd;
 use kernel::sys::signal::{SIGCHLD, SIGWINCH, Signals};
-use kernel::{Failure, Fd};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// At most as much is under way in one direction: a pipe that can be written to takes it at once (`PIPE_BUF`, man 7 pipe).
+use crate::sys::poll::{self, Events, ready};
+use crate::sys::terminal;
+
+/// The most bytes that are under way in one direction: a pipe that can be written to takes it at once (`PIPE_BUF`, man 7 pipe).
 const CHUNK: usize = 4096;
 
 /// Between the caller's standard descriptors and the master of the container's terminal.
@@ -47,7 +47,7 @@ impl Relay {
     /// more, or its output no reader: the relay is over then, and the terminal hangs up.
     pub fn wait(&mut self, signals: &Signals) -> Result<bool> {
         let [_, master, input, output] = ready([
-            (signals.as_fd(), PollFlags::POLLIN),
+            (signals.as_fd(), Events::POLLIN),
             (self.master.as_fd(), self.shown.when_to_read() | self.typed.when_to_write()),
             (self.ends.input.as_fd(), self.typed.when_to_read()),
             (self.ends.output.as_fd(), self.shown.when_to_write()),
@@ -89,7 +89,7 @@ impl Relay {
             }
             while !self.shown.bytes.is_empty() {
                 let [signal, output] =
-                    ready([(signals.as_fd(), PollFlags::POLLIN), (self.ends.output.as_fd(), PollFlags::POLLOUT)])?;
+                    ready([(signals.as_fd(), Events::POLLIN), (self.ends.output.as_fd(), Events::POLLOUT)])?;
                 if output {
                     self.shown.write(&self.ends.output);
                 }
@@ -118,12 +118,12 @@ impl Direction {
         self.ended && self.bytes.is_empty()
     }
 
-    fn when_to_read(&self) -> PollFlags {
-        if self.ended || !self.bytes.is_empty() { PollFlags::empty() } else { PollFlags::POLLIN }
+    fn when_to_read(&self) -> Events {
+        if self.ended || !self.bytes.is_empty() { Events::empty() } else { Events::POLLIN }
     }
 
-    fn when_to_write(&self) -> PollFlags {
-        if self.bytes.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT }
+    fn when_to_write(&self) -> Events {
+        if self.bytes.is_empty() { Events::empty() } else { Events::POLLOUT }
     }
 
     /// Reads what is there, if all from before has been written; false at the end.
@@ -132,9 +132,9 @@ impl Direction {
             return !self.ended;
         }
         let mut buffer = [0; CHUNK];
-        match nix::unistd::read(from, &mut buffer) {
-            Err(Errno::EINTR | Errno::EAGAIN) => {}
-            Ok(count) if count > 0 => {
+        match poll::read(from, &mut buffer) {
+            Ok(None) => {}
+            Ok(Some(count)) if count > 0 => {
                 self.bytes = buffer[..count].to_vec();
                 self.last = self.bytes.last().copied();
             }
@@ -148,23 +148,9 @@ impl Direction {
         if self.bytes.is_empty() {
             return;
         }
-        match nix::unistd::write(to, &self.bytes) {
-            Ok(count) => drop(self.bytes.drain(..count)),
-            Err(Errno::EINTR | Errno::EAGAIN) => {}
+        match poll::write(to, &self.bytes) {
+            Ok(count) => drop(self.bytes.drain(..count.unwrap_or_default())),
             Err(_) => *self = Direction { ended: true, ..Direction::default() },
         }
     }
-}
-
-/// Waits until one of these is ready, and says which are. One without a flag is not waited for: poll would return at once
-/// if its other end were closed (POLLHUP).
-fn ready<const N: usize>(wanted: [(BorrowedFd<'_>, PollFlags); N]) -> Result<[bool; N], Failure> {
-    let asked = wanted.iter().filter(|(_, flags)| !flags.is_empty());
-    let mut polled: Vec<PollFd> = asked.map(|(fd, flags)| PollFd::new(*fd, *flags)).collect();
-    match poll(&mut polled, PollTimeout::NONE) {
-        Err(Errno::EINTR) => return Ok([false; N]),
-        other => other.map_err(|errno| Failure::call(format_args!("poll(<signals>, <terminal>)"), errno))?,
-    };
-    let mut answers = polled.iter().map(|fd| fd.any().unwrap_or(false));
-    Ok(wanted.map(|(_, flags)| !flags.is_empty() && answers.next() == Some(true)))
 }

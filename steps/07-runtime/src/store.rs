@@ -40,7 +40,7 @@ pub use claim::Claim;
 pub use container::{Container, Locked};
 pub use damaged::Damaged;
 pub use files::write_whole;
-pub use first::Vantage;
+pub use first::{Vantage, was_killed};
 pub use kernel::sys::clone::begin_of;
 use place::{Place, Refused};
 

@@ -400,9 +400,9 @@ const HOLES: &[Hole] = &[
         package: "cellblock",
         edits: &[instead(
             CHROOT,
-            "exec",
-            "sys::process::execve(&program, &command.arguments, &command.environment)",
-            "sys::process::execve(&program, &command.arguments, &[command.environment.clone(), environment(&std::env::vars_os().map(|(name, value)| [name, value].join(OsStr::new(\"=\"))).collect::<Vec<_>>())?].concat())",
+            "exec_program",
+            "sys::process::execve(program, &command.arguments, &command.environment)",
+            "sys::process::execve(program, &command.arguments, &[command.environment.clone(), environment(&std::env::vars_os().map(|(name, value)| [name, value].join(OsStr::new(\"=\"))).collect::<Vec<_>>())?].concat())",
         )],
         seen_by: &[Check("environment")],
     },

@@ -12,8 +12,8 @@ use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recv, recvmsg, send,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage, UnixAddr, bind,
+    recv, recvmsg, send, sendmsg, setsockopt, socket, socketpair, sockopt,
 };
 
 use super::Fd;
@@ -122,7 +122,21 @@ pub enum Address {
     Abstract(String),
 }
 
-/// Knocks at a service's door (man 2 connect).
+/// A socket that holds an address and port and does not listen (man 2 bind): no other program can take the port, and no
+/// connection is answered here.
+///
+/// `--explain` does not tell of it: a published range has thousands of ports.
+pub fn bind_port(tcp: bool, address: std::net::SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let kind = if tcp { SockType::Stream } else { SockType::Datagram };
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
+    if address.is_ipv6() {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address)).map(|()| socket)
+}
+
+/// Connects to a service (man 2 connect).
 pub fn connect_to(address: &Address, label: &'static str) -> Result<Fd, Failure> {
     let (name, text) = match address {
         Address::Path(path) => (UnixAddr::new(path.as_str()), format!("{path:?}")),

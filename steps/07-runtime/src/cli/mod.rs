@@ -27,6 +27,10 @@ mod resources;
 
 pub(crate) use mounts::file_names;
 
+/// Below the help of `run` and `spec` without `--rootfs`.
+pub const MORE_WITH_ROOTFS: &str =
+    "With --rootfs DIR, it takes the options of all lessons: --rootfs DIR --help lists them.";
+
 /// The options of all lessons, and the command.
 #[derive(clap::Args, Debug)]
 pub struct RootfsOptions {
@@ -91,7 +95,7 @@ impl RootfsOptions {
         Ok(Checked {
             options: self,
             name: self.name.clone().map_or_else(drawn_name, Ok)?,
-            command: command.at_home(user.home.as_deref())?,
+            command: privileges::at_home(&command, user.home.as_deref())?,
             rootfs,
             mounts: self.mounts.check()?,
             network: self.network.check()?,

@@ -17,6 +17,7 @@ use privileges::{IdMaps, Range};
 use crate::spec::{self, DeviceKind, IdMapping, Linux, NamespaceKind, Spec};
 
 mod cgroup_view;
+pub mod command;
 pub mod mounts;
 mod task;
 

@@ -72,7 +72,7 @@ impl Task {
         let size = process.console_size.as_ref();
         let size = size.map_or(Size::default(), |size| Size { height: size.height as u16, width: size.width as u16 });
         Ok(Task {
-            command: chroot::Command::new(&process.args, &process.env, &process.cwd)?,
+            command: super::command::command(&process.args, &process.env, &process.cwd)?,
             terminal: process.terminal.then_some(size),
             user: User { uid: user.uid, gid: user.gid, groups: user.additional_gids, home: None },
             umask: user.umask,

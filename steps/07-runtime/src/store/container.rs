@@ -14,7 +14,7 @@ use super::{CONFIG, Lock, Record, STATE, damaged, does_not_exist, record_in};
 use crate::groups::Cgroup;
 use crate::second_try::twice;
 use crate::spec::{self, Spec, State, Status};
-use crate::{gate, plan, waiting};
+use crate::{plan, waiting};
 
 /// A container, as it is remembered.
 #[derive(Debug)]
@@ -162,7 +162,7 @@ impl Container {
     pub fn refuse_if_killed(&self, process: &Process) -> Result<()> {
         let pid = self.record.pid.unwrap_or_default();
         let ends = clone::ends_without_exec(pid) && process.signal(0).is_ok(); // then the number was still its own
-        if ends && !plan::has_small_init(&self.spec()?) { Err(gate::was_killed().into()) } else { Ok(()) }
+        if ends && !plan::has_small_init(&self.spec()?) { Err(first::was_killed().into()) } else { Ok(()) }
     }
 
     /// As `state` prints it and hooks read it.

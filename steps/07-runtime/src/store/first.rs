@@ -88,3 +88,8 @@ fn has_no_process(errno: Option<Errno>) -> bool {
 fn begin_in(line: &str) -> Option<u64> {
     line.split_whitespace().nth(19)?.parse().ok()
 }
+
+/// The failure where the first process has ended before its command began.
+pub fn was_killed() -> Failure {
+    Failure::new("the container's first process was killed").hint("too little memory? --memory")
+}

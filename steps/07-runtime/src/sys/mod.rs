@@ -7,6 +7,7 @@
 //! | [`event`] | a counter that the kernel adds to |
 //! | [`namespace`] | namespaces and processes that are there already: joined, signalled, waited for |
 //! | [`pattern`] | regular expressions |
+//! | [`poll`] | several descriptors waited for at once, and bytes moved between them |
 //! | [`schedule`] | scheduler, priorities, processors, memory policy, personality |
 //! | [`signal`] | the runtime's own signals |
 //! | [`terminal`] | pseudo-terminals |
@@ -17,6 +18,7 @@ pub mod descriptor;
 pub mod event;
 pub mod namespace;
 pub mod pattern;
+pub mod poll;
 pub mod schedule;
 pub mod signal;
 pub mod terminal;

@@ -337,7 +337,7 @@ fn enter(visit: &Visit) -> Result<Infallible> {
         false => confinement.filter_early()?,
     };
     listener::Relay::hand_over(visit.listener.as_ref(), confinement.apply_filter()?.or(listener))?;
-    chroot::exec(&command)
+    command.exec()
 }
 // ANCHOR_END: enter
 

@@ -8,7 +8,7 @@ use cgroups::Limits;
 
 use super::Context;
 use super::create::{OfBundle, Options};
-use crate::cli::RootfsOptions;
+use crate::cli::{self, RootfsOptions};
 use crate::foreground;
 use crate::handed_on::HandedOn;
 use crate::launch::{self, Launched, Request};
@@ -16,9 +16,13 @@ use crate::removal::{self, Strangers};
 use crate::spec::Spec;
 use crate::store::{Container, is_missing};
 
+/// Both usages.
+const USAGE: &str = "cellblock run [OPTIONS] ID
+       cellblock run --rootfs DIR [OPTIONS] [COMMAND]...";
+
 /// Make a container, run its command, and remove it when that has ended
 #[derive(clap::Args, Debug)]
-#[command(override_usage = super::usage::OF_RUN, after_help = super::usage::MORE)]
+#[command(override_usage = USAGE, after_help = cli::MORE_WITH_ROOTFS)]
 pub struct Run {
     #[command(flatten)]
     bundle: OfBundle,
@@ -30,7 +34,7 @@ pub struct Run {
 
 /// Make a container of the lessons' options, run its command, and remove it when that has ended
 #[derive(clap::Args, Debug)]
-#[command(override_usage = super::usage::OF_RUN)]
+#[command(override_usage = USAGE)]
 pub struct RunRootfs {
     #[command(flatten)]
     options: Options,

@@ -11,12 +11,16 @@ use kernel::sys::privilege;
 
 use super::Context;
 use crate::bundle::Bundle;
-use crate::cli::RootfsOptions;
+use crate::cli::{self, RootfsOptions};
 use crate::spec;
+
+/// Both usages.
+const USAGE: &str = "cellblock spec [OPTIONS]
+       cellblock spec --rootfs DIR [OPTIONS] [COMMAND]...";
 
 /// Write a config.json to begin with
 #[derive(clap::Args, Debug)]
-#[command(override_usage = super::usage::OF_SPEC, after_help = super::usage::MORE)]
+#[command(override_usage = USAGE, after_help = cli::MORE_WITH_ROOTFS)]
 pub struct WriteSpec {
     #[command(flatten)]
     place: Place,
@@ -28,7 +32,7 @@ pub struct WriteSpec {
 
 /// Write the bundle that a run with the lessons' options would be
 #[derive(clap::Args, Debug)]
-#[command(override_usage = super::usage::OF_SPEC)]
+#[command(override_usage = USAGE)]
 pub struct SpecRootfs {
     #[command(flatten)]
     place: Place,

@@ -1,6 +1,6 @@
-//! What can be typed. `run` and `spec` have two usages: with `--rootfs` the options of all lessons belong to them, and what
-//! follows is a command with options of its own. They are sixty, and to know them costs a fifth of a start: so nobody does
-//! who is not asked for them.
+//! The command line. `run` and `spec` have two usages each: with `--rootfs` they take the options of all lessons, and a command
+//! with options of its own follows. Those are sixty options, and to define them costs a fifth of a start: so they are defined
+//! only where `--rootfs` is given.
 
 use std::ffi::OsString;
 
@@ -8,18 +8,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{General, Options, Verb, run, spec};
 
-/// Both usages of `run`.
-pub(super) const OF_RUN: &str = "cellblock run [OPTIONS] ID
-       cellblock run --rootfs DIR [OPTIONS] [COMMAND]...";
-
-/// Both usages of `spec`.
-pub(super) const OF_SPEC: &str = "cellblock spec [OPTIONS]
-       cellblock spec --rootfs DIR [OPTIONS] [COMMAND]...";
-
-/// Below the help of the first.
-pub(super) const MORE: &str = "With --rootfs DIR, it takes the options of all lessons: --rootfs DIR --help lists them.";
-
-/// What can be typed with `--rootfs`.
+/// The command line with `--rootfs`.
 #[derive(Parser, Debug)]
 #[command(name = "cellblock", disable_version_flag = true)]
 struct WithRootfs {
@@ -35,7 +24,7 @@ enum VerbWithRootfs {
     Spec(spec::SpecRootfs),
 }
 
-/// Reads what was typed.
+/// Reads the command line.
 pub(super) fn read(words: &[OsString]) -> Result<Options, clap::Error> {
     if !has_rootfs(words) {
         return Options::from_arg_matches(&definition::<Options>().try_get_matches_from(words)?);
@@ -62,7 +51,7 @@ fn definition<Words: CommandFactory>() -> clap::Command {
     Words::command().mut_arg("explain", |explain| explain.global(true))
 }
 
-/// All that can be typed, both usages in one: what the pages and the completions are made from.
+/// The whole command line, both usages in one: what the pages and the completions are made from.
 pub fn whole() -> clap::Command {
     let with_rootfs = definition::<WithRootfs>();
     with_rootfs.get_subcommands().fold(definition::<Options>(), |all, more| {
@@ -74,7 +63,7 @@ pub fn whole() -> clap::Command {
     })
 }
 
-/// Whose help lists what could have been meant.
+/// The command whose help lists what could have been meant.
 pub(super) fn where_to_look(words: &[OsString]) -> String {
     let all = Options::command();
     let verb = words.iter().find_map(|word| all.find_subcommand(word)).map(clap::Command::get_name);
