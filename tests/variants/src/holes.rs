@@ -54,6 +54,7 @@ const GROUP: &str = "steps/05-cgroups/src/group.rs";
 const PRIVILEGES: &str = "steps/06-privileges/src/lib.rs";
 const INIT: &str = "steps/07-runtime/src/init.rs";
 const EXEC: &str = "steps/07-runtime/src/verbs/exec.rs";
+const VISIT: &str = "steps/07-runtime/src/visit.rs";
 const FILES: &str = "steps/07-runtime/src/store/files.rs";
 const PLACE: &str = "steps/07-runtime/src/store/place.rs";
 const SEAL: &str = "steps/00-kernel/src/sys/seal.rs";
@@ -241,8 +242,8 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "exec-is-born-with-all",
         package: "cellblock",
-        edits: &[instead(EXEC, "enter", "if !visit.traced {", "if true {"), {
-            instead(EXEC, "enter", "if visit.traced {", "if false {")
+        edits: &[instead(VISIT, "enter", "if !visit.traced {", "if true {"), {
+            instead(VISIT, "enter", "if visit.traced {", "if false {")
         }],
         seen_by: &[Check("exec-is-watched")],
     },
@@ -347,7 +348,7 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "exec-is-not-locked",
         package: "cellblock",
-        edits: &[instead(EXEC, "enter", "handcuffs.lock()?.or(listener)", "early")],
+        edits: &[instead(VISIT, "enter", "handcuffs.lock()?.or(listener)", "early")],
         seen_by: &[Check("exec-has-more-rights"), Check("seccomp-lets-through")],
     },
     Hole {
@@ -439,7 +440,7 @@ pub const HOLES: &[Hole] = &[
         name: "listener-is-looked-up-inside",
         package: "cellblock",
         edits: &[instead(
-            EXEC,
+            VISIT,
             "enter",
             "let terminal = open_terminal(visit)?;",
             "let terminal = open_terminal(visit)?; let _inside = crate::listener::prepare(task)?;",
