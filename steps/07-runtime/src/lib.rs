@@ -8,6 +8,7 @@
 //! - [`spec`]: the configuration, read and checked.
 //! - [`plan`]: from its words to the plans that the lessons' crates take.
 //! - [`launch`] (with [`gate`]) and [`init`]: the parent's and the child's list of calls. They are the lessons' own, in the lessons' order.
+//! - [`visit`]: the child's list of calls where one process more comes into a container.
 //! - [`verbs`]: a file for each.
 //! - [`groups`] and [`systemd`]: the container's control group, made by us or by systemd.
 //! - [`mounts`], [`net_devices`]: the mounts that a configuration lists, and network devices that it moves.
@@ -49,4 +50,5 @@ pub mod sys;
 pub mod systemd;
 pub mod terminal;
 pub mod verbs;
+pub mod visit;
 pub mod waiting;

@@ -55,6 +55,7 @@ const GROUP: &str = "steps/05-cgroups/src/group.rs";
 const PRIVILEGES: &str = "steps/06-privileges/src/lib.rs";
 const INIT: &str = "steps/07-runtime/src/init.rs";
 const EXEC: &str = "steps/07-runtime/src/verbs/exec.rs";
+const VISIT: &str = "steps/07-runtime/src/visit.rs";
 const FILES: &str = "steps/07-runtime/src/store/files.rs";
 const PLACE: &str = "steps/07-runtime/src/store/place.rs";
 const SEAL: &str = "steps/00-kernel/src/sys/seal.rs";
@@ -252,8 +253,8 @@ const HOLES: &[Hole] = &[
     Hole {
         name: "exec-is-born-with-all",
         package: "cellblock",
-        edits: &[instead(EXEC, "enter", "if !visit.traced {", "if true {"), {
-            instead(EXEC, "enter", "if visit.traced {", "if false {")
+        edits: &[instead(VISIT, "enter", "if !visit.traced {", "if true {"), {
+            instead(VISIT, "enter", "if visit.traced {", "if false {")
         }],
         seen_by: &[Check("exec-is-watched")],
     },
@@ -358,7 +359,7 @@ const HOLES: &[Hole] = &[
     Hole {
         name: "exec-is-not-locked",
         package: "cellblock",
-        edits: &[instead(EXEC, "enter", "confinement.apply_filter()?.or(listener)", "early")],
+        edits: &[instead(VISIT, "enter", "confinement.apply_filter()?.or(listener)", "early")],
         seen_by: &[Check("exec-has-more-rights"), Check("seccomp-lets-through")],
     },
     Hole {
@@ -450,7 +451,7 @@ const HOLES: &[Hole] = &[
         name: "listener-is-looked-up-inside",
         package: "cellblock",
         edits: &[instead(
-            EXEC,
+            VISIT,
             "enter",
             "let terminal = open_terminal(visit)?;",
             "let terminal = open_terminal(visit)?; let _inside = task.listener().map(std::os::unix::net::UnixStream::connect);",

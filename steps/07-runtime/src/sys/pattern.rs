@@ -21,7 +21,7 @@ impl Pattern {
             return Ok(Pattern(unsafe { compiled.assume_init() }));
         }
         let mut reason = [0_u8; 128];
-        // SAFETY: regerror writes no more than so many bytes, and a NUL at their end. After a failed regcomp it takes the same.
+        // SAFETY: regerror writes at most as many bytes as there is room for, and takes what a failed regcomp has left.
         unsafe { libc::regerror(code, compiled.as_ptr(), reason.as_mut_ptr().cast(), reason.len()) };
         let reason = CStr::from_bytes_until_nul(&reason).unwrap_or_default();
         Err(reason.to_string_lossy().to_lowercase())

@@ -1,27 +1,24 @@
 //! `exec`: one process more in a container that runs.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::groups::Cgroup;
 use crate::handed_on::HandedOn;
 use crate::sibling;
-use crate::sys::namespace;
 use anyhow::{Context as _, Result};
-use kernel::sys::clone::CloneFlags;
-use kernel::sys::{clone, mount, privilege};
-use kernel::{Failure, Fd, purpose};
+use kernel::Failure;
+use kernel::sys::clone::{self, CloneFlags};
 use privileges::User;
 
 use super::Context;
 use crate::plan::{self, Affinity, Task};
 use crate::spec::{self, Process, Spec, Status};
 use crate::store::Container;
-use crate::sys::schedule;
 use crate::terminal::{MasterSocket, PendingRelay};
-use crate::{caller, foreground, init, label, launch, listener};
+use crate::visit::{self, Visit};
+use crate::{caller, foreground, launch, listener};
 
 /// Run one command more in a container
 #[derive(clap::Args, Debug)]
@@ -97,27 +94,6 @@ pub struct Exec {
     /// The command and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
-}
-
-/// All that the child needs.
-struct Visit<'a> {
-    task: &'a Task,
-    affinity: &'a Affinity,
-    /// What it enters the container's group by.
-    group_entrances: Vec<Fd>,
-    /// The container's first process: its namespaces are joined.
-    init: &'a Fd,
-    namespaces: CloneFlags,
-    /// Processes in there may trace the child.
-    traced: bool,
-    master_socket: Option<MasterSocket>,
-    detached: bool,
-    /// Descriptors of the caller that go on to the command.
-    handed_on: &'a HandedOn,
-    /// The way of the filter's listener to the parent.
-    listener: Option<listener::Relay>,
-    /// Where the number of the process that goes on is told. The parent reads to its end.
-    number: RefCell<Option<Fd>>,
 }
 
 impl Exec {
@@ -208,13 +184,13 @@ impl Exec {
         let asked = spec.linux.iter().flat_map(|linux| &linux.namespaces);
         let namespaces = asked.fold(CloneFlags::empty(), |all, namespace| all | plan::flag(namespace.kind));
         let (number, number_entry) = clone::pipe("number", "number")?;
-        shut(task, affinity)?;
+        visit::shut(task, affinity)?;
         let listener = listener::Relay::connect(task)?;
         let group_entrances = group.map(Cgroup::open_entrances).transpose()?.unwrap_or_default();
         // Not from a user namespace of the container's: the child is not dumpable, and belongs to the host's (man 2 ptrace).
         let may_trace = spec.process.as_ref().is_some_and(Process::may_trace);
         let traced = may_trace && !namespaces.contains(CloneFlags::CLONE_NEWUSER);
-        let visit = Visit {
+        let visited = Visit {
             task,
             affinity,
             group_entrances,
@@ -229,7 +205,7 @@ impl Exec {
         };
         let closed = container.record.scope.as_ref().filter(|scope| scope.is_closed());
         let entrance = group.filter(|_| closed.is_none()).map(Cgroup::entrance).transpose()?.flatten();
-        let mut child = namespaces::spawn_into(CloneFlags::empty(), entrance.as_ref(), || enter(&visit))?;
+        let mut child = namespaces::spawn_into(CloneFlags::empty(), entrance.as_ref(), || visit::enter(&visited))?;
         if let (Some(scope), Some(whole), Some(group)) = (closed, &container.record.group, group) {
             scope.attach(child.pid(), whole, group)?;
         }
@@ -237,10 +213,10 @@ impl Exec {
         task.raise_limits(child.pid())?;
         child.open_gate()?;
         if namespaces.contains(CloneFlags::CLONE_NEWPID) {
-            visit.number.take(); // held here too, its closing in the child would never be seen
+            visited.number.take(); // held here too, its closing in the child would never be seen
             sibling::follow(&mut child, &number)?;
         }
-        if let Some(listener) = visit.listener {
+        if let Some(listener) = visited.listener {
             listener.pass_on(child.watch().0, container.state(Status::Running))?;
         }
         child.read_report()?;
@@ -282,87 +258,6 @@ fn user_and_group(text: &str) -> Result<(u32, Option<u32>), Failure> {
     ids.ok_or_else(|| {
         Failure::new(format!("--user {text:?}: that is no number of a user")).hint("such as 1000 or 1000:100")
     })
-}
-
-// ANCHOR: shut
-/// What is written by the host's /proc is written before the child joins anything.
-fn shut(task: &Task, affinity: &Affinity) -> Result<()> {
-    init::write_oom_score(task)?;
-    set_affinity(affinity.initial.as_deref())?;
-    purpose("nothing in there may look into the child before it is the command (CVE-2016-9962)");
-    Ok(privilege::not_dumpable()?)
-}
-// ANCHOR_END: shut
-
-// ANCHOR: enter
-/// The child's list of calls. Until `be_born` it is in no pid namespace of the container's, so that no process in there sees
-/// it. What is born there holds nothing of the host's.
-fn enter(visit: &Visit) -> Result<Infallible> {
-    let task = visit.task;
-    Cgroup::join_by(&visit.group_entrances)?;
-    schedule::reset_processors();
-    set_affinity(visit.affinity.last.as_deref())?;
-    label::confine_before_joining(task.apparmor.as_deref())?;
-    purpose("into the container's namespaces, all at once");
-    namespace::join(visit.init, visit.namespaces).context("cannot join the container's namespaces")?;
-    if visit.namespaces.contains(CloneFlags::CLONE_NEWUSER) {
-        task.take_on_root()?;
-    }
-    let terminal = open_terminal(visit)?;
-    task.schedule()?;
-    close_descriptors(visit, terminal.as_ref())?;
-    // Where processes may trace the host's, they may attach to any other: what is born there has no capability that the command
-    // will not have; without noNewPrivileges the filter must allow its birth. Elsewhere it drops them in there, and the filter need not allow its birth.
-    if !visit.traced {
-        be_born(visit, terminal.as_ref())?;
-    }
-    let mut command = init::at_home(task)?;
-    command.go_early()?;
-    let confinement = task.confinement();
-    confinement.drop_privileges()?;
-    command.look_for_program()?;
-    command.reset_signals()?;
-    let mut early = None;
-    if visit.traced {
-        early = confinement.filter_early()?;
-        be_born(visit, terminal.as_ref())?;
-    }
-    visit.handed_on.announce_to(&mut command)?;
-    if visit.detached {
-        namespace::outlive_parent()?;
-    }
-    visit.handed_on.leave_open()?;
-    let listener = match visit.traced {
-        true => early,
-        false => confinement.filter_early()?,
-    };
-    listener::Relay::hand_over(visit.listener.as_ref(), confinement.apply_filter()?.or(listener))?;
-    command.exec()
-}
-// ANCHOR_END: enter
-
-fn set_affinity(processors: Option<&[usize]>) -> Result<()> {
-    processors.map_or(Ok(()), schedule::set_processors).context("process.execCPUAffinity")
-}
-
-fn open_terminal(visit: &Visit) -> Result<Option<Fd>> {
-    let (Some(size), Some(master_socket)) = (visit.task.terminal, &visit.master_socket) else { return Ok(None) };
-    let root = mount::open_path(std::path::Path::new("/"), "root")?;
-    crate::terminal::open(&root, master_socket, size, None).map(Some)
-}
-
-fn close_descriptors(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
-    let listener = visit.listener.as_ref().map(listener::Relay::inside);
-    let number = visit.number.borrow();
-    let needed: Vec<&Fd> = listener.into_iter().chain(terminal).chain(number.iter()).collect();
-    namespaces::close_all_but(&needed, visit.handed_on.end())
-}
-
-/// Goes on in the container's pid namespace, if it has one of its own, in a session of its own.
-fn be_born(visit: &Visit, terminal: Option<&Fd>) -> Result<()> {
-    let number = visit.number.take().filter(|_| visit.namespaces.contains(CloneFlags::CLONE_NEWPID));
-    number.map_or(Ok(()), |number| sibling::be_born(&number))?;
-    crate::terminal::begin_session(terminal)
 }
 
 #[cfg(test)]
