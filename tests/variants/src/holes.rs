@@ -3,8 +3,8 @@
 //! A line is found by a part of it, which is in its function exactly once: so a hole moves with its function, and
 //! `variants check` says when it does not fit any more. The order is that of the lessons.
 
-use crate::mends;
 use crate::proof::Probe::{self, Attack, Check, Test};
+use crate::{mends, runtime};
 
 /// A wall taken out.
 #[derive(Debug, Clone, Copy)]
@@ -67,7 +67,7 @@ const UNMAPPED: &[&str] = &["--net", "none", "--userns", "host"];
 
 /// Every hole there is.
 pub fn all() -> impl Iterator<Item = &'static Hole> {
-    HOLES.iter().chain(mends::HOLES)
+    HOLES.iter().chain(runtime::HOLES).chain(mends::HOLES)
 }
 
 /// Those that an attack or a check sees.
