@@ -274,7 +274,7 @@ const HOLES: &[Hole] = &[
             without(PIVOT_ROOT, "pivot", "mount::detach_here()"),
             without(FURNITURE, "pivot", "mount::detach_here()"),
         ],
-        seen_by: &[Check("old-root-remains")],
+        seen_by: &[Check("old-root-remains"), Check("chroot")],
     },
     Hole {
         name: "places-in-proc",
@@ -353,7 +353,7 @@ const HOLES: &[Hole] = &[
     Hole {
         name: "exec-is-not-locked",
         package: "cellblock",
-        edits: &[instead(EXEC, "enter", "handcuffs.lock()?.or(listener)", "early")],
+        edits: &[instead(EXEC, "enter", "handcuffs.lock()?.or(listener)", "listener")],
         seen_by: &[Check("exec-has-more-rights"), Check("seccomp-lets-through")],
     },
     Hole {
@@ -397,7 +397,7 @@ const HOLES: &[Hole] = &[
             CHROOT,
             "exec",
             "sys::process::execve(&program, &command.arguments, &command.environment)",
-            "sys::process::execve(&program, &command.arguments, &[command.environment.clone(), environment(&std::env::vars_os().map(|(name, value)| [name, value].join(OsStr::new(\"=\"))).collect::<Vec<_>>())?].concat())",
+            "sys::process::execve(&program, &command.arguments, &[command.environment.clone(), environment(&std::env::vars_os().map(|(name, value)| [name, value].join(OsStr::new(\"=\"))).collect::<Vec<_>>())?.0].concat())",
         )],
         seen_by: &[Check("environment")],
     },
