@@ -33,7 +33,7 @@ fn some_holes_are_seen() {
 
 /// All of them.
 #[test]
-#[ignore = "takes a quarter of an hour: scripts/test --soak"]
+#[ignore = "takes twenty minutes: scripts/test --soak"]
 fn every_hole_is_seen() {
     if !nix::unistd::geteuid().is_root() {
         return not_run("every_hole_is_seen", "it needs root");

@@ -111,10 +111,14 @@ impl<'a> Case<'a> {
         command.spawn().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"))
     }
 
-    /// Runs a bundle in the foreground, under a new id; then the id is unknown again.
+    /// Runs a bundle in the foreground, under a new id; then the id is unknown again. What a launch leaves that has failed or come
+    /// to its end is told as what it is, for the next line removes it.
     pub fn run(&self, bundle: &mut Bundle) -> Output {
         let id = self.place(bundle);
-        let output = self.call(&["run", "--bundle", &text(&bundle.folder), &id]);
+        let mut output = self.call(&["run", "--bundle", &text(&bundle.folder), &id]);
+        if output.code != 124 && self.root.join(&id).exists() {
+            output.text += "ESCAPED: the launch has ended, and is still remembered\n";
+        }
         self.call(&["delete", "--force", &id]);
         output
     }

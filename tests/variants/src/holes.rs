@@ -3,8 +3,8 @@
 //! A line is found by a part of it, which is in its function exactly once: so a hole moves with its function, and
 //! `variants check` says when it does not fit any more. The order is that of the lessons.
 
-use crate::mends;
 use crate::proof::Probe::{self, Attack, Check, Test};
+use crate::{mends, runtime};
 
 /// A wall taken out.
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +68,7 @@ const UNMAPPED: &[&str] = &["--net", "none", "--userns", "host"];
 
 /// Every hole there is.
 pub fn all() -> impl Iterator<Item = &'static Hole> {
-    HOLES.iter().chain(mends::HOLES)
+    HOLES.iter().chain(runtime::HOLES).chain(mends::HOLES)
 }
 
 /// Those that an attack or a check sees.
@@ -280,7 +280,7 @@ const HOLES: &[Hole] = &[
             without(PIVOT_ROOT, "pivot", "mount::detach_here()"),
             without(PREPARED_ROOT, "pivot", "mount::detach_here()"),
         ],
-        seen_by: &[Check("old-root-remains")],
+        seen_by: &[Check("old-root-remains"), Check("chroot")],
     },
     Hole {
         name: "places-in-proc",
@@ -359,7 +359,7 @@ const HOLES: &[Hole] = &[
     Hole {
         name: "exec-is-not-locked",
         package: "cellblock",
-        edits: &[instead(VISIT, "enter", "confinement.apply_filter()?.or(listener)", "early")],
+        edits: &[instead(VISIT, "enter", "confinement.apply_filter()?.or(listener)", "listener")],
         seen_by: &[Check("exec-has-more-rights"), Check("seccomp-lets-through")],
     },
     Hole {
@@ -403,7 +403,7 @@ const HOLES: &[Hole] = &[
             CHROOT,
             "exec_program",
             "sys::process::execve(program, &command.arguments, &command.environment)",
-            "sys::process::execve(program, &command.arguments, &[command.environment.clone(), environment(&std::env::vars_os().map(|(name, value)| [name, value].join(OsStr::new(\"=\"))).collect::<Vec<_>>())?].concat())",
+            "sys::process::execve(program, &command.arguments, &[command.environment.clone(), environment(&std::env::vars_os().map(|(name, value)| [name, value].join(OsStr::new(\"=\"))).collect::<Vec<_>>())?.0].concat())",
         )],
         seen_by: &[Check("environment")],
     },

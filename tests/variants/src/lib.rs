@@ -7,4 +7,5 @@
 pub mod holes;
 mod mends;
 pub mod proof;
+mod runtime;
 pub mod tree;

@@ -61,11 +61,11 @@ pub const HOLES: &[Hole] = &[
         edits: &[
             instead(
                 "steps/04-network/src/lease.rs",
-                "take",
+                "lock",
                 "\"/proc/sys/net/ipv4/route/flush\"",
                 "\"/proc/self/ns/net\"",
             ),
-            instead("steps/04-network/src/lease.rs", "take", ".write(true)", ".read(true)"),
+            instead("steps/04-network/src/lease.rs", "lock", ".write(true)", ".read(true)"),
         ],
         seen_by: &[Test("network", "step_04", "a_strangers_lock")],
     },
@@ -111,8 +111,8 @@ pub const HOLES: &[Hole] = &[
             instead(
                 HANDED_ON,
                 "take",
-                "handed_on.numbers().try_for_each(|number| ",
-                "handed_on.numbers().filter(|number| descriptor::is_open(*number)).try_for_each(|number| ",
+                ".chain(handed_on.held())",
+                ".chain(handed_on.held()).filter(|number| descriptor::is_open(*number))",
             ),
             instead(
                 HANDED_ON,
@@ -127,7 +127,7 @@ pub const HOLES: &[Hole] = &[
         name: "more-than-was-asked-for", // two descriptors that a careless caller has open
         package: "cellblock",
         edits: &[
-            without(HANDED_ON, "take", "process::close_from(handed_on.end())?;"),
+            without(HANDED_ON, "take", "handed_on.close_others()?;"),
             instead(
                 "steps/00-kernel/src/sys/process.rs",
                 "close_all_but",
@@ -204,12 +204,7 @@ pub const HOLES: &[Hole] = &[
     Hole {
         name: "device-nodes-of-the-host",
         package: "cellblock",
-        edits: &[instead(
-            LAUNCH,
-            "make_nodes",
-            "if !plan.furniture.bind_devices ||",
-            "if plan.furniture.bind_devices ||",
-        )],
+        edits: &[instead(LAUNCH, "make_nodes", "if !plan.root.bind_devices ||", "if plan.root.bind_devices ||")],
         seen_by: &[
             Check("device-nodes-are-seized"),
             Test("cellblock", "step_07_configuration", "the_hosts_device_nodes_cannot_be_changed"),
@@ -264,7 +259,7 @@ pub const HOLES: &[Hole] = &[
         package: "cellblock",
         edits: &[instead(
             "steps/07-runtime/src/verbs/delete.rs",
-            "run",
+            "remove",
             "self.force && container.process()",
             "false && container.process()",
         )],
