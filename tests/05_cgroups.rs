@@ -225,7 +225,7 @@ fn a_strangers_lock() {
         let is_free =
             |place: &PathBuf| Command::new("flock").arg("-n").arg(place).arg("true").status().unwrap().success();
         assert!(!left.is_empty() && !left.iter().any(is_free), "the stranger holds nothing");
-        let removed = lab.run(STEP, &["--cgroup-parent", parent, "prune"]);
+        let removed = lab.run(STEP, &["--cgroup-parent", parent, "--prune"]);
         assert!(removed.text.contains("cellblock-locked/cell-"), "{removed}");
         assert_eq!(directories(parent), Vec::<PathBuf>::new());
         stranger.kill().and_then(|()| stranger.wait()).unwrap();

@@ -194,3 +194,54 @@ fn few_blocks_are_left_out() {
         "{left_out:#?}"
     );
 }
+
+/// An exercise's mark, which stands before it: `<!-- exercise: FILE, FUNCTION: what is to be changed -->`.
+fn exercises(page: &str) -> Vec<(String, [String; 3])> {
+    let text = fs::read_to_string(workspace().join(format!("book/src/{page}.md"))).expect("a chapter");
+    let lines: Vec<&str> = text.lines().collect();
+    let mark = |line: &str| {
+        let (place, changed) = line.strip_prefix("<!-- exercise: ")?.strip_suffix(" -->")?.split_once(": ")?;
+        let (file, function) = place.split_once(", ").unwrap_or((place, ""));
+        Some([file, function, changed].map(str::to_owned))
+    };
+    let is_exercise = |line: &str| line.get(2..6).is_some_and(|mark| line.starts_with("**") && mark.ends_with(".**"));
+    let numbered = lines.iter().enumerate().filter(|(_, line)| is_exercise(line));
+    numbered
+        .map(|(at, line)| {
+            let marked = mark(lines[at - 1]).unwrap_or_else(|| panic!("{page}:{}: an exercise without a mark", at + 1));
+            (format!("{page}:{}: {line}", at + 1), marked)
+        })
+        .collect()
+}
+
+/// The text of a function, to the brace that ends it: `rules`, or a method, `Lock::take`. No name: the whole file.
+fn function<'a>(source: &'a str, name: &str) -> Option<&'a str> {
+    if name.is_empty() {
+        return Some(source);
+    }
+    let (kind, name) = name.split_once("::").unwrap_or(("", name));
+    let kind = source.find(&format!("impl {kind}")).filter(|_| !kind.is_empty()).unwrap_or(0);
+    let begin = kind + ['(', '<'].iter().find_map(|open| source[kind..].find(&format!("fn {name}{open}")))?;
+    let mut depth = 0;
+    let end = source[begin..].find(|letter| {
+        depth += i32::from(letter == '{') - i32::from(letter == '}');
+        letter == '}' && depth == 0
+    })?;
+    Some(&source[begin..begin + end])
+}
+
+/// What an exercise has the reader change must be where it says, and be there once.
+#[test]
+fn each_exercise_names_what_is_there() {
+    let chapters = PAGES.iter().filter(|page| page.starts_with('0'));
+    let all: Vec<_> = chapters.flat_map(|page| exercises(page).into_iter().map(move |found| (page, found))).collect();
+    let fault = |(page, (place, [file, name, changed])): &(&&str, (String, [String; 3]))| {
+        let source =
+            fs::read_to_string(workspace().join("steps").join(page).join("src").join(file)).unwrap_or_default();
+        let times = function(&source, name).map(|body| body.matches(changed.as_str()).count());
+        (times != Some(1)).then(|| format!("{place}: {changed:?} is {times:?} times in {name} in {file}"))
+    };
+    let faults: Vec<_> = all.iter().filter_map(fault).collect();
+    assert!(faults.is_empty(), "{faults:#?}");
+    assert!(all.len() >= 23, "the exercises were not found: {}", all.len());
+}

@@ -3,7 +3,7 @@
 //! These mounts are made by the child when it is in its cgroup namespace. There, a mount of a tree begins at the cell's
 //! own group; made before, it would show the whole machine's.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::Directories;
 use crate::hierarchies::Hierarchies;
@@ -21,10 +21,11 @@ pub fn of<'a>(top: &str, hierarchies: &Hierarchies, group: &'a Directories) -> V
     if group.is_v2() {
         return vec![(FileSystem { kind: "cgroup2", place: top.to_owned(), ..FileSystem::default() }, unified)];
     }
-    let tree_of = |directory: &Path| hierarchies.legacy.iter().find(|tree| directory.starts_with(&tree.point));
-    let controllers = |directory: &'a PathBuf| Some((tree_of(directory)?.controllers(), directory.as_path()));
-    let trees: Vec<_> = group.legacy.iter().filter_map(controllers).collect();
-    v1(top, &trees, unified)
+    let trees = hierarchies.legacy.iter().filter_map(|tree| {
+        let directory = group.legacy.iter().find(|directory| directory.starts_with(&tree.point))?;
+        Some((tree.controllers(), directory.as_path()))
+    });
+    v1(top, &trees.collect::<Vec<_>>(), unified)
 }
 
 // ANCHOR: v1

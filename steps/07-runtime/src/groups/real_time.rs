@@ -1,5 +1,5 @@
-//! Real-time budgets (cgroup v1): time of the CPU for processes with the policies SCHED_FIFO and SCHED_RR, so much in each
-//! period (Documentation/scheduler/sched-rt-group.rst).
+//! Real-time budgets (cgroup v1): time of the CPU for processes with the policies SCHED_FIFO and SCHED_RR, in microseconds of
+//! each period (Documentation/scheduler/sched-rt-group.rst).
 //!
 //! The groups in a group together can have no larger part of the CPU than the group itself, and a new group has none. So
 //! before a container's group gets its budget, each group above it that is ours gets what the groups in it need, from the top
