@@ -11,13 +11,16 @@
 //! 2. [`make_mounts_private`]: a new mount namespace is a copy that still passes mounts on, until told not to.
 //! 3. [`become_command`]: the first process of a pid namespace is its PID 1, with duties that few programs know of;
 //!    with `--init`, [`init`] takes them.
+//!
+//! Clocks of its own (`clocks.rs`) are no wall, and few cells want them.
 
 use std::convert::Infallible;
 
 use anyhow::{Context, Result};
 use kernel::sys::clone::{self, CloneFlags};
-use kernel::{Errno, Failure, Remedy, purpose, sys};
+use kernel::{Failure, purpose, sys};
 
+mod clocks;
 mod init;
 mod report;
 mod sealed;
@@ -82,29 +85,6 @@ impl NamespaceOptions {
         flags
     }
     // ANCHOR_END: flags
-
-    // ANCHOR: time
-    /// Moves the clocks of the time namespace that the next child will be born into (man 7 time_namespaces).
-    ///
-    /// This is the parent's work: the offsets can be written only while no process is in the new namespace yet.
-    ///
-    /// # Errors
-    /// ERANGE if a clock would show a time before the boot, or centuries later. EPERM without CAP_SYS_TIME.
-    pub fn set_clocks(&self) -> Result<()> {
-        let clocks = [("boottime", self.boottime), ("monotonic", self.monotonic)];
-        let asked = clocks.iter().filter_map(|(clock, seconds)| seconds.map(|seconds| (clock, seconds)));
-        for (index, (clock, seconds)) in asked.enumerate() {
-            if index == 0 {
-                purpose("clocks of its own, set before anyone lives by them");
-                clone::unshare_time().context("cannot make a time namespace")?;
-            }
-            clone::write_file("/proc/self/timens_offsets", &format!("{clock} {seconds} 0"))
-                .hint_on(Errno::ERANGE, "no clock may show a time before the machine's boot")
-                .with_context(|| format!("cannot move the clock {clock} by {seconds} s"))?;
-        }
-        Ok(())
-    }
-    // ANCHOR_END: time
 
     /// The cell's name: its own, or the host's.
     pub fn hostname(&self) -> Result<String> {
