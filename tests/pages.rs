@@ -214,7 +214,7 @@ fn exercises(page: &str) -> Vec<(String, [String; 3])> {
         .collect()
 }
 
-/// The text of a function, to the brace that ends it: `rules`, or a method, `Lock::take`. No name: the whole file.
+/// The text of a function, to the brace that ends it: `rules`, or a method, `Lock::wait`. No name: the whole file.
 fn function<'a>(source: &'a str, name: &str) -> Option<&'a str> {
     if name.is_empty() {
         return Some(source);

@@ -3,7 +3,7 @@
 //! A container is nothing that the kernel knows. It is an ordinary process that asked the kernel for a few
 //! things in the right order. This crate is how every later step asks:
 //!
-//! - [`sys`]: the system calls, one thin function each. The only `unsafe` of the workspace stands there.
+//! - [`sys`]: the system calls, one thin function each. `unsafe` stands only in folders and files named `sys`, here and in later steps.
 //! - [`explain`]: what `--explain` tells of each call, made at one place and free when off.
 //! - [`failure`]: a call that was refused, as one line that names the object, the call and the reason, with a remedy.
 //! - [`identity`]: what tells a thing from its successor of the same name or number.

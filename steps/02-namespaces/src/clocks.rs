@@ -19,7 +19,7 @@ impl NamespaceOptions {
         let asked = clocks.iter().filter_map(|(clock, seconds)| seconds.map(|seconds| (clock, seconds)));
         for (index, (clock, seconds)) in asked.enumerate() {
             if index == 0 {
-                purpose("clocks of its own, set before anyone lives by them");
+                purpose("clocks of its own, set while no process is in its namespace");
                 clone::unshare_time().context("cannot make a time namespace")?;
             }
             clone::write_file("/proc/self/timens_offsets", &format!("{clock} {seconds} 0"))

@@ -9,7 +9,7 @@
 //! 1. [`spawn`]: the child is born into its namespaces (clone3), because no process can move into a pid namespace later.
 //!    It waits at a gate until its parent has done what only the parent can do.
 //! 2. [`make_mounts_private`]: a new mount namespace is a copy that still passes mounts on, until told not to.
-//! 3. [`become_command`]: the first process of a pid namespace is its PID 1, with duties that few programs know of;
+//! 3. [`NamespaceOptions::become_command`]: the first process of a pid namespace is its PID 1, with duties that few programs know of;
 //!    with `--init`, [`init`] takes them.
 //!
 //! Clocks of its own (`clocks.rs`) are no wall, and few cells want them.

@@ -94,7 +94,7 @@ impl Plugged {
 
     /// Bridge and host are told what they would else learn from whatever the cell sends.
     fn introduce(&self, links: &[Link]) -> Result<()> {
-        purpose("bridge and host know the cell's card and addresses: they are not to learn them from what cells say");
+        purpose("bridge and host know the cell's card and addresses: nothing is learned from what cells send");
         neighbours::configure_port(&self.netlink, &self.veth, !self.lease.ports.is_empty())?;
         let port = links.iter().find(|link| link.name == self.veth).context("the cable has an end here")?;
         neighbours::card_is_at(&self.netlink, port, self.mac)?;
@@ -280,7 +280,7 @@ fn set_up(netlink: &Netlink, name: &str, subnets: &[Subnet]) -> Result<Link> {
 /// Takes down a bridge and its rules; and forwarding first, while the bridge's note still says that it is ours to take back.
 pub fn take_down(netlink: &Netlink, name: &str) -> Result<()> {
     router::take_back(&link::links(netlink)?, name)?;
-    purpose("nobody is plugged in any more: remove the bridge and its rules");
+    purpose("no cell is connected any more: remove the bridge and its rules");
     link::delete(netlink, name).with_context(|| format!("cannot remove the bridge {name}"))?;
     firewall::remove(name)
 }

@@ -204,7 +204,7 @@ pub fn nft(shown: &str, arguments: &[&str], script: &str) -> Result<String> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let line = said.lines().next().unwrap_or_default();
-    Err(Failure::new(format!("nft({shown}): {line}")).hint("cargo run -p kernel says what is missing").into())
+    Err(Failure::new(format!("nft({shown}): {line}")).hint("cargo doctor says what is missing").into())
 }
 
 fn run_nft(arguments: &[&str], script: &str) -> std::io::Result<Output> {

@@ -6,13 +6,13 @@
 //!
 //! What order matters:
 //!
-//! 1. [`Plan::prepare`], before the child is born: the bridge is there, an address is chosen, and nobody else can choose.
+//! 1. [`Plan::prepare`], before the child is born: the bridge is there, an address is chosen, and the lock keeps other launchers from choosing until step 2 has ended.
 //! 2. [`Network::plug`], while the child waits at the gate: the parent makes the cable, with one end in the child's
 //!    namespace. Only the parent can: it alone stands on the host's side.
 //! 3. [`Network::configure_interfaces`], in the child: its own end gets its address and its way out. Only the child can, for the
 //!    same reason.
 //!
-//! All of this is asked for by [`link`]'s messages; the firewall's rules by [`firewall`]'s.
+//! Links and addresses are asked for by [`link`]'s messages; the firewall's rules by the program `nft` ([`firewall`]).
 
 use std::net::IpAddr;
 

@@ -152,7 +152,7 @@ impl Group {
             cgroup::write(directory, "tasks", "0")?;
         }
         if let Some(value) = self.limits.oom_score_adj {
-            purpose("whom the kernel kills first when the whole machine is out of memory");
+            purpose("how early the kernel kills this process when the whole machine is out of memory");
             kernel::sys::clone::write_file("/proc/self/oom_score_adj", &value.to_string())
                 .map_err(|failure| failure.hint("only root may lower it below what it was"))?;
         }

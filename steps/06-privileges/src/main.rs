@@ -11,7 +11,7 @@ use network::Network;
 use pivot_root::Mounts;
 use privileges::{DescriptorChannel, Privileges, UserCommand};
 
-/// Run a command in a cell whose root is nobody outside
+/// Run a command in a cell whose root has no rights outside
 #[derive(Parser, Debug)]
 #[command(name = "privileges", version)]
 struct Options {

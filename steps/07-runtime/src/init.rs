@@ -131,7 +131,7 @@ fn find_group(cell: &mut Cell) -> Result<()> {
     Ok(())
 }
 
-/// Into the trees that one is not born into, and whom the kernel kills first: while /proc is still the host's.
+/// Joins the trees of v1, and sets how early the kernel kills this process when memory is short: while /proc is still the host's.
 fn enter_group(cell: &Cell) -> Result<()> {
     if let Some(group) = &cell.group {
         group.join()?;
@@ -148,9 +148,9 @@ fn enter_group(cell: &Cell) -> Result<()> {
 /// Whom the kernel kills first when memory is short.
 pub fn write_oom_score(task: &Task) -> Result<()> {
     let Some(value) = task.oom_score_adj else { return Ok(()) };
-    purpose("whom the kernel kills first when the whole machine is out of memory");
+    purpose("how early the kernel kills this process when the whole machine is out of memory");
     clone::write_file("/proc/self/oom_score_adj", &value.to_string())
-        .map_err(|failure| failure.hint("only who has CAP_SYS_RESOURCE may lower it"))
+        .map_err(|failure| failure.hint("to lower it takes CAP_SYS_RESOURCE"))
         .context("process.oomScoreAdj")
 }
 
@@ -166,7 +166,7 @@ fn join_namespaces(cell: &Cell) -> Result<()> {
 
 fn take_on_root(plan: &Plan) -> Result<()> {
     if plan.id_maps.is_some() || plan.joined_users().is_some() {
-        purpose("root of this user namespace; until now we were nobody in it");
+        purpose("root of this user namespace: until now no user of it");
         plan.task.take_on_root()?;
     } else {
         namespaces::die_with_parent()?;
@@ -206,7 +206,7 @@ fn change_root(cell: &Cell, place: Option<Fd>, is_born_later: bool) -> Result<Op
     Ok(terminal)
 }
 
-/// All that is mounted; and the programs of the caller's that want to see it before the host goes.
+/// All that is mounted; and the createContainer hooks, which need the new mounts and the host's files.
 fn prepare_root<'a>(cell: &'a Cell, place: Option<Fd>, is_outside: bool) -> Result<PreparedRoot<'a>> {
     let plan = &*cell.plan;
     purpose("what is mounted in here does not appear on the host");

@@ -241,7 +241,7 @@ fn set_clocks(plan: &Plan) -> Result<()> {
     if !plan.new.contains(plan_time()) {
         return Ok(());
     }
-    purpose("clocks of its own, set before anyone lives by them");
+    purpose("clocks of its own, set while no process is in its namespace");
     clone::unshare_time().context("cannot make a time namespace")?;
     for clock in &plan.clocks {
         clone::write_file("/proc/self/timens_offsets", clock)

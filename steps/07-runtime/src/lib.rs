@@ -15,8 +15,14 @@
 //! - [`sys`]: the system calls that no lesson needs.
 //! - [`cli`]: `run --rootfs`, with the options of all lessons, and the [`bundle`] that they would be.
 //!
-//! What a runtime needs besides: hooks ([`hooks`]), a terminal ([`terminal`], [`foreground`]), its own file out of reach
-//! ([`own_program`]), descriptors that the caller hands on ([`handed_on`]), a word to the service manager ([`notify`]), the wait for `start` ([`waiting`]), failures that callers can read ([`log`]).
+//! What a runtime needs besides:
+//!
+//! - for the caller: hooks ([`hooks`]), a terminal ([`terminal`], [`foreground`], [`relay`]), descriptors that the caller hands on
+//!   ([`handed_on`]), pid files and pidfds ([`caller`]), a word to the service manager ([`notify`]), what it can do ([`features`]),
+//!   durations and dates ([`clock`]), failures that callers can read ([`log`]);
+//! - for the container: its own file out of its reach ([`own_program`]), its limits ([`resources`]), its security label ([`label`]),
+//!   the filter's listener ([`listener`]), the wait for `start` ([`waiting`]), birth in another container's pid namespace
+//!   ([`birth`], [`sibling`]), and its end ([`removal`]).
 
 pub mod birth;
 mod bundle;

@@ -7,7 +7,7 @@ use cellblock::log::Log;
 use cellblock::own_program;
 use cellblock::verbs::Options;
 
-/// We live a moment: see there.
+/// The program lives for a moment only: `sys::arena` says why that suffices.
 #[global_allocator]
 static MEMORY: cellblock::sys::arena::Arena = cellblock::sys::arena::Arena::new();
 

@@ -21,7 +21,7 @@ pub struct Undo<'a> {
 }
 
 impl Undo<'_> {
-    /// From here on it is.
+    /// Guards a container that is not whole yet: dropped without `keep`, it removes what was made.
     pub fn new(container: Locked, spec: &Spec) -> Undo<'_> {
         Undo { container: Some(container), spec }
     }

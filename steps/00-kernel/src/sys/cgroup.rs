@@ -39,7 +39,7 @@ pub fn remove_if_ours(group: &Path) {
     }
 }
 
-/// The same, where others may do it at this very moment: that the group is there already is fine.
+/// Makes a group, unless it is there already: another process may make it at the same moment.
 pub fn make_if_missing(group: &Path) -> Result<(), Failure> {
     match make(group) {
         Err(failure) if failure.errno() == Some(Errno::EEXIST) => Ok(()),

@@ -6,7 +6,7 @@
 //! | [`clone`], [`signal`] | step 2: a process in namespaces of its own, and what its parent must do for it |
 //! | [`mount`] | step 3: file systems made detached, and moved onto a descriptor |
 //! | [`netlink`] | step 4: links, addresses and routes |
-//! | [`cgroup`], [`bpf`] | step 5: groups as directories, and a program that guards the devices |
+//! | [`cgroup`], [`group_tree`], [`group_owner`], [`bpf`] | step 5: groups as directories, those inside them, and whose they are; a program that guards the devices |
 //! | [`privilege`], [`seccomp`], [`socket`] | step 6: user, capabilities, limits; a filter for calls; descriptors handed over |
 //! | [`seal`] | step 2: a sealed copy of the launcher's own program |
 //! | [`lock`] | files that one process waits for another to release |

@@ -1,4 +1,4 @@
-//! Lesson 7: a copy of our own program in memory that cannot be changed, and going on as that copy.
+//! Step 2: a copy of our own program in memory that cannot be changed, and going on as that copy.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;

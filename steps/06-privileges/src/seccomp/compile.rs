@@ -120,7 +120,7 @@ impl<'p> Compiler<'p> {
             cases.extend(self.rules_about(inner.as_bytes()).map(|rule| (rule, Some(*number))));
         }
         cases.sort_unstable();
-        // Nobody gets past a rule without tests.
+        // A rule without tests always matches: those behind it are never reached.
         let last =
             cases.iter().position(|(rule, inner)| inner.is_none() && plan.rules[*rule as usize].tests.is_empty());
         cases.truncate(last.map_or(cases.len(), |last| last + 1));

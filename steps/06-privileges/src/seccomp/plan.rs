@@ -174,11 +174,11 @@ fn error_of_name(name: &str) -> Result<u32> {
 fn check_listener(profile: &Profile) -> Result<()> {
     let asks = |rule: &Rule| rule.action == Action::Notify;
     let fault = if profile.default_action == Action::Notify {
-        "defaultAction: SCMP_ACT_NOTIFY would stop the launcher itself, before it can say who listens"
+        "defaultAction: SCMP_ACT_NOTIFY would block the launcher before it has passed the listener on"
     } else if profile.syscalls.iter().any(|rule| asks(rule) && rule.names.iter().any(|name| name == "write")) {
-        "SCMP_ACT_NOTIFY for write would stop the launcher itself, before it can say who listens"
+        "SCMP_ACT_NOTIFY for write would block the launcher before it has passed the listener on"
     } else if profile.syscalls.iter().any(asks) && profile.listener_path.is_none() {
-        "SCMP_ACT_NOTIFY, and no listenerPath says who is to be asked"
+        "SCMP_ACT_NOTIFY needs a listenerPath"
     } else if profile.listener_metadata.is_some() && profile.listener_path.is_none() {
         "listenerMetadata without listenerPath"
     } else {

@@ -47,7 +47,7 @@ impl Cgroup {
     /// # Errors
     /// No way to freeze on this machine; ETIMEDOUT when a process cannot be stopped: then all go on.
     pub fn freeze(&self, freeze: bool) -> Result<()> {
-        purpose(if freeze { "everybody in the group stops" } else { "everybody in the group goes on" });
+        purpose(if freeze { "freeze all processes in the group" } else { "thaw all processes in the group" });
         match self.freezer() {
             None => Err(Failure::new("nothing can freeze a group here")
                 .hint("mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified, or v1's controller freezer")
@@ -65,7 +65,7 @@ impl Cgroup {
     /// Kills everybody in it, the frozen too, and does not wait for their end ([`Cgroup::wait_until_empty`]). Nobody in it
     /// is no error, nor is a group that goes at this moment, as systemd's do when they are empty.
     pub fn kill_all(&self) -> Result<()> {
-        purpose("nobody in the group lives on");
+        purpose("kill all processes in the group");
         let killed = match &self.directories.unified {
             // A process that is forked at this moment is killed as well.
             Some(unified) if unified.join("cgroup.kill").exists() => {
@@ -171,7 +171,7 @@ fn set_frozen(group: &Path, freeze: bool) -> Result<()> {
     }
     cgroup::write(group, "cgroup.freeze", if freeze { "1" } else { "0" })?;
     let wanted = if freeze { "frozen 1" } else { "frozen 0" };
-    cgroup::wait_for(group, wanted, Some(PATIENCE)).context("somebody in the group does not stop")
+    cgroup::wait_for(group, wanted, Some(PATIENCE)).context("a process in the group does not freeze")
 }
 
 /// v1 wakes nobody when all have stopped, and has to be asked again for those that were just being forked: a few tries.

@@ -1,4 +1,4 @@
-//! joining namespaces that are there already.
+//! Namespaces that are there already: joining them.
 
 use std::path::Path;
 

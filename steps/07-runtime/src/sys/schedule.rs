@@ -1,4 +1,4 @@
-//! who runs when and where: scheduler, priority of reading and writing, processors, memory, personality.
+//! When and where a process runs: scheduler, priority of reading and writing, processors, memory, personality.
 
 use nix::errno::Errno;
 

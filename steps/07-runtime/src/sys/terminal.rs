@@ -1,4 +1,4 @@
-//! terminals. A pseudo-terminal has two ends: who holds the master sees what the program on the other writes.
+//! Terminals. A pseudo-terminal has two ends: what the program writes at one end, the slave, is read from the other, the master.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 

@@ -45,7 +45,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
 
-    /// A socket that takes a descriptor which holds its first process (man 2 pidfd_open)
+    /// Unix socket that receives a pidfd of the first process (man 2 pidfd_open)
     #[arg(long, value_name = "SOCKET")]
     pub pidfd_socket: Option<PathBuf>,
 

@@ -17,7 +17,7 @@ use crate::{log, removal};
 /// Remove a container that has stopped
 #[derive(clap::Args, Debug)]
 pub struct Delete {
-    /// Kill it, if it has not; and do not fail if it does not exist
+    /// Kill it first if it still runs; succeed if it does not exist
     #[arg(long, short)]
     force: bool,
 
@@ -64,7 +64,7 @@ impl Delete {
             Err(_) if self.force => return self.remove_unknown(context),
             found => found?,
         };
-        // Another command may hold the lock and wait for this very process: so it is killed first.
+        // Another command may hold the lock while it waits for the first process to end: so that is killed before locking.
         let was_killed =
             self.force && container.process().and_then(|process| Ok(process.send_signal(SIGKILL)?)).is_ok();
         let container = match container.lock() {
@@ -111,7 +111,7 @@ impl Delete {
         match (group, self.force) {
             (Some(group), true) => group.kill_all().and_then(|()| group.wait_until_empty())?,
             (None, true) => {
-                log::warn(&format!("{:#}: it is forgotten, and may live on", container.process().unwrap_err()))
+                log::warn(&format!("{:#}: its record is removed; its processes may still run", container.process().unwrap_err()))
             }
             (_, false) => drop(container.process()?), // says why
         }

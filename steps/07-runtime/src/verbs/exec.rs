@@ -39,7 +39,7 @@ pub struct Exec {
     #[arg(long, short)]
     tty: bool,
 
-    /// Whom it runs as, by number [default: the container's]; without a group, those of the container's /etc/passwd and /etc/group
+    /// Its user and group, by number [default: the container's]; without a group, those of the container's /etc/passwd and /etc/group
     #[arg(long, short, value_name = "UID[:GID]")]
     user: Option<String>,
 
@@ -51,11 +51,11 @@ pub struct Exec {
     #[arg(long, short, value_name = "FILE")]
     process: Option<PathBuf>,
 
-    /// Go on without it, as soon as it runs
+    /// Return as soon as the command runs
     #[arg(long, short)]
     detach: bool,
 
-    /// A socket that takes a descriptor which holds it (man 2 pidfd_open)
+    /// Unix socket that receives a pidfd of the command (man 2 pidfd_open)
     #[arg(long, value_name = "SOCKET")]
     pidfd_socket: Option<PathBuf>,
 
@@ -63,7 +63,7 @@ pub struct Exec {
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
 
-    /// It can never again get privileges by an exec
+    /// No program that it starts gets more rights (man 2 prctl, PR_SET_NO_NEW_PRIVS)
     #[arg(long)]
     no_new_privs: bool,
 

@@ -66,7 +66,7 @@ struct General {
     #[arg(long, value_name = "MANAGER", default_value = "cgroupfs")]
     cgroup_manager: String,
 
-    /// For callers of runc; what we are is seen from who we are
+    /// Taken for runc's callers, and ignored: the user id decides
     #[arg(long, value_name = "true|false|auto", hide = true)]
     rootless: Option<String>,
 

@@ -57,13 +57,13 @@ fn faults_name_their_place() {
         (profile(r#""defaultErrnoRet": 1"#), "defaultAction: SCMP_ACT_ALLOW returns no error, and one is given"),
         (
             r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#.to_owned(),
-            "defaultAction: SCMP_ACT_NOTIFY would stop the launcher itself, before it can say who listens",
+            "defaultAction: SCMP_ACT_NOTIFY would block the launcher before it has passed the listener on",
         ),
         (
             notify("write", listener),
-            "SCMP_ACT_NOTIFY for write would stop the launcher itself, before it can say who listens",
+            "SCMP_ACT_NOTIFY for write would block the launcher before it has passed the listener on",
         ),
-        (notify("mount", ""), "SCMP_ACT_NOTIFY, and no listenerPath says who is to be asked"),
+        (notify("mount", ""), "SCMP_ACT_NOTIFY needs a listenerPath"),
         (profile(r#""listenerMetadata": "x""#), "listenerMetadata without listenerPath"),
     ] {
         let fault = failure(&text).to_string();
