@@ -324,8 +324,10 @@ fn real_time_needs_room_above() {
         let refused = kernel::Failure::from_error(&two.limit(&budget(499_000, None)).unwrap_err());
         assert!(refused.lines("x").contains("cpu.rt_*_us"), "{refused}");
         assert_eq!(budgets_of(above), "2000\n", "what was not given is taken back");
+        let inside = above.join("two/inside");
+        fs::create_dir(&inside).and_then(|()| fs::write(inside.join("cpu.rt_runtime_us"), "200")).unwrap();
         two.remove().unwrap();
-        assert_eq!(budgets_of(above), "1000\n");
+        assert_eq!(budgets_of(above), "1000\n", "a budget goes back although a group inside has a part of it");
         one.remove().unwrap();
         assert_eq!(directories("/cellblock/kept-real-time"), [""; 0].map(PathBuf::from));
     });

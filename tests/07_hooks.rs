@@ -199,6 +199,54 @@ fn hooks_see_the_mounts(desk: &Desk) {
     fs::remove_dir_all(&log).unwrap();
 }
 
+/// Where not even the caller's user can reach the root filesystem in a user namespace, they run all the same, and see no mounts.
+#[test]
+fn hooks_run_where_they_cannot_be_shown_the_mounts() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "closed");
+        desk.map_users(100_000, 65536);
+        desk.set_command("echo ran");
+        std::os::unix::fs::chown(&lab.folder, Some(1000), Some(1000)).unwrap();
+        fs::set_permissions(&lab.folder, fs::Permissions::from_mode(0o700)).unwrap();
+        let set = |status: &str| {
+            let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("exit {status}")]}]);
+            desk.configure(|config| config["hooks"] = json!({"createContainer": hook}));
+        };
+        set("0");
+        assert_eq!(desk.succeed(&["run", "--bundle", "target/bundle", "one"]), "ran\n");
+        set("3");
+        desk.fail(&["run", "--bundle", "target/bundle", "one"], "createContainer");
+    });
+}
+
+/// That hooks are shown the mounts changes nothing of them: what a bind shares with the host it shares with a hook, too.
+#[test]
+fn hooks_change_no_propagation() {
+    lab!(World::Root, |lab| {
+        let desk = Desk::new(lab, "propagation");
+        let source = lab.folder.join("source");
+        fs::create_dir(&source).unwrap();
+        desk.set_command("sed -n 's|.* /mnt [^ ]* \\(.*\\) - .*|\\1|p' /proc/self/mountinfo");
+        for (propagation, shared) in [("rshared", "shared:"), ("rslave", "master:")] {
+            desk.configure(|config| {
+                config["linux"]["rootfsPropagation"] = json!(propagation);
+                config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/mnt");
+                let options = json!(["rbind", propagation]);
+                let mount = json!({"destination": "/mnt", "type": "bind", "source": source, "options": options});
+                config["mounts"].as_array_mut().unwrap().push(mount);
+            });
+            let with_hooks = |hooks: Value| {
+                desk.configure(|config| config["hooks"] = json!({"createContainer": hooks}));
+                desk.succeed(&["run", "--bundle", "target/bundle", "one"])
+            };
+            let without = with_hooks(json!([]));
+            assert!(without.starts_with(shared), "{propagation}: {without}");
+            assert_eq!(with_hooks(json!([{"path": "/bin/true"}])), without, "{propagation}");
+        }
+        fs::remove_dir(source).unwrap();
+    });
+}
+
 /// A mount that a createContainer hook makes in the root filesystem is in the container.
 #[test]
 fn a_hook_mounts() {

@@ -116,14 +116,15 @@ fn a_pid_file_that_is_no_file() {
         let desk = Desk::new(lab, "pid-file");
         desk.set_command("echo ran");
         let script = "cd \"$folder\"; mknod null c 1 3; mkfifo pipe; ln -s /proc/self/fd/1 stdout; ln -s missing link; \
-            for file in null pipe stdout link; do cat <pipe >read & exec 8>pipe; \
+            ln -s /proc/self/fd/10 ours; \
+            for file in null pipe stdout link ours; do cat <pipe >read & exec 8>pipe; \
             cellblock run --pid-file \"$folder\"/$file --bundle \"$bundle\" one | tr 0-9 n; exec 8>&-; wait; \
-            echo $file: $(stat -c %F $file) $(tr 0-9 n <read); done; rm null pipe stdout link read";
+            echo $file: $(stat -c %F $file) $(tr 0-9 n <read); done; rm null pipe stdout link ours read";
         let output = desk.bash(script);
         let shown = output.text.replace("nn", "n").replace("nn", "n").replace("nn", "n");
         let shown = shown.replace("nran\n", "ran\nn"); // the command may be quicker than the number
         let expected = "ran\nnull: character special file\nran\npipe: fifo n\nran\nnstdout: symbolic link\n\
-            ran\nlink: regular file\n";
+            ran\nlink: regular file\nran\nours: regular file\n";
         assert_eq!(output.code, 0, "{output}");
         assert_eq!(shown, expected, "a link to elsewhere is replaced: it may be a stranger's");
     });

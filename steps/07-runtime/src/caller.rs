@@ -20,10 +20,10 @@ use crate::sys::descriptor;
 pub fn write_pid_file(file: Option<&Path>, pid: i32, handed_on: &HandedOn) -> Result<()> {
     let Some(file) = file else { return Ok(()) };
     let text = pid.to_string();
-    match stream(file) {
+    match stream(file, handed_on) {
         None => write_whole(file, text.as_bytes(), 0o644).context("the pid file")?,
         Some((stream, flags)) => {
-            let opened = OpenOptions::new().write(true).truncate(true).custom_flags(flags.bits()).open(stream);
+            let opened = OpenOptions::new().write(true).custom_flags(flags.bits()).open(stream);
             let written = opened.and_then(|mut opened| opened.write_all(text.as_bytes()));
             written.with_context(|| format!("the pid file: cannot write to {}", file.display()))?;
         }
@@ -32,12 +32,15 @@ pub fn write_pid_file(file: Option<&Path>, pid: i32, handed_on: &HandedOn) -> Re
 }
 
 /// What is written to as it is, and how it is opened: without waiting for a process that reads it. A link is followed only where
-/// it leads to a descriptor of our own, as /dev/stdout does: another one may be a stranger's.
-fn stream(file: &Path) -> Option<(PathBuf, OFlag)> {
-    let is_descriptor = |path: &Path| descriptor::named_by(path).is_some_and(|(_, below)| below.as_os_str().is_empty());
+/// it leads to a descriptor that the caller has opened, as /dev/stdout does: another one may be a stranger's, or the runtime's.
+fn stream(file: &Path, handed_on: &HandedOn) -> Option<(PathBuf, OFlag)> {
+    let is_descriptor = |path: &Path| {
+        descriptor::named_by(path)
+            .is_some_and(|(number, below)| below.as_os_str().is_empty() && handed_on.is_callers(number))
+    };
     let target = fs::read_link(file).ok();
     if let Some(descriptor) = [Some(file), target.as_deref()].into_iter().flatten().find(|path| is_descriptor(path)) {
-        return Some((descriptor.to_owned(), OFlag::O_NONBLOCK));
+        return Some((descriptor.to_owned(), OFlag::O_NONBLOCK | OFlag::O_TRUNC));
     }
     let kind = fs::symlink_metadata(file).ok()?.file_type();
     let is_other = !kind.is_file() && !kind.is_dir() && !kind.is_symlink();

@@ -85,6 +85,11 @@ impl HandedOn {
         self.named.iter().copied().filter(|number| *number >= self.end())
     }
 
+    /// Whether the caller has opened it: a standard one, one that is handed on, or one by which a word names a file.
+    pub fn is_callers(&self, number: u32) -> bool {
+        number < self.end() || self.named.contains(&number)
+    }
+
     /// Closes the descriptor that a path names, after the file has served: a process that reads from it waits for that.
     pub fn let_go(&self, path: &Path) -> Result<(), Failure> {
         let Some((number, _)) = descriptor::named_by(path) else { return Ok(()) };

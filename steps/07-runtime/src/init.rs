@@ -2,6 +2,7 @@
 //! with what a configuration may ask for besides.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::groups::Cgroup;
@@ -187,17 +188,24 @@ fn set_names(plan: &Plan) -> Result<()> {
 }
 
 /// Where createContainer hooks will see the new root. Root of a user namespace may not reach it: so the caller's user opens it.
-fn place_of_root(cell: &Cell) -> Result<Option<Fd>> {
+/// That user may not reach it either, in another user's closed directory: then the hooks run, and see no mounts.
+fn place_of_root(cell: &Cell) -> Result<Option<Vec<Fd>>> {
     if cell.hooks.create_container.is_empty() {
         return Ok(None);
     }
-    let opened = open_place(&cell.plan.rootfs, cell.plan.root.propagation.is_some());
-    opened.map(Some).context("hooks.createContainer: they cannot be shown the mounts")
+    let has_users = cell.plan.id_maps.is_some() || cell.plan.joined_users().is_some();
+    let is_closed = |error: &anyhow::Error| {
+        error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::PermissionDenied)
+    };
+    match open_place(&cell.plan.rootfs) {
+        Err(error) if has_users && is_closed(&error) => Ok(None),
+        opened => opened.map(Some).context("hooks.createContainer: they cannot be shown the mounts"),
+    }
 }
 
 /// Mounts, terminal, settings of the kernel, and the exchange of the roots. Returns the terminal of a process that will be born
 /// later. All descriptors of the new root are closed with it.
-fn change_root(cell: &Cell, place: Option<Fd>, is_born_later: bool) -> Result<Option<Fd>> {
+fn change_root(cell: &Cell, place: Option<Vec<Fd>>, is_born_later: bool) -> Result<Option<Fd>> {
     let root = prepare_root(cell, place, is_born_later)?;
     let terminal = take_terminal(cell, &root, is_born_later)?;
     set_sysctls(cell.plan)?;
@@ -207,7 +215,7 @@ fn change_root(cell: &Cell, place: Option<Fd>, is_born_later: bool) -> Result<Op
 }
 
 /// All that is mounted; and the createContainer hooks, which need the new mounts and the host's files.
-fn prepare_root<'a>(cell: &'a Cell, place: Option<Fd>, is_outside: bool) -> Result<PreparedRoot<'a>> {
+fn prepare_root<'a>(cell: &'a Cell, place: Option<Vec<Fd>>, is_outside: bool) -> Result<PreparedRoot<'a>> {
     let plan = &*cell.plan;
     purpose("what is mounted in here does not appear on the host");
     match plan.root.propagation {
@@ -225,6 +233,7 @@ fn prepare_root<'a>(cell: &'a Cell, place: Option<Fd>, is_outside: bool) -> Resu
     let _links = is_outside.then(HeldLinks::hold).transpose()?; // the new /proc does not show this process
     let state = State { pid: Some(std::process::id() as i32), ..cell.state.clone() };
     let Some(place) = place else {
+        hooks::run("createContainer", &cell.hooks.create_container, &state)?; // none, or they cannot be shown the mounts
         root.pivot()?;
         root.attach_mounts()?;
         return Ok(root);

@@ -29,7 +29,7 @@ pub const HOLES: &[Hole] = &[
                 INIT,
                 "prepare_root",
                 "let Some(place) = place else",
-                "let Some(place) = place.or(open_place(&plan.rootfs, false).ok()) else",
+                "let Some(place) = place.or(open_place(&plan.rootfs).ok()) else",
             ),
         ],
         seen_by: &[

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use cgroups::Setting;
@@ -19,6 +20,8 @@ use crate::spec::Cpu;
 
 const RUNTIME: &str = "cpu.rt_runtime_us";
 const PERIOD: &str = "cpu.rt_period_us";
+/// How long a try waits for the kernel to free groups that have gone.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Microseconds in each period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +71,13 @@ impl Cgroup {
         given.map_err(|error| if is_too_much(&error) { more_than_there_is(group, &error).into() } else { error })
     }
 
-    /// Another launcher may lower the groups above at this very moment, because its container goes: then we begin again.
+    /// Another launcher may lower the groups above at this very moment, because its container goes, or a group that has gone
+    /// still counts for a moment: then we begin again.
     fn give(&self, group: &Path, wanted: Budget, above: &[PathBuf], settings: &[Setting]) -> Result<()> {
         let mut tries = 1..20;
         loop {
             match raise(above, group, wanted).and_then(|()| self.apply(settings)) {
-                Err(error) if is_too_much(&error) && tries.next().is_some() => {}
+                Err(error) if is_too_much(&error) && tries.next().is_some() => std::thread::sleep(PAUSE),
                 given => return given,
             }
         }
@@ -89,7 +93,7 @@ impl Cgroup {
         };
         if Budget::of(group).is_some_and(|budget| budget.runtime != 0) {
             let above = self.ours_above(group);
-            let _ = cgroup::write(group, RUNTIME, "0"); // refused while a real-time process is in it: then it is not removed either
+            clear(group);
             lower(&above);
         }
     }
@@ -101,6 +105,20 @@ impl Cgroup {
         let above = directory.ancestors().skip(1).take_while(|above| cgroup::is_ours(above) || is_default(above));
         above.map(Path::to_owned).collect()
     }
+}
+
+/// Takes the budgets of a group and of those that its processes have made in it, the innermost first. It is refused where a
+/// real-time process is in one: then that is not removed either.
+fn clear(group: &Path) {
+    let mut all = vec![group.to_owned()];
+    let mut next = 0;
+    while let Some(group) = all.get(next) {
+        let entries = fs::read_dir(group).into_iter().flatten().flatten();
+        let inside = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        all.extend(inside.map(|entry| entry.path()).collect::<Vec<_>>());
+        next += 1;
+    }
+    all.iter().rev().for_each(|group| drop(cgroup::write(group, RUNTIME, "0")));
 }
 
 fn is_used_up(group: &Path) -> bool {

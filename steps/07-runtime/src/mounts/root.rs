@@ -27,19 +27,14 @@ pub struct PreparedRoot<'a> {
     plan: &'a RootPlan,
 }
 
-/// Opens the place on the host where a root filesystem lies. `parts` says that a propagation was asked for: then the mount above
-/// may be shared with the host, and no longer is.
+/// Opens the place on the host where a root filesystem lies, and behind it the directories above.
 ///
 /// # Errors
 /// This user cannot reach it.
-pub fn open_place(rootfs: &Path, parts: bool) -> Result<Fd> {
+pub fn open_place(rootfs: &Path) -> Result<Vec<Fd>> {
     purpose("where the root filesystem lies on the host: there createContainer hooks will see the mounts");
     let rootfs = rootfs.canonicalize().with_context(|| format!("cannot reach {}", rootfs.display()))?;
-    let above = |path: &&Path| mount::propagate(&path.to_string_lossy(), Depth::One, Propagation::Private).is_ok();
-    if parts {
-        rootfs.ancestors().find(above); // the first that is a mount
-    }
-    Ok(mount::open_path(&rootfs, "rootfs")?)
+    rootfs.ancestors().map(|path| Ok(mount::open_path(path, "rootfs")?)).collect()
 }
 
 impl RootPlan {
@@ -83,14 +78,19 @@ impl PreparedRoot<'_> {
         Ok(mount::propagate_mount(&self.root, Depth::Recursive, Propagation::Slave)?)
     }
 
-    /// Shows the new root at its place on the host, which [`open_place`] has opened, in this mount namespace alone: for programs
-    /// of the host's that are to see what is mounted in it.
+    /// Shows the new root at its place on the host, in this mount namespace alone: for programs of the host's that are to see what
+    /// is mounted in it. `places` is what [`open_place`] has opened.
     ///
     /// # Errors
     /// EINVAL: the mount above is shared, so that the host would see it as well.
-    pub fn show_at(&self, place: &Fd) -> Result<()> {
+    pub fn show_at(&self, places: &[Fd]) -> Result<()> {
         purpose("the mounts are made before the root is exchanged, as the createContainer hooks are to see them");
-        mount::move_mount(&self.root, place).context("cannot mount the root filesystem at its own place")?;
+        if self.plan.propagation.is_some() {
+            // Not before the binds are made: those from the same mount keep what they share with the host.
+            let part = |above: &&Fd| mount::propagate_mount(above, Depth::One, Propagation::Private).is_ok();
+            places.iter().find(part); // the first that is a mount
+        }
+        mount::move_mount(&self.root, &places[0]).context("cannot mount the root filesystem at its own place")?;
         Ok(mount::fchdir(&self.root)?) // as after the exchange: what lies over the root meanwhile is taken away from here
     }
 
@@ -99,8 +99,10 @@ impl PreparedRoot<'_> {
         if self.plan.propagation.is_none() {
             return pivot_root::pivot(&self.root);
         }
+        let old_root = mount::open_path(Path::new("/"), "old root")?;
         pivot_root::exchange(&self.root)?;
-        mount::propagate(".", Depth::Recursive, Propagation::Slave)?;
+        // The old root alone: the new one may have its mounts by now, and they keep what they share with the host.
+        mount::propagate_mount(&old_root, Depth::Recursive, Propagation::Slave)?;
         mount::detach_here().context("cannot let go of the old root")?;
         Ok(mount::fchdir(&self.root)?)
     }

@@ -110,9 +110,10 @@ impl Delete {
         let group = container.record.group.as_ref().map(Cgroup::noted_as_ours).filter(Cgroup::exists);
         match (group, self.force) {
             (Some(group), true) => group.kill_all().and_then(|()| group.wait_until_empty())?,
-            (None, true) => {
-                log::warn(&format!("{:#}: its record is removed; its processes may still run", container.process().unwrap_err()))
-            }
+            (None, true) => log::warn(&format!(
+                "{:#}: its record is removed; its processes may still run",
+                container.process().unwrap_err()
+            )),
             (_, false) => drop(container.process()?), // says why
         }
         Ok(Strangers::None)
