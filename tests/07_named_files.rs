@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 
 use classroom::desk::reap;
+use classroom::short::ShortPath;
 use classroom::{Desk, Lab, World, lab};
 use serde_json::json;
 
@@ -93,7 +94,9 @@ fn late_files_by_descriptor() {
 /// A socket in a directory that is open.
 fn sockets_by_descriptor(lab: &Lab, desk: &Desk) {
     desk.configure(|config| config["process"]["terminal"] = json!(true));
-    let listener = UnixListener::bind(lab.folder.join("out/socket")).unwrap();
+    let short = ShortPath::new(lab);
+    let listener = UnixListener::bind(short.join("out/socket")).unwrap();
+    drop(short); // it has that path no longer, but stays
     let socket = "/dev/fd/7/socket";
     for words in [
         format!("create --console-socket {socket} --pidfd-socket {socket} --bundle \"$bundle\" one"),
