@@ -119,7 +119,7 @@ fn shell(command: &str) -> (i32, String) {
 /// Types all blocks of a page that the choice is for; the others have their reason.
 fn type_page(lab: &Lab, page: &str, is_chosen: impl Fn(&Block) -> bool) {
     let all = blocks(page);
-    own_target(lab, all.iter().any(|block| block.is_slow || block.needs.as_deref() == Some("debian")));
+    own_target(lab, all.iter().flat_map(|block| &block.commands).any(|command| command.contains("debian")));
     let (mut terminals, mut faults, mut typed) = (BTreeMap::new(), Vec::new(), 0);
     for block in &all {
         let is_possible = block.left_out.is_none() && block.needs.as_deref().is_none_or(is_here);
