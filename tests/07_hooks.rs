@@ -149,13 +149,7 @@ fn hooks_see_the_mounts_in_a_user_namespace() {
 fn hooks_see_the_mounts_rootless() {
     lab!(World::Rootless, |lab| {
         let desk = Desk::new(lab, "rootless");
-        desk.map_users(0, 1);
-        desk.configure(|config| {
-            config["linux"].as_object_mut().unwrap().remove("cgroupsPath");
-            let mounts = config["mounts"].as_array_mut().unwrap();
-            let terminals = mounts.iter_mut().find(|mount| mount["destination"] == "/dev/pts").unwrap();
-            terminals["options"].as_array_mut().unwrap().retain(|option| option != "gid=5");
-        });
+        desk.as_ordinary_user();
         hooks_see_the_mounts(&desk);
     });
 }

@@ -11,21 +11,8 @@ use std::time::{Duration, Instant};
 use classroom::lab::{FIGURES, enter_for, workspace};
 use classroom::page::{Block, blocks};
 use classroom::terminal::Terminal;
+use classroom::world::sh;
 use classroom::{Lab, World};
-
-/// The pages that let the reader type.
-const PAGES: [&str; 10] = [
-    "introduction",
-    "00-kernel",
-    "01-chroot",
-    "02-namespaces",
-    "03-pivot-root",
-    "04-network",
-    "05-cgroups",
-    "06-privileges",
-    "07-runtime",
-    "containers-and-vms",
-];
 
 /// What a page's commands may take, in seconds: those that are slow, with some hundred tests among them, most of it.
 const PATIENCE: u32 = 3000;
@@ -36,7 +23,7 @@ const SHELL: &str = "CARGO_TERM_COLOR=never CARGO_NET_OFFLINE=true bash --norc -
 fn own_target(lab: &Lab, needs_debian: bool) {
     let (own, real) = (lab.folder.join("target"), workspace().join("target"));
     fs::create_dir(&own).expect("the lab is ours");
-    mount(&["-t", "tmpfs", "-o", "mode=755", "tmpfs"], &own);
+    sh(&format!("mount -t tmpfs -o mode=755 tmpfs '{}'", own.display()));
     fs::create_dir(own.join("rootfs")).expect("it is ours");
     for entry in fs::read_dir(real.join("rootfs")).expect("it was made") {
         let from = entry.expect("it is readable").path();
@@ -48,13 +35,12 @@ fn own_target(lab: &Lab, needs_debian: bool) {
     let debian = needs_debian.then_some("rootfs/debian"); // for a page on mounts, one less is to be seen
     for (name, from) in built.chain(debian).map(|name| (name, real.join(name))).filter(|(_, from)| from.is_dir()) {
         fs::create_dir_all(own.join(name)).expect("it is ours");
-        mount(&["--bind", &from.display().to_string()], &own.join(name));
+        sh(&format!("mount --bind '{}' '{}/{name}'", from.display(), own.display()));
     }
-    let copied = Command::new("cp").arg("-ax").arg(&lab.rootfs).arg(own.join("rootfs/busybox")).status();
-    assert!(copied.is_ok_and(|status| status.success()), "the root filesystem cannot be copied");
-    mount(&["--rbind", &own.display().to_string()], &real);
+    sh(&format!("cp -ax '{}' '{}/rootfs/busybox'", lab.rootfs.display(), own.display()));
+    sh(&format!("mount --rbind '{}' '{}'", own.display(), real.display()));
     for place in of_engines() {
-        mount(&["-t", "tmpfs", "-o", "mode=755", "tmpfs"], &place);
+        sh(&format!("mount -t tmpfs -o mode=755 tmpfs '{}'", place.display()));
     }
 }
 
@@ -72,14 +58,8 @@ fn of_engines() -> impl Iterator<Item = PathBuf> {
     ["/run", "/var/lib/containers"].into_iter().map(PathBuf::from).filter(|place| place.is_dir())
 }
 
-fn mount(what: &[&str], place: &Path) {
-    let done = Command::new("mount").args(what).arg(place).status().expect("mount is there");
-    assert!(done.success(), "{what:?} cannot be mounted at {}", place.display());
-}
-
 fn is_here(what: &str) -> bool {
     match what {
-        "v2" => Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
         "debian" => Path::new("target/rootfs/debian/usr/bin/python3").exists(),
         "podman" => shell("podman --version").0 == 0,
         _ => panic!("a page needs {what}, and this test cannot tell whether it is there"),
@@ -145,6 +125,9 @@ fn type_page(lab: &Lab, page: &str, is_chosen: impl Fn(&Block) -> bool) {
 
 macro_rules! pages {
     ($($test:ident $page:literal)*) => {
+        /// The pages that let the reader type.
+        const PAGES: &[&str] = &[$($page),*];
+
         $(
             #[test]
             fn $test() {

@@ -53,6 +53,11 @@ impl Failure {
         self.errno
     }
 
+    /// The kernel's reason of the failure in an error, under all its context.
+    pub fn errno_in(error: &anyhow::Error) -> Option<Errno> {
+        error.downcast_ref::<Failure>().and_then(Failure::errno)
+    }
+
     /// The exit code for the launcher.
     pub fn exit_code(&self) -> u8 {
         self.code

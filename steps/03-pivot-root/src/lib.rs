@@ -165,15 +165,16 @@ pub fn pivot(new_root: &Fd) -> Result<()> {
     Ok(mount::fchdir(new_root)?)
 }
 
-/// Exchanges the root: the old one lies on top afterwards, and is still to be let go of.
-pub fn exchange(new_root: &Fd) -> Result<()> {
+/// Exchanges the root: the old one, which is returned, lies on top afterwards, and is still to be let go of.
+pub fn exchange(new_root: &Fd) -> Result<Fd> {
     purpose("put it over the old root, stand in it, and exchange them: the old root lies on top now");
     let old_root = mount::open_path(Path::new("/"), "old root")?;
     mount::move_mount(new_root, &old_root).context("cannot mount the root filesystem")?;
     mount::fchdir(new_root)?;
     mount::pivot_root_here()
         .hint_on(Errno::EINVAL, "is / still shared? its mounts must be private first: findmnt -o TARGET,PROPAGATION /")
-        .context("cannot move the root")
+        .context("cannot move the root")?;
+    Ok(old_root)
 }
 // ANCHOR_END: pivot
 

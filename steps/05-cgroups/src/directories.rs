@@ -198,6 +198,5 @@ pub fn remove(group: &Path) -> Result<()> {
 
 /// Whether a failure says that the group is not ours to make.
 pub fn is_not_ours(error: &anyhow::Error) -> bool {
-    let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
-    matches!(errno, Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
+    matches!(Failure::errno_in(error), Some(Errno::EACCES | Errno::EPERM | Errno::EROFS))
 }

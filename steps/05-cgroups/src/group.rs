@@ -41,10 +41,8 @@ impl Group {
     pub fn make(limits: &Limits) -> Result<Group> {
         // The last cell removes the parent with its group; and a launcher that looks between our mkdir and our lock takes
         // the group for abandoned. If that happens at this very moment, we begin again.
-        let is_gone = |error: &anyhow::Error| {
-            let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
-            matches!(errno, Some(Errno::ENOENT | Errno::EWOULDBLOCK))
-        };
+        let is_gone =
+            |error: &anyhow::Error| matches!(Failure::errno_in(error), Some(Errno::ENOENT | Errno::EWOULDBLOCK));
         let mut tries = 1..20;
         loop {
             match Group::try_to_make(limits) {

@@ -146,7 +146,7 @@ fn enter_group(cell: &Cell) -> Result<()> {
     Ok(())
 }
 
-/// Whom the kernel kills first when memory is short.
+/// Writes how early the kernel kills this process when memory is short (man 5 proc_pid_oom_score_adj).
 pub fn write_oom_score(task: &Task) -> Result<()> {
     let Some(value) = task.oom_score_adj else { return Ok(()) };
     purpose("how early the kernel kills this process when the whole machine is out of memory");

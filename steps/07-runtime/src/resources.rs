@@ -90,10 +90,8 @@ fn guard_devices(group: &Cgroup, asked: &[spec::DeviceRule]) -> Result<()> {
     if kernel::sys::privilege::user() != 0 {
         return Ok(());
     }
-    let is_refused = |error: &anyhow::Error| {
-        let errno = error.downcast_ref::<Failure>().and_then(Failure::errno);
-        errno == Some(Errno::EPERM) && !cgroups::delegated::is_tree_ours()
-    };
+    let is_refused =
+        |error: &anyhow::Error| Failure::errno_in(error) == Some(Errno::EPERM) && !cgroups::delegated::is_tree_ours();
     match group.guard_devices(&device_rules::of_configuration(asked)?) {
         Err(error) if is_refused(&error) => Ok(()),
         guarded => guarded,

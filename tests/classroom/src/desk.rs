@@ -79,6 +79,18 @@ impl<'a> Desk<'a> {
         });
     }
 
+    /// The bundle is as an ordinary user with a single id writes it: no group, and no group of terminals.
+    pub fn as_ordinary_user(&self) {
+        self.map_users(0, 1);
+        self.configure(|config| {
+            config["linux"].as_object_mut().expect("the template has it").remove("cgroupsPath");
+            let mounts = config["mounts"].as_array_mut().expect("the template has some");
+            let terminals =
+                mounts.iter_mut().find(|mount| mount["destination"] == "/dev/pts").expect("it is one of them");
+            terminals["options"].as_array_mut().expect("it has some").retain(|option| option != "gid=5");
+        });
+    }
+
     fn remove_groups(&self) {
         for group in [format!("{}/one", self.parent), self.parent.clone()] {
             directories(&group).into_iter().for_each(|directory| drop(fs::remove_dir(directory)));

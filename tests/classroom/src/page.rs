@@ -37,7 +37,7 @@ pub struct Block {
     pub stays_until: Option<String>,
     /// This command prints what a reader fills in for the word PID.
     pub pid: Option<String>,
-    /// What only some machines have: `v2` (one tree of cgroups), `debian` (that root filesystem).
+    /// What only some machines have: `debian` (that root filesystem, with python3), `podman`.
     pub needs: Option<String>,
     /// Takes longer than a reader of test results waits.
     pub is_slow: bool,
@@ -50,7 +50,7 @@ pub struct Block {
 /// The blocks of a chapter, `book/src/NAME.md`.
 ///
 /// # Panics
-/// At a mark that is none of those above, one without a block, and a line without a prompt.
+/// A mark is not in the list above, or stands before no block; a line of a block has no prompt.
 pub fn blocks(name: &str) -> Vec<Block> {
     let file = Path::new("book/src").join(name).with_extension("md");
     let text =

@@ -147,11 +147,11 @@ fn processes(group: &Path) -> Vec<i32> {
 /// The group with this process, at or below another.
 fn group_with(group: &Path, pid: i32) -> Option<PathBuf> {
     let is_here = cgroup::read(group, "cgroup.procs").lines().any(|line| line.parse() == Ok(pid));
-    if is_here { Some(group.to_owned()) } else { inside(group).iter().find_map(|group| group_with(group, pid)) }
+    if is_here { Some(group.to_owned()) } else { groups_in(group).iter().find_map(|group| group_with(group, pid)) }
 }
 
-/// The groups in a group.
-fn inside(group: &Path) -> Vec<PathBuf> {
+/// The groups in a group, those of one level.
+pub(super) fn groups_in(group: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(group).into_iter().flatten().flatten();
     let groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     groups.map(|entry| entry.path()).collect()

@@ -2,17 +2,17 @@
 
 use std::fs::File;
 use std::io::{Read, Seek};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use anyhow::Result;
 use cgroups::stats::field;
 use kernel::sys::cgroup;
 use kernel::{Failure, Fd, outside};
-use nix::poll::{PollFd, PollFlags};
 
 use super::Cgroup;
 use crate::sys::event;
+use crate::sys::poll::Events;
 
 /// Watches whether a group runs out of memory.
 #[derive(Debug)]
@@ -63,11 +63,11 @@ fn open(path: PathBuf) -> Result<File, Failure> {
 }
 
 impl MemoryWatch {
-    /// What to poll for.
-    pub fn polled(&self) -> PollFd<'_> {
+    /// What to wait for (man 2 poll).
+    pub fn awaited(&self) -> (BorrowedFd<'_>, Events) {
         match self {
-            MemoryWatch::Counter { file, .. } => PollFd::new(file.as_fd(), PollFlags::POLLPRI),
-            MemoryWatch::Notice { counter, .. } => PollFd::new(counter.as_fd(), PollFlags::POLLIN),
+            MemoryWatch::Counter { file, .. } => (file.as_fd(), Events::POLLPRI),
+            MemoryWatch::Notice { counter, .. } => (counter.as_fd(), Events::POLLIN),
         }
     }
 

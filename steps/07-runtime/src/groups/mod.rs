@@ -86,9 +86,7 @@ impl Cgroup {
     pub fn make_for(path: &str, needed: &[&str], owner: Option<&str>) -> Result<Cgroup> {
         let path = Wanted::parse(path)?;
         // The last group takes /cellblock with it. If that happens at this very moment, we begin again.
-        let is_gone = |error: &anyhow::Error| {
-            error.downcast_ref::<Failure>().and_then(Failure::errno).is_some_and(|errno| errno == Errno::ENOENT)
-        };
+        let is_gone = |error: &anyhow::Error| Failure::errno_in(error) == Some(Errno::ENOENT);
         let mut tries = 1..20;
         loop {
             match Making::new(owner).make(&path, needed) {

@@ -5,7 +5,6 @@
 //! before a container's group gets its budget, each group above it that is ours gets what the groups in it need, from the top
 //! down. After a budget has become smaller, or is gone, they get less again. An administrator's group stays as it is.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use kernel::sys::cgroup;
 use kernel::{Errno, Failure};
 
 use super::Cgroup;
+use super::members::groups_in;
 use super::resources::nonzero;
 use crate::spec::Cpu;
 
@@ -113,9 +113,7 @@ fn clear(group: &Path) {
     let mut all = vec![group.to_owned()];
     let mut next = 0;
     while let Some(group) = all.get(next) {
-        let entries = fs::read_dir(group).into_iter().flatten().flatten();
-        let inside = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        all.extend(inside.map(|entry| entry.path()).collect::<Vec<_>>());
+        all.extend(groups_in(group));
         next += 1;
     }
     all.iter().rev().for_each(|group| drop(cgroup::write(group, RUNTIME, "0")));
@@ -126,7 +124,7 @@ fn is_used_up(group: &Path) -> bool {
 }
 
 fn is_too_much(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<Failure>().and_then(Failure::errno) == Some(Errno::EINVAL)
+    Failure::errno_in(error) == Some(Errno::EINVAL)
 }
 
 /// The failure, with the group that decides: the nearest one above that was not made by us.
@@ -138,13 +136,15 @@ fn more_than_there_is(group: &Path, error: &anyhow::Error) -> Failure {
 
 /// What the groups in a group need together, in its periods. One of them is about to get another budget.
 fn needed(group: &Path, period: i64, changed: Option<(&Path, Budget)>) -> i64 {
-    let entries = fs::read_dir(group).into_iter().flatten().flatten();
-    let groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path());
     let budget = |inside: PathBuf| match changed {
         Some((path, budget)) if path == inside => Some(budget),
         _ => Budget::of(&inside),
     };
-    groups.filter_map(budget).map(|budget| budget.in_periods_of(period)).fold(0, i64::saturating_add)
+    groups_in(group)
+        .into_iter()
+        .filter_map(budget)
+        .map(|budget| budget.in_periods_of(period))
+        .fold(0, i64::saturating_add)
 }
 
 /// Gives the groups above what they need, from the top down, before a group gets its budget.

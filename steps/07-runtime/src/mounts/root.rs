@@ -99,8 +99,7 @@ impl PreparedRoot<'_> {
         if self.plan.propagation.is_none() {
             return pivot_root::pivot(&self.root);
         }
-        let old_root = mount::open_path(Path::new("/"), "old root")?;
-        pivot_root::exchange(&self.root)?;
+        let old_root = pivot_root::exchange(&self.root)?;
         // The old root alone: the new one may have its mounts by now, and they keep what they share with the host.
         mount::propagate_mount(&old_root, Depth::Recursive, Propagation::Slave)?;
         mount::detach_here().context("cannot let go of the old root")?;

@@ -153,7 +153,7 @@ impl Body {
     }
 }
 
-/// Who is asked, and what for.
+/// The service that is called, and the method.
 #[derive(Debug, Clone, Copy)]
 pub struct Method<'a> {
     /// The service's name on the bus.

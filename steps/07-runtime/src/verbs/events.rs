@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use kernel::Failure;
 use kernel::sys::clone::Process;
-use kernel::{Errno, Failure};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
 use super::Context;
 use crate::groups::memory_events::MemoryWatch;
 use crate::store::Container;
+use crate::sys::poll::{self, PollTimeout, ready_within};
 use crate::{clock, log};
 
 /// Print what a container uses, and that it runs out of memory
@@ -74,13 +74,12 @@ impl Events {
 
 /// Waits for whatever comes first: the time is up, the group runs out of memory, or the process has ended. Whether it has.
 fn wait(process: &Process, watch: Option<&MemoryWatch>, time: Duration) -> Result<bool, Failure> {
-    let mut polled = vec![PollFd::new(process.descriptor().as_fd(), PollFlags::POLLIN)];
-    polled.extend(watch.map(MemoryWatch::polled));
+    let first = process.descriptor().as_fd();
+    let memory = watch.map_or((first, poll::Events::empty()), MemoryWatch::awaited);
     let milliseconds = Duration::from_millis(time.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(u64::MAX));
-    match poll(&mut polled, PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)) {
-        Ok(_) | Err(Errno::EINTR) => Ok(polled[0].any().unwrap_or(false)),
-        Err(errno) => Err(Failure::call(format_args!("poll({})", process.descriptor()), errno)),
-    }
+    let time = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
+    let [has_ended, _] = ready_within(time, [(first, poll::Events::POLLIN), memory])?;
+    Ok(has_ended)
 }
 
 fn print(event: &Value) -> Result<()> {
