@@ -156,7 +156,17 @@ fn another_start_of_the_machine() {
 fn launches_that_were_killed_early() {
     lab!(World::Root, |lab| {
         let desk = Desk::new(lab, "early");
-        let ways: [(&str, &dyn Fn()); 5] = [
+        let a_name = |half_a_mark: bool| {
+            let place = desk.root.join("one");
+            fs::remove_dir_all(&place).and_then(|()| fs::create_dir(&place)).unwrap();
+            fs::set_permissions(&place, fs::Permissions::from_mode(0o1700)).unwrap();
+            if half_a_mark {
+                fs::write(place.join("..cellblock.0123abcd"), "0123").unwrap();
+            }
+            let groups = directories(&format!("{}/one", desk.parent));
+            groups.into_iter().for_each(|group| fs::remove_dir(group).unwrap());
+        };
+        let ways: [(&str, &dyn Fn()); 6] = [
             ("no child", &|| change_record(&desk, |record| record["pid"] = Value::Null)),
             ("no group", &|| {
                 change_record(&desk, |record| {
@@ -169,14 +179,8 @@ fn launches_that_were_killed_early() {
                 let place = desk.root.join("one");
                 fs::rename(place.join("state.json"), place.join(".state.json.0123abcd")).unwrap();
             }),
-            ("a name", &|| {
-                fs::remove_dir_all(desk.root.join("one")).unwrap();
-                fs::create_dir(desk.root.join("one")).unwrap();
-                fs::set_permissions(desk.root.join("one"), fs::Permissions::from_mode(0o1700)).unwrap();
-                directories(&format!("{}/one", desk.parent))
-                    .into_iter()
-                    .for_each(|group| fs::remove_dir(group).unwrap());
-            }),
+            ("a name", &|| a_name(false)),
+            ("half a mark", &|| a_name(true)),
         ];
         for (way, damage) in ways {
             desk.start("sleep 1000");

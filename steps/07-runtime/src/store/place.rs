@@ -76,10 +76,10 @@ impl Place {
         Ok(files::is_own(&fstat(&self.fd)?))
     }
 
-    /// Whether a launch has made it and nothing in it yet.
+    /// Whether a launch has made it and nothing in it yet, but for a mark that it was writing.
     pub fn is_new(&self) -> Result<bool> {
         let mode = Mode::from_bits_truncate(fstat(&self.fd)?.st_mode);
-        Ok(mode.contains(files::OUR_MARK) && self.names()?.is_empty())
+        Ok(mode.contains(files::OUR_MARK) && self.names()?.iter().all(|name| half_written(name) == Some(MARK)))
     }
 
     /// # Errors
@@ -202,14 +202,18 @@ pub(super) enum Refused {
 /// Whether a file in a container's directory has a name of ours: one of the table's, a bundle's of our own making, or the name
 /// that a file has while it is written.
 fn is_ours(name: &OsStr) -> bool {
+    if half_written(name).is_some() {
+        return true;
+    }
     let Some(name) = name.to_str() else { return false };
-    let is_half_written = |name: &str| {
-        let parts = name.strip_prefix('.').and_then(|rest| rest.rsplit_once('.'));
-        parts.is_some_and(|(of, number)| [STATE, CONFIG, MARK].contains(&of) && number.len() == 8)
-    };
     [STATE, CONFIG, MARK, waiting::START, waiting::ANSWER, notify::DIRECTORY].contains(&name)
         || crate::cli::file_names().any(|own| own == name)
-        || is_half_written(name)
+}
+
+/// Of a name that a file has while it is written: the name that it will have.
+fn half_written(name: &OsStr) -> Option<&str> {
+    let (of, number) = name.to_str()?.strip_prefix('.')?.rsplit_once('.')?;
+    ([STATE, CONFIG, MARK].contains(&of) && number.len() == 8).then_some(of)
 }
 
 #[cfg(test)]
